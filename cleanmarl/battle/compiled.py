@@ -1,0 +1,114 @@
+"""The functions of the engine that Python calls. They are compiled once and then kept on disk.
+
+Numba takes a function from its cache if the file that defines it is unchanged, without looking at the files it imports.
+So the functions here carry a digest of this package's code, `SOURCES`, as a free variable, which Numba makes part of
+the key of its cache: whatever changes in the package, they are compiled again.
+"""
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+from numba.core import event
+
+from cleanmarl.battle import engine, observe, orca
+
+SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+
+
+class _Announcer(event.Listener):
+    """Says on standard error that the engine is compiled, and how long it took."""
+
+    def __init__(self):
+        self.running, self.began = 0, 0.0
+
+    def on_start(self, happened):
+        if self.running == 0:
+            self.began = time.perf_counter()
+            print("compiling the battle engine, once on this machine ...", file=sys.stderr, flush=True)
+        self.running += 1
+
+    def on_end(self, happened):
+        self.running -= 1
+        if self.running == 0:
+            print(f"compiled in {time.perf_counter() - self.began:.0f} s", file=sys.stderr, flush=True)
+
+
+def announced(call):
+    """`call()`, announcing any compilation that it causes."""
+    with event.install_listener("numba:compile", _Announcer()):
+        return call()
+
+
+def _entry_points(sources):
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def step(first, last, rules, damages, blocked, walls, near, near_walls, units, battles, actions, obs, state, avail):
+        """One environment step of the battles `first` to `last`.
+
+        Returns the first battle and agent whose action is not available, before anything has changed, or (-1, -1).
+        """
+        sources  # noqa: B018
+        rules = rules[0]
+        n_units = units.shape[1]
+        for b in range(first, last):
+            for u in range(n_units):
+                unit = units[b, u]
+                if unit.is_ally and not engine.is_available(units[b], unit, actions[b, unit.index], rules, blocked):
+                    return b, np.int64(unit.index)
+        lines = np.empty(4 * walls.shape[0] + n_units, orca.LINE)
+        projected = np.empty(4 * walls.shape[0] + n_units, orca.LINE)
+        turns = np.empty(n_units, np.int64)
+        allies = np.empty(rules.n_allies, np.int64)
+        for b in range(first, last):
+            engine.give_orders(units[b], actions[b], rules, blocked)
+            reward = 0.0
+            for _ in range(engine.TICKS_PER_STEP):
+                count = engine.shuffle(units[b], battles[b], turns)
+                reward += engine.tick(
+                    units[b], rules, damages, walls, near, near_walls, turns[:count], lines, projected
+                )
+            engine.finish_step(units[b], battles[b], rules, reward)
+            observe.observe(units[b], rules, blocked, allies, obs[b], state[b], avail[b])
+        return -1, -1
+
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def look(rules, blocked, units, obs, state, avail):
+        """Observations, states and masks of all battles as they stand."""
+        sources  # noqa: B018
+        allies = np.empty(rules[0].n_allies, np.int64)
+        for b in range(units.shape[0]):
+            observe.observe(units[b], rules[0], blocked, allies, obs[b], state[b], avail[b])
+
+    @njit(cache=True, error_model="numpy")
+    def order(rules, blocked, units, actions):
+        """Give the agents of all battles their orders, for replays."""
+        sources  # noqa: B018
+        for b in range(units.shape[0]):
+            engine.give_orders(units[b], actions[b], rules[0], blocked)
+
+    @njit(cache=True, error_model="numpy")
+    def tick(rules, damages, walls, near, near_walls, units, turns, rewards):
+        """One tick of each battle with the given turns [B, n_units], padded with -1, for replays."""
+        sources  # noqa: B018
+        lines = np.empty(4 * walls.shape[0] + units.shape[1], orca.LINE)
+        projected = np.empty(4 * walls.shape[0] + units.shape[1], orca.LINE)
+        for b in range(units.shape[0]):
+            count = (turns[b] >= 0).sum()
+            rewards[b] = engine.tick(
+                units[b], rules[0], damages, walls, near, near_walls, turns[b, :count], lines, projected
+            )
+
+    @njit(cache=True, error_model="numpy")
+    def finish(rules, units, battles, rewards):
+        """Reward and end of a step of each battle, for replays."""
+        sources  # noqa: B018
+        for b in range(units.shape[0]):
+            engine.finish_step(units[b], battles[b], rules[0], rewards[b])
+
+    return step, look, order, tick, finish
+
+
+step, look, order, tick, finish = _entry_points(SOURCES)

@@ -1,0 +1,483 @@
+"""The rules of the battle: orders, targets, movement, attacks, deaths. Compiled by Numba; numbers name rule sections.
+
+A battle is an array of `UNIT` records. A tick goes through its parts A to G in the order of section 8; eight ticks
+make an environment step. `compiled.py` holds the few functions that Python calls.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from cleanmarl.battle.orca import new_velocity
+from cleanmarl.battle.world import HEAL, KAMIKAZE, LASER, MARCH, MOVE, NOBODY, STOP, TARGET
+
+TICKS_PER_STEP = 8
+DT = 1 / 16  # seconds
+MOVE_DISTANCE = 2.0
+SIGHT_RANGE = 9.0
+TARGET_RANGE = 6.0
+SHIELD_REGEN, SHIELD_WAIT = 0.125, 10.0  # per tick; seconds
+ENERGY_REGEN = 0.03515625  # per tick
+HEAL_PER_TICK, HEAL_PER_ENERGY, ENERGY_TO_HEAL = 0.5625, 3.0, 5.0
+KILL_REWARD, WIN_REWARD, REWARD_SCALE = 10.0, 200.0, 20.0
+ONLY_AS_A_TARGET = 2e9  # the distance of an ally that is out of reach but attacks the enemy that looks for a target
+
+
+# Distances (9.1): `within` decides in single precision, `search2` is the squared distance in double.
+
+
+@njit(error_model="numpy")
+def within(ax, ay, bx, by, reach):
+    dx, dy = abs(ax - bx), abs(ay - by)
+    single = np.float32(reach)
+    if dx > single or dy > single:
+        return False
+    return dx + dy <= single or dx * dx + dy * dy <= np.float32(reach * reach)
+
+
+@njit(error_model="numpy")
+def search2(ax, ay, bx, by):
+    dx, dy = np.float64(ax) - np.float64(bx), np.float64(ay) - np.float64(by)
+    return dx * dx + dy * dy
+
+
+@njit(error_model="numpy")
+def in_range(unit, other):
+    return within(unit.x, unit.y, other.x, other.y, unit.range + other.radius + unit.radius)
+
+
+@njit(error_model="numpy")
+def can_hit(unit, other):
+    return (unit.targets >> other.plane) & 1 == 1
+
+
+# Actions and orders (section 6)
+
+
+@njit(error_model="numpy")
+def unit_number(units, ally, index):
+    """The overall number of the unit with this index within its side."""
+    for n in range(units.shape[0]):
+        if units[n].is_ally == ally and units[n].index == index:
+            return n
+    return NOBODY
+
+
+@njit(error_model="numpy")
+def direction(action):
+    """Unit step of the move actions 2 to 5: north, south, east, west."""
+    if action == 2:
+        return 0.0, 1.0
+    if action == 3:
+        return 0.0, -1.0
+    if action == 4:
+        return 1.0, 0.0
+    return -1.0, 0.0
+
+
+@njit(error_model="numpy")
+def can_move(unit, action, rules, blocked):
+    dx, dy = direction(action)
+    x, y = unit.x + dx, unit.y + dy
+    return 0 <= y < rules.height and 0 <= x < rules.width and not blocked[int(y), int(x)]
+
+
+@njit(error_model="numpy")
+def can_target(unit, other):
+    """Whether an agent may pick this unit as the target of its action."""
+    if not other.alive or (unit.attack == HEAL and other.attack == HEAL):
+        return False
+    return within(unit.x, unit.y, other.x, other.y, TARGET_RANGE)
+
+
+@njit(error_model="numpy")
+def is_available(units, unit, action, rules, blocked):
+    if action < 0 or action >= rules.n_actions:
+        return False
+    if not unit.alive or action == 0:
+        return not unit.alive and action == 0
+    if action == 1:
+        return True
+    if action < 6:
+        return can_move(unit, action, rules, blocked)
+    other = unit_number(units, unit.attack == HEAL, action - 6)
+    return other != NOBODY and can_target(unit, units[other])
+
+
+@njit(error_model="numpy")
+def give_orders(units, actions, rules, blocked):
+    """The agents' actions become their orders for all ticks of a step. Actions must be available."""
+    for n in range(units.shape[0]):
+        unit = units[n]
+        if not unit.is_ally:
+            continue
+        action = actions[unit.index]
+        unit.last_action = action
+        if not unit.alive:
+            continue
+        unit.order_target = NOBODY
+        if action >= 6:
+            unit.order = TARGET
+            unit.order_target = unit_number(units, unit.attack == HEAL, action - 6)
+        elif action >= 2:
+            dx, dy = direction(action)
+            unit.order = MOVE
+            unit.order_x, unit.order_y = unit.x + MOVE_DISTANCE * dx, unit.y + MOVE_DISTANCE * dy
+        else:
+            unit.order = STOP
+
+
+# Targets and preferred velocities (section 9)
+
+
+@njit(error_model="numpy")
+def clean_up_target(units, u):
+    """Drop targets that the order or the script no longer holds (9.2)."""
+    unit = units[u]
+    unit.prev_target = unit.target
+    if unit.order == TARGET:
+        unit.target = unit.order_target if units[unit.order_target].hp > 0 else NOBODY
+    elif unit.order != MARCH:
+        unit.target = NOBODY
+    elif unit.target != NOBODY:
+        target = units[unit.target]
+        if target.hp == 0 or (target.target != u and not in_range(unit, target)):
+            unit.target = NOBODY
+
+
+@njit(error_model="numpy")
+def choose_opponent(units, u, rules, seeking):
+    """An enemy fighter's choice among the allies it sees or, if `seeking`, that attack it (9.3, 9.4)."""
+    unit = units[u]
+    scan = unit.scan_range + rules.max_radius
+    best, best_healer, best_distance = NOBODY, False, math.inf
+    for v in range(units.shape[0]):
+        other = units[v]
+        if not other.is_ally or not other.alive or not can_hit(unit, other):
+            continue
+        d2 = search2(unit.x, unit.y, other.x, other.y)
+        attacks_it = other.target == u
+        if d2 <= scan * scan:
+            distance = math.sqrt(d2)
+            if not attacks_it and distance >= unit.scan_range + other.radius:
+                continue
+        elif seeking and attacks_it:
+            distance = ONLY_AS_A_TARGET
+        else:
+            continue
+        healer = other.attack == HEAL
+        if best == NOBODY or healer > best_healer or (healer == best_healer and distance < best_distance):
+            best, best_healer, best_distance = v, healer, distance
+    return best
+
+
+@njit(error_model="numpy")
+def choose_patient(units, u):
+    """An enemy healer's choice among its comrades: the most hurt of those that are hurt or fight (9.4)."""
+    unit = units[u]
+    best, best_hp = NOBODY, math.inf
+    for v in range(units.shape[0]):
+        other = units[v]
+        if other.is_ally or not other.alive or not can_hit(unit, other):
+            continue
+        if math.sqrt(search2(unit.x, unit.y, other.x, other.y)) >= unit.scan_range + other.radius:
+            continue
+        if (other.hp < other.max_hp or other.target != NOBODY) and other.hp < best_hp:
+            best, best_hp = v, other.hp
+    return best
+
+
+@njit(error_model="numpy")
+def healer_speed(units, u, rules, had_target, any_seeker):
+    """An enemy healer keeps pace with the slowest unit on its list of candidates (9.3, 9.6)."""
+    unit = units[u]
+    scan = unit.scan_range + rules.max_radius
+    slowest = math.inf
+    for v in range(units.shape[0]):
+        other = units[v]
+        if not other.alive or not can_hit(unit, other):
+            continue
+        if had_target:
+            listed = any_seeker and other.is_ally and other.target == u
+        else:
+            listed = not other.is_ally and search2(unit.x, unit.y, other.x, other.y) <= scan * scan
+        if listed:
+            slowest = min(slowest, other.speed)
+    return unit.speed if slowest == math.inf else slowest
+
+
+@njit(error_model="numpy")
+def head_for_point(unit, x, y, speed):
+    """Full speed towards a fixed point, in double precision (9.6)."""
+    dx, dy = x - unit.x, y - unit.y
+    unit.pref_single = False
+    unit.pref_x = unit.pref_y = 0.0
+    if unit.speed != 0 and (dx != 0 or dy != 0):
+        norm = math.sqrt(dx * dx + dy * dy)
+        unit.pref_x, unit.pref_y = dx * speed / norm, dy * speed / norm
+
+
+@njit(error_model="numpy")
+def head_for_unit(unit, other, speed):
+    """Full speed towards a unit, in single precision (9.6)."""
+    dx, dy = other.x - unit.x, other.y - unit.y
+    unit.pref_single = True
+    unit.pref_x = unit.pref_y = 0.0
+    if unit.speed != 0 and (dx != 0 or dy != 0):
+        single = np.float32(speed)
+        norm = np.sqrt(dx * dx + dy * dy)
+        unit.pref_x, unit.pref_y = dx * single / norm, dy * single / norm
+
+
+@njit(error_model="numpy")
+def engage(unit, other, speed):
+    """Attack or heal the unit if it is in reach, else head for it (9.6)."""
+    if in_range(unit, other) and can_hit(unit, other):
+        unit.attacking = True
+        unit.pref_x = unit.pref_y = 0.0
+    else:
+        head_for_unit(unit, other, speed)
+
+
+@njit(error_model="numpy")
+def follow_script(units, u, rules, any_seeker, any_allied_healer):
+    """What an enemy does: march, choose a target, attack it (9.5)."""
+    unit = units[u]
+    had_target = unit.target != NOBODY
+    speed = unit.speed
+    if unit.attack == HEAL:
+        speed = healer_speed(units, u, rules, had_target, any_seeker)
+        if not had_target:
+            unit.target = choose_patient(units, u)
+    elif not had_target:
+        unit.target = choose_opponent(units, u, rules, True)
+    elif any_allied_healer and units[unit.target].attack != HEAL:
+        better = choose_opponent(units, u, rules, False)
+        if better != NOBODY:
+            unit.target = better
+    if unit.target == NOBODY:
+        head_for_point(unit, rules.attack_x, rules.attack_y, speed)
+    else:
+        engage(unit, units[unit.target], speed)
+
+
+@njit(error_model="numpy")
+def choose_preferred_velocity(units, u, rules, any_seeker, any_allied_healer):
+    unit = units[u]
+    if unit.order == MARCH:
+        follow_script(units, u, rules, any_seeker, any_allied_healer)
+    elif unit.order == TARGET:
+        engage(unit, units[unit.order_target], unit.speed)
+    elif unit.order == MOVE:
+        head_for_point(unit, unit.order_x, unit.order_y, unit.speed)
+    else:
+        unit.pref_x = unit.pref_y = 0.0
+
+
+# Attacks (section 11). Each returns its reward: damage done to enemies, and kills.
+
+
+@njit(error_model="numpy")
+def blow(unit, other, damages):
+    reward = 0.0
+    for _ in range(unit.attacks):
+        if other.hp == 0:
+            break
+        damage = damages[unit.kind, other.kind]
+        if other.max_shield > 0:
+            other.shield_wait = SHIELD_WAIT
+        shield_loss = min(damage, other.shield)
+        other.shield -= shield_loss
+        hp_loss = max(0.0, min(damage - shield_loss - other.armor, other.hp))
+        other.hp -= hp_loss
+        if not other.is_ally:
+            reward += shield_loss + hp_loss
+            if other.hp == 0:
+                reward += KILL_REWARD
+    return reward
+
+
+@njit(error_model="numpy")
+def explode(units, unit, rules, damages):
+    """The kamikaze's attack: a blow at every opposing unit around it, at the price of its life."""
+    reward = 0.0 if unit.is_ally else unit.hp
+    unit.hp = 0.0
+    search = unit.splash_radius + rules.max_radius
+    for v in range(units.shape[0]):
+        other = units[v]
+        if (
+            other.alive
+            and other.is_ally != unit.is_ally
+            and search2(unit.x, unit.y, other.start_x, other.start_y) <= search * search
+            and within(unit.x, unit.y, other.x, other.y, unit.splash_radius + other.radius)
+        ):
+            reward += blow(unit, other, damages)
+    return reward
+
+
+@njit(error_model="numpy")
+def fire_laser(units, unit, target, damages):
+    """A blow at every opposing unit in a beam that lies across the line of fire, centred on the target."""
+    reward = 0.0
+    # The slope of the beam in single precision; a target due north or south gives the axis (1, 0), one at the same
+    # place gives NaN, which hits nothing.
+    angle = np.arctan(np.float32(-1) / ((target.y - unit.y) / (target.x - unit.x)))
+    across_x, across_y = np.cos(angle), np.sin(angle)
+    reach2 = (unit.beam_length**2 + unit.beam_depth**2) / 4
+    for v in range(units.shape[0]):
+        other = units[v]
+        if not other.alive or other.is_ally == unit.is_ally:
+            continue
+        if search2(target.x, target.y, other.start_x, other.start_y) > reach2:
+            continue
+        dx, dy = target.x - other.x, target.y - other.y
+        across = max(0.0, abs(across_x * dx + across_y * dy) - unit.beam_length / 2)
+        along = max(0.0, abs(across_x * dy - across_y * dx) - unit.beam_depth / 2)
+        if across * across + along * along <= other.radius * other.radius:
+            reward += blow(unit, other, damages)
+    return reward
+
+
+@njit(error_model="numpy")
+def heal(unit, patient):
+    new_patient = unit.prev_target != unit.target
+    if (new_patient and unit.energy < ENERGY_TO_HEAL) or patient.hp == patient.max_hp:
+        unit.target = NOBODY
+        return
+    want = min(patient.max_hp - patient.hp, HEAL_PER_TICK)
+    if unit.heal_pool < want:
+        spent = min(1.0, unit.energy)
+        unit.energy -= spent
+        unit.heal_pool += HEAL_PER_ENERGY * spent
+    given = min(want, unit.heal_pool)
+    unit.heal_pool -= given
+    patient.hp += given
+
+
+@njit(error_model="numpy")
+def fire(units, unit, target, rules, damages):
+    if unit.attack == KAMIKAZE:
+        return explode(units, unit, rules, damages)
+    if unit.attack == LASER:
+        return fire_laser(units, unit, target, damages)
+    if unit.attack == HEAL:
+        heal(unit, target)
+        return 0.0
+    return blow(unit, target, damages)
+
+
+@njit(error_model="numpy")
+def update(units, unit, rules, damages):
+    """Move, let timers and regeneration run, carry out the order (part F); returns the reward."""
+    unit.vel_x, unit.vel_y = unit.new_x, unit.new_y
+    unit.x = np.float32(unit.x + unit.vel_x * DT)
+    unit.y = np.float32(unit.y + unit.vel_y * DT)
+    if unit.cooldown > 0:
+        unit.cooldown = max(0.0, unit.cooldown - DT)
+    if unit.shield_wait > 0:
+        unit.shield_wait = max(0.0, unit.shield_wait - DT)
+    if unit.shield_wait == 0 and unit.shield < unit.max_shield:
+        unit.shield = min(unit.shield + SHIELD_REGEN, unit.max_shield)
+    if unit.energy < unit.max_energy:
+        unit.energy = min(unit.energy + ENERGY_REGEN, unit.max_energy)
+    if unit.hp_regen > 0 and unit.hp < unit.max_hp:
+        unit.hp = min(unit.hp + unit.hp_regen, unit.max_hp)
+
+    if unit.order == STOP:
+        unit.target = NOBODY
+    target = NOBODY
+    if unit.order == TARGET:
+        target = unit.order_target
+    elif unit.order == MARCH:
+        target = unit.target
+    if target == NOBODY or not unit.attacking:
+        return 0.0
+    unit.attacking = False
+    if unit.cooldown > 0:
+        return 0.0
+    unit.cooldown = unit.max_cooldown
+    return fire(units, unit, units[target], rules, damages)
+
+
+@njit(error_model="numpy")
+def tick(units, rules, damages, walls, near, near_walls, turns, lines, projected):
+    """One tick (section 8); `turns` lists the living units in the order of part F. Returns the unscaled reward."""
+    n_units = units.shape[0]
+    any_seeker = any_allied_healer = False
+    for u in range(n_units):  # A
+        unit = units[u]
+        unit.start_x, unit.start_y = unit.x, unit.y
+        if unit.alive:
+            clean_up_target(units, u)
+    for u in range(n_units):  # B
+        unit = units[u]
+        if unit.alive:
+            any_seeker |= not unit.is_ally and unit.attack != HEAL and unit.target == NOBODY
+            any_allied_healer |= unit.is_ally and unit.attack == HEAL
+    for u in range(n_units):  # C
+        if units[u].alive:
+            choose_preferred_velocity(units, u, rules, any_seeker, any_allied_healer)
+    for u in range(n_units):  # D
+        unit = units[u]
+        unit.new_x = unit.new_y = 0.0
+        if unit.alive and (unit.pref_x != 0 or unit.pref_y != 0):
+            unit.new_x, unit.new_y = new_velocity(units, u, rules, walls, near, near_walls, lines, projected)
+    reward = 0.0
+    for n in range(turns.shape[0]):  # F
+        unit = units[turns[n]]
+        if unit.hp > 0:
+            reward += update(units, unit, rules, damages)
+    for u in range(n_units):  # G
+        if units[u].hp == 0:
+            units[u].alive = False
+    return reward
+
+
+@njit(error_model="numpy")
+def next_random(battle):
+    """The next 32 random bits of the battle: SplitMix64 (Steele, Lea and Flood, 2014)."""
+    battle.random += np.uint64(0x9E3779B97F4A7C15)
+    z = battle.random
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (z ^ (z >> np.uint64(31))) >> np.uint64(32)
+
+
+@njit(error_model="numpy")
+def shuffle(units, battle, turns):
+    """Fill `turns` with a uniformly random permutation of the living units (part E); returns their number."""
+    count = 0
+    for u in range(units.shape[0]):
+        if units[u].alive:
+            turns[count] = u
+            count += 1
+    for i in range(count - 1, 0, -1):
+        j = np.int64((next_random(battle) * np.uint64(i + 1)) >> np.uint64(32))
+        turns[i], turns[j] = turns[j], turns[i]
+    return count
+
+
+@njit(error_model="numpy")
+def count_living(units):
+    allies = enemies = 0
+    for u in range(units.shape[0]):
+        if units[u].alive:
+            if units[u].is_ally:
+                allies += 1
+            else:
+                enemies += 1
+    return allies, enemies
+
+
+@njit(error_model="numpy")
+def finish_step(units, battle, rules, reward):
+    """Reward and end of the episode (section 12), and the time limit."""
+    allies, enemies = count_living(units)
+    if enemies == 0:
+        reward += WIN_REWARD
+    battle.reward = reward * REWARD_SCALE / rules.max_reward
+    battle.steps += 1
+    battle.terminated = allies == 0 or enemies == 0
+    battle.truncated = not battle.terminated and battle.steps >= rules.time_limit
+    battle.won = enemies == 0
