@@ -20,33 +20,35 @@ SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__fi
 
 
 class _Announcer(event.Listener):
-    """Says on standard error that the engine is compiled, and how long it took."""
+    """Says on standard error that something is compiled, as soon as it begins."""
 
-    def __init__(self):
-        self.running, self.began = 0, 0.0
+    began = None
 
     def on_start(self, happened):
-        if self.running == 0:
+        if self.began is None:
             self.began = time.perf_counter()
-            print("compiling the battle engine, once on this machine ...", file=sys.stderr, flush=True)
-        self.running += 1
+            print("compiling the battle engine (once on this machine, about 10 s) ...", file=sys.stderr, flush=True)
 
     def on_end(self, happened):
-        self.running -= 1
-        if self.running == 0:
-            print(f"compiled in {time.perf_counter() - self.began:.0f} s", file=sys.stderr, flush=True)
+        pass
 
 
 def announced(call):
-    """`call()`, announcing any compilation that it causes."""
-    with event.install_listener("numba:compile", _Announcer()):
-        return call()
+    """`call()`, announcing any compilation that it causes and how long it took."""
+    announcer = _Announcer()
+    with event.install_listener("numba:compile", announcer):
+        result = call()
+    if announcer.began is not None:
+        print(
+            f"compiled the battle engine in {time.perf_counter() - announcer.began:.0f} s", file=sys.stderr, flush=True
+        )
+    return result
 
 
 def _entry_points(sources):
     @njit(cache=True, nogil=True, error_model="numpy")
     def step(first, last, rules, damages, blocked, walls, near, near_walls, units, battles, actions, obs, state, avail):
-        """One environment step of the battles `first` to `last`.
+        """One environment step of the battles `first` to `last`; those that are over stay as they are.
 
         Returns the first battle and agent whose action is not available, before anything has changed, or (-1, -1).
         """
@@ -54,7 +56,7 @@ def _entry_points(sources):
         rules = rules[0]
         n_units = units.shape[1]
         for b in range(first, last):
-            for u in range(n_units):
+            for u in range(n_units if not battles[b].over else 0):
                 unit = units[b, u]
                 if unit.is_ally and not engine.is_available(units[b], unit, actions[b, unit.index], rules, blocked):
                     return b, np.int64(unit.index)
@@ -63,6 +65,8 @@ def _entry_points(sources):
         turns = np.empty(n_units, np.int64)
         allies = np.empty(rules.n_allies, np.int64)
         for b in range(first, last):
+            if battles[b].over:
+                continue
             engine.give_orders(units[b], actions[b], rules, blocked)
             reward = 0.0
             for _ in range(engine.TICKS_PER_STEP):

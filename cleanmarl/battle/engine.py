@@ -481,3 +481,4 @@ def finish_step(units, battle, rules, reward):
     battle.terminated = allies == 0 or enemies == 0
     battle.truncated = not battle.terminated and battle.steps >= rules.time_limit
     battle.won = enemies == 0
+    battle.over = battle.terminated or battle.truncated

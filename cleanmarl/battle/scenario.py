@@ -165,7 +165,9 @@ def _build(table: dict, name: str) -> Scenario:
         return value
 
     def numbers(value, where: str, count: int, low: float = -math.inf, whole: bool = False) -> tuple:
-        check(isinstance(value, list | tuple) and len(value) == count, where, f"expected {count} numbers, got {value!r}")
+        check(
+            isinstance(value, list | tuple) and len(value) == count, where, f"expected {count} numbers, got {value!r}"
+        )
         return tuple(number(entry, f"{where}[{i}]", low, whole=whole) for i, entry in enumerate(value))
 
     def choice(value, where: str, options) -> str:
@@ -220,7 +222,9 @@ def _build(table: dict, name: str) -> Scenario:
     if "terrain" in table:
         check("walls" not in table and "size" not in table, "terrain", "give either terrain, or size and walls")
         known = list(_table("terrains"))
-        check(table["terrain"] in known, "terrain", f"unknown {table['terrain']!r}; {_nearest(table['terrain'], known)}")
+        check(
+            table["terrain"] in known, "terrain", f"unknown {table['terrain']!r}; {_nearest(table['terrain'], known)}"
+        )
         ground = _table("terrains")[table["terrain"]]
     width, height = numbers(ground.get("size", [32, 32]), "size", 2, low=1, whole=True)
     blocked = np.zeros((height, width), bool)

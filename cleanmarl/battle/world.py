@@ -81,6 +81,7 @@ BATTLE = np.dtype(
         ("terminated", "?"),
         ("truncated", "?"),
         ("won", "?"),
+        ("over", "?"),
     ],
     align=True,
 )
@@ -153,7 +154,11 @@ def build(scenario: Scenario, *, walls: str, time_limit: int, agent_ids: bool) -
         ally_shields=ally_shields,
         enemy_shields=enemy_shields,
         agent_ids=agent_ids,
-        obs_size=4 + n_enemies * (5 + enemy_size) + (n_allies - 1) * (5 + ally_size) + 1 + ally_size
+        obs_size=4
+        + n_enemies * (5 + enemy_size)
+        + (n_allies - 1) * (5 + ally_size)
+        + 1
+        + ally_size
         + (n_allies if agent_ids else 0),
         state_size=n_allies * (4 + ally_size) + n_enemies * (3 + enemy_size) + n_allies * n_actions,
         time_limit=time_limit,
@@ -169,7 +174,8 @@ def build(scenario: Scenario, *, walls: str, time_limit: int, agent_ids: bool) -
 
     kinds = list(scenario.kinds.values())
     damages = np.array(
-        [[kind.damage + sum(kind.bonus.get(a, 0) for a in other.attributes) for other in kinds] for kind in kinds], float
+        [[kind.damage + sum(kind.bonus.get(a, 0) for a in other.attributes) for other in kinds] for kind in kinds],
+        float,
     )
     obstacles = _obstacles(scenario.blocked)
     return World(rules, damages, scenario.blocked, obstacles, *_near(obstacles, scenario.blocked.shape, units)), units

@@ -1,0 +1,123 @@
+"""Battles of one scenario side by side: what `BattleEnv` (one of them) and `BattleVectorEnv` (many) have in common."""
+
+from functools import cache
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from cleanmarl.battle import compiled
+from cleanmarl.battle.scenario import Scenario, ScenarioError, load_map, load_scenario
+from cleanmarl.battle.world import BATTLE, build
+
+WALLS = ("upstream", "published")
+
+
+class Battles:
+    """`num` battles of one scenario in flat arrays, and the calls into the compiled engine.
+
+    Args:
+        map_name: one of the 23 maps of SMAC, unless `map_file` is given
+        map_file: a user's own scenario, a TOML file or a dict of the same shape
+        walls: "upstream" as the original SMAClite computes wall lines, "published" as ORCA has them
+        time_limit: environment steps after which a battle is truncated; None for the scenario's own limit
+        agent_ids: append a one-hot agent id to each observation
+
+    Raises:
+        ScenarioError: (a ValueError) for an unknown map, a malformed scenario, or an argument out of range
+    """
+
+    def __init__(self, num: int, map_name: str, map_file, walls: str, time_limit: int | None, agent_ids: bool):
+        self.scenario: Scenario = load_map(map_name) if map_file is None else load_scenario(map_file)
+        if walls not in WALLS:
+            raise ScenarioError(f"walls must be one of {', '.join(WALLS)}, got {walls!r}")
+        if time_limit is None:
+            time_limit = self.scenario.episode_limit
+        if time_limit < 1:
+            raise ScenarioError(f"time_limit must be at least 1, got {time_limit}")
+        self.world, self.start = build(self.scenario, walls=walls, time_limit=time_limit, agent_ids=agent_ids)
+        rules = self.world.rules[0]
+        self.num, self.time_limit = num, int(time_limit)
+        self.n_agents, self.n_actions = int(rules["n_allies"]), int(rules["n_actions"])
+        self.obs_size, self.state_size = int(rules["obs_size"]), int(rules["state_size"])
+        self.units = np.repeat(self.start[None], num, axis=0)
+        self.battles = np.zeros(num, BATTLE)
+        self.battles["over"] = True
+        _compile()
+
+    def observation_space(self) -> spaces.Dict:
+        return spaces.Dict(
+            obs=spaces.Box(-1, 1, (self.n_agents, self.obs_size), np.float32),
+            state=spaces.Box(-np.inf, np.inf, (self.state_size,), np.float32),
+            avail_actions=spaces.MultiBinary((self.n_agents, self.n_actions)),
+        )
+
+    def action_space(self) -> spaces.MultiDiscrete:
+        return spaces.MultiDiscrete([self.n_actions] * self.n_agents)
+
+    def restart(self, b: int, seed: int | None):
+        """Put battle `b` at its start. Without a seed its random stream goes on."""
+        self.units[b] = self.start
+        random = self.battles[b]["random"] if seed is None else np.uint64(seed)
+        self.battles[b] = np.zeros((), BATTLE)
+        self.battles[b]["random"] = random
+
+    def fresh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Unwritten observations, states and masks, of a new episode step of all battles."""
+        return (
+            np.empty((self.num, self.n_agents, self.obs_size), np.float32),
+            np.empty((self.num, self.state_size), np.float32),
+            np.empty((self.num, self.n_agents, self.n_actions), np.int8),
+        )
+
+    def look(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Observations [num, n_agents, obs_size], states [num, state_size], masks [num, n_agents, n_actions]."""
+        seen = self.fresh()
+        compiled.look(self.world.rules, self.world.blocked, self.units, *seen)
+        return seen
+
+    def step(self, actions: np.ndarray, seen: tuple, first: int, last: int):
+        """Step the battles `first` to `last` and write what is seen of those that were not over into `seen`."""
+        b, agent = compiled.step(first, last, *self.world, self.units, self.battles, actions, *seen)
+        if b >= 0:
+            available = np.flatnonzero(self.look()[2][b, agent]).tolist()
+            where = f"battle {b}, agent {agent}" if self.num > 1 else f"agent {agent}"
+            raise ValueError(f"{where}: action {actions[b, agent]} is not available; available are {available}")
+
+    def checked(self, actions) -> np.ndarray:
+        """The actions as [num, n_agents] int64."""
+        actions = np.asarray(actions)
+        if actions.dtype.kind not in "iu" or actions.size != self.num * self.n_agents:
+            wanted = f"{self.num} x {self.n_agents}" if self.num > 1 else f"{self.n_agents}"
+            raise ValueError(f"expected {wanted} whole numbers as actions, got {actions!r}")
+        return np.ascontiguousarray(actions, np.int64).reshape(self.num, self.n_agents)
+
+
+@cache
+def _compile():
+    """Compile or load from the cache, once per process, whatever a step needs."""
+    world, start = build(load_map("3m"), walls=WALLS[0], time_limit=1, agent_ids=False)
+    rules = world.rules[0]
+    seen = (
+        np.empty((1, rules["n_allies"], rules["obs_size"]), np.float32),
+        np.empty((1, rules["state_size"]), np.float32),
+        np.empty((1, rules["n_allies"], rules["n_actions"]), np.int8),
+    )
+
+    def first_calls():
+        compiled.look(world.rules, world.blocked, start[None], *seen)
+        compiled.step(0, 0, *world, start[None], np.zeros(1, BATTLE), np.ones((1, rules["n_allies"]), np.int64), *seen)
+
+    compiled.announced(first_calls)
+
+
+def render_frame(battles: Battles, b: int) -> np.ndarray:
+    """An RGB picture of battle `b`, [height, width, 3] uint8."""
+    from cleanmarl.battle.render import draw  # the drawing library is loaded only where something is drawn
+
+    return draw(battles.scenario, battles.units[b], int(battles.battles[b]["steps"]))
+
+
+def check_render_mode(render_mode: str | None):
+    if render_mode not in (None, "rgb_array"):
+        raise gym.error.UnsupportedMode(f"render_mode must be None or 'rgb_array', got {render_mode!r}")

@@ -1,0 +1,82 @@
+"""One battle as a Gymnasium environment."""
+
+import gymnasium as gym
+import numpy as np
+
+from cleanmarl.battle.battles import Battles, check_render_mode, render_frame
+
+
+class BattleEnv(gym.Env):
+    """A SMAClite battle: the allied units are agents of one team, the enemies follow a fixed script.
+
+    Observation: a dict of
+        obs: [n_agents, obs_size] float32, what each agent sees (zeros when it is dead)
+        state: [state_size] float32, the whole battle, for training only
+        avail_actions: [n_agents, n_actions] int8, 1 where the action is available
+    Action: [n_agents] integers: 0 no-op (only of the dead), 1 stop, 2 to 5 move north, south, east, west, 6 + j target j.
+    Reward: damage and kills and victory, scaled so that killing all without their regeneration gives 20.
+    `terminated` when a side has died out, `truncated` at the time limit; `info["battle_won"]` says who won.
+
+    Args:
+        map_name: one of the 23 maps of SMAC, as "3m"
+        map_file: a scenario of one's own instead, a TOML file or a dict of the same shape
+        walls: "upstream" as the original SMAClite computes wall lines, "published" as ORCA has them
+        time_limit: in environment steps; None for the map's own (SMAC's)
+        agent_ids: append a one-hot agent id to each observation
+        render_mode: None or "rgb_array"
+
+    Raises:
+        ScenarioError: (a ValueError) for an unknown map or a malformed scenario, naming the field
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 8}  # noqa: RUF012
+
+    def __init__(
+        self,
+        map_name: str = "3m",
+        *,
+        map_file=None,
+        walls: str = "upstream",
+        time_limit: int | None = None,
+        agent_ids: bool = False,
+        render_mode: str | None = None,
+    ):
+        check_render_mode(render_mode)
+        self.render_mode = render_mode
+        self._battles = battles = Battles(1, map_name, map_file, walls, time_limit, agent_ids)
+        self.map_name, self.time_limit = battles.scenario.name, battles.time_limit
+        self.n_agents, self.n_actions = battles.n_agents, battles.n_actions
+        self.obs_size, self.state_size = battles.obs_size, battles.state_size
+        self.observation_space, self.action_space = battles.observation_space(), battles.action_space()
+        self._ever_seeded = False
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Start a battle. Without a seed the random stream of the last battle goes on."""
+        super().reset(seed=seed)
+        if seed is None and not self._ever_seeded:
+            seed = int(self.np_random.integers(2**63))
+        self._ever_seeded = True
+        self._battles.restart(0, seed)
+        obs, state, avail_actions = self._battles.look()
+        return {"obs": obs[0], "state": state[0], "avail_actions": avail_actions[0]}, {}
+
+    def step(self, actions: np.ndarray):
+        """One environment step: eight ticks, half a second.
+
+        Raises:
+            ValueError: an action is not available; nothing has changed then
+            gymnasium.error.ResetNeeded: the battle is over
+        """
+        battles = self._battles
+        if battles.battles[0]["over"]:
+            raise gym.error.ResetNeeded("the battle is over: call reset()")
+        obs, state, avail_actions = seen = battles.fresh()
+        battles.step(battles.checked(actions), seen, 0, 1)
+        _, _, reward, terminated, truncated, won, over = battles.battles.item(0)
+        info = {"battle_won": won} if over else {}
+        observation = {"obs": obs[0], "state": state[0], "avail_actions": avail_actions[0]}
+        return observation, reward, terminated, truncated, info
+
+    def render(self) -> np.ndarray | None:
+        """The battle as a picture, [height, width, 3] uint8, with `render_mode="rgb_array"`."""
+        return render_frame(self._battles, 0) if self.render_mode == "rgb_array" else None

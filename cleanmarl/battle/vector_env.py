@@ -1,0 +1,137 @@
+"""Many battles of one scenario as a Gymnasium vector environment, stepped in one compiled call."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from cleanmarl.battle.battles import Battles, check_render_mode, render_frame
+
+
+class BattleVectorEnv(VectorEnv):
+    """`num_envs` battles; observations, actions and rewards as of `BattleEnv`, with a leading dimension `num_envs`.
+
+    Behaves as Gymnasium's `SyncVectorEnv` of `BattleEnv`s does under the same seeds, in every autoreset mode. Infos:
+    `battle_won` of the battles that ended, in `infos` (or, with same-step autoreset, in `infos["final_info"]`), and
+    `infos["final_obs"]`, an object array with the last observation of each battle that ended (same-step autoreset).
+
+    Args:
+        num_envs: number of battles
+        num_threads: threads among which the battles are divided; results do not depend on it
+        autoreset_mode: same-step, next-step or disabled, as Gymnasium defines them
+        others: as of `BattleEnv`
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 8}  # noqa: RUF012
+
+    def __init__(
+        self,
+        map_name: str = "3m",
+        num_envs: int = 1,
+        *,
+        map_file=None,
+        walls: str = "upstream",
+        time_limit: int | None = None,
+        agent_ids: bool = False,
+        num_threads: int = 1,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+    ):
+        for name, value in (("num_envs", num_envs), ("num_threads", num_threads)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_render_mode(render_mode)
+        self.render_mode = render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
+        self.num_envs = num_envs
+        self._battles = battles = Battles(num_envs, map_name, map_file, walls, time_limit, agent_ids)
+        self.map_name, self.time_limit = battles.scenario.name, battles.time_limit
+        self.n_agents, self.n_actions = battles.n_agents, battles.n_actions
+        self.obs_size, self.state_size = battles.obs_size, battles.state_size
+        self.single_observation_space, self.single_action_space = battles.observation_space(), battles.action_space()
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._ever_seeded = False
+        bounds = np.linspace(0, num_envs, min(num_threads, num_envs) + 1).astype(int).tolist()
+        self._mine, *self._others = list(zip(bounds[:-1], bounds[1:], strict=True))
+        self._threads = ThreadPoolExecutor(len(self._others)) if self._others else None
+
+    def reset(self, *, seed: int | list[int | None] | None = None, options: dict | None = None):
+        """Start all battles, or those where `options["reset_mask"]` is True.
+
+        Args:
+            seed: one per battle; an int stands for seed, seed + 1, ...; without one the random streams go on
+        """
+        super().reset(seed=seed if isinstance(seed, int) else None)
+        seeds = [seed + b for b in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
+        if not self._ever_seeded:
+            drawn = self.np_random.integers(2**63, size=self.num_envs).tolist()
+            seeds = [new if given is None else given for given, new in zip(seeds, drawn, strict=True)]
+        self._ever_seeded = True
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
+        if np.shape(mask) != (self.num_envs,):
+            raise ValueError(f"options['reset_mask'] must have shape ({self.num_envs},), got {np.shape(mask)}")
+        for b in np.flatnonzero(mask):
+            self._battles.restart(b, seeds[b])
+        return self._observation(self._battles.look()), {}
+
+    def step(self, actions: np.ndarray):
+        """One environment step of every battle.
+
+        Raises:
+            ValueError: an action is not available
+            gymnasium.error.ResetNeeded: a battle is over and its reset is left to the caller
+        """
+        battles = self._battles
+        was_over = battles.battles["over"].copy()
+        if was_over.any() and self.autoreset_mode != AutoresetMode.NEXT_STEP:
+            raise gym.error.ResetNeeded(f"battles {np.flatnonzero(was_over).tolist()} are over: reset them")
+        seen = battles.fresh()
+        actions = battles.checked(actions)
+        running = [self._threads.submit(battles.step, actions, seen, *part) for part in self._others]
+        battles.step(actions, seen, *self._mine)
+        for other in running:
+            other.result()
+
+        for b in np.flatnonzero(was_over):  # next-step autoreset: their action was ignored
+            battles.restart(b, None)
+        if was_over.any():
+            seen = battles.look()
+        rewards = battles.battles["reward"].copy()
+        terminated, truncated = battles.battles["terminated"].copy(), battles.battles["truncated"].copy()
+        return self._observation(seen), rewards, terminated, truncated, self._infos(seen, terminated | truncated)
+
+    def _infos(self, seen: tuple, over: np.ndarray) -> dict:
+        """What is known of the battles that have just ended; those are started again where that is asked for."""
+        infos = {}
+        same_step = self.autoreset_mode == AutoresetMode.SAME_STEP
+        for b in np.flatnonzero(over):
+            info = {"battle_won": bool(self._battles.battles[b]["won"])}
+            if same_step:
+                last = {name: value[b].copy() for name, value in self._observation(seen).items()}
+                info = {"final_obs": last, "final_info": info}
+                self._battles.restart(b, None)
+            infos = self._add_info(infos, info, b)
+        if same_step and over.any():
+            for new, old in zip(self._battles.look(), seen, strict=True):
+                old[over] = new[over]
+        return infos
+
+    def _observation(self, seen: tuple) -> dict[str, np.ndarray]:
+        obs, state, avail_actions = seen
+        return {"obs": obs, "state": state, "avail_actions": avail_actions}
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """A picture of every battle."""
+        if self.render_mode is None:
+            return None
+        return tuple(render_frame(self._battles, b) for b in range(self.num_envs))
+
+    def close_extras(self, **kwargs):
+        if self._threads:
+            self._threads.shutdown()
