@@ -1,8 +1,8 @@
 """The functions of the engine that Python calls. They are compiled once and then kept on disk.
 
 Numba takes a function from its cache if the file that defines it is unchanged, without looking at the files it imports.
-So the functions here carry a digest of this package's code, `SOURCES`, as a free variable, which Numba makes part of
-the key of its cache: whatever changes in the package, they are compiled again.
+So the functions here carry a digest of all compiled code, `SOURCES`, as a free variable, which Numba makes part of
+the key of its cache: whatever changes in these files, they are compiled again.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ from numba.core import event
 
 from cleanmarl.battle import engine, observe, orca
 
-SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+COMPILED = ("world.py", "orca.py", "engine.py", "observe.py", "compiled.py")
+SOURCES = hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in COMPILED)).hexdigest()
 
 
 class _Announcer(event.Listener):

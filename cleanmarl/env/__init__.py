@@ -1,11 +1,7 @@
-"""One Gymnasium interface over SMAClite, Level-Based Foraging and PettingZoo.
-
-`make_env` makes one environment, `make_vector_env` several that step together; `TeamEnv` says what they look like.
-"""
+"""One Gymnasium interface over SMAClite, Level-Based Foraging and PettingZoo: `make_env` and `make_vector_env`."""
 
 import difflib
 import multiprocessing
-from collections.abc import Iterable
 from functools import partial
 
 import gymnasium
@@ -14,6 +10,8 @@ from gymnasium.spaces import Box, Dict, MultiBinary, MultiDiscrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 __all__ = ["TeamEnv", "make_env", "make_vector_env"]
+
+INSTALL = {"smaclite": "git+https://github.com/uoe-agents/smaclite", "Box2D": "box2d"}  # others go by their own names
 
 
 def make_env(
@@ -27,73 +25,61 @@ def make_env(
     render_mode: str | None = None,
     **kwargs,
 ) -> gymnasium.Env:
-    """One environment with the interface of `TeamEnv`.
+    """One environment, of the form that `TeamEnv` describes.
 
     Args:
-        env_type: "smaclite" (the compiled engine), "smaclite-upstream" (the original package), "lbf" or "pz".
-        env_name: a map of SMAC or the path of a scenario (`.toml`); a map of the original; `Foraging-8x8-2p-3f-v3`, ...;
-            `simple_spread_v3`, ...
-        env_family: for "pz": mpe, sisl, butterfly, or the dotted name of any importable package, one's own included,
-            that has a module `env_name` with a `parallel_env()`.
-        agent_ids: append to each agent's observation its one-hot number.
-        time_limit: environment steps after which an episode is truncated; None is the environment's own limit.
-        reward_aggr: the team reward is the "sum" or the "mean" over agents. SMAClite's is the team's already.
-        render_mode: "rgb_array" makes `render()` return an image, uint8 [height, width, 3].
-        kwargs: what else the environment behind takes.
+        env_type: "smaclite" (the compiled engine), "smaclite-upstream" (the original package), "lbf" or "pz"
+        env_name: a SMAC map or a scenario file ("mine.toml"), "Foraging-8x8-2p-3f-v3", "simple_spread_v3", ...
+        env_family: of "pz": mpe, sisl, butterfly, or any package, one's own too, whose module `env_name` has `parallel_env`
+        agent_ids: append to each agent's observation its one-hot number
+        time_limit: steps after which an episode is truncated; None for the environment's own limit
+        reward_aggr: the team's reward is the "sum" or "mean" of the agents'; SMAClite's is the team's already
+        render_mode: with "rgb_array", `render()` returns uint8 [height, width, 3]
+        kwargs: whatever else the environment behind takes
 
     Raises:
-        ValueError: an unknown type, name, family or option, or an action space that is not Discrete.
-        ImportError: a package that this environment needs is not installed; the message says how to install it.
+        ValueError: a name or option that does not exist, or actions that are not Discrete
+        ImportError: a package is missing; the message says how to install it
     """
     _check_options(env_type, time_limit, reward_aggr)
-    team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode}
-    if env_type == "smaclite":
-        from cleanmarl.battle import BattleEnv
+    team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode, "reward_aggr": reward_aggr}
+    try:
+        if env_type == "smaclite":
+            from cleanmarl.battle import BattleEnv
 
-        return BattleEnv(**_battle(env_name), **team, **kwargs)
-    if env_type == "smaclite-upstream":
-        from cleanmarl.env.smaclite import UpstreamSMAClite
+            return BattleEnv(**_battle(env_name, **team, **kwargs))
+        if env_type == "pz":
+            from cleanmarl.env.pettingzoo import PettingZooTeam
 
-        return UpstreamSMAClite(env_name, kwargs, **team)
-    if env_type == "lbf":
-        from cleanmarl.env.lbf import LevelBasedForaging
-
-        return LevelBasedForaging(env_name, kwargs, reward_aggr=reward_aggr, **team)
-    from cleanmarl.env.pettingzoo import PettingZooTeam
-
-    return PettingZooTeam(env_name, env_family, kwargs, reward_aggr=reward_aggr, **team)
+            return PettingZooTeam(env_name, env_family, kwargs, **team)
+        if env_type == "lbf":
+            from cleanmarl.env.lbf import LevelBasedForaging as Env
+        else:
+            from cleanmarl.env.smaclite import UpstreamSMAClite as Env
+        return Env(env_name, kwargs, **team)
+    except ModuleNotFoundError as error:
+        package = error.name.partition(".")[0]
+        raise ImportError(f"{env_type} needs {package}: pip install {INSTALL.get(package, package)}") from error
 
 
 def make_vector_env(
-    env_type: str,
-    env_name: str,
-    env_family: str = "mpe",
-    num_envs: int = 4,
-    *,
-    agent_ids: bool = True,
-    time_limit: int | None = None,
-    reward_aggr: str = "sum",
-    render_mode: str | None = None,
-    autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
-    **kwargs,
+    env_type, env_name, env_family="mpe", num_envs=4, *, autoreset_mode=AutoresetMode.SAME_STEP, **options
 ) -> VectorEnv:
-    """`num_envs` environments that step together; the arguments and errors are those of `make_env`.
+    """`num_envs` environments that step together, with the attributes of one; `options` and errors as of `make_env`.
 
-    SMAClite's battles share one compiled call, all others have a process each. The sizes (`n_agents`, `n_actions`,
-    `obs_size`, `state_size`) and the `time_limit` of one environment are attributes here too. As the processes import
-    the main script anew, the script calls this only under `if __name__ == "__main__":`.
+    SMAClite's battles share one compiled call. The others have a process each, which imports the main script anew:
+    call this under `if __name__ == "__main__":`.
     """
-    _check_options(env_type, time_limit, reward_aggr)
+    _check_options(env_type, **options)
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-    team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode, **kwargs}
     if env_type == "smaclite":
         from cleanmarl.battle import BattleVectorEnv
 
-        return BattleVectorEnv(**_battle(env_name), num_envs=num_envs, autoreset_mode=autoreset_mode, **team)
-    make_one = partial(make_env, env_type, env_name, env_family, reward_aggr=reward_aggr, **team)
-    # A plain fork copies the locks of PyTorch's threads but not the threads that would release them: the child may
-    # hang. The fork server is a fresh process without threads, and it forks faster than new interpreters start.
+        return BattleVectorEnv(num_envs=num_envs, autoreset_mode=autoreset_mode, **_battle(env_name, **options))
+    make_one = partial(make_env, env_type, env_name, env_family, **options)
+    # A fork of this process would copy locks that PyTorch's threads hold, without the threads, and might hang on them.
+    # The fork server is a clean process; Windows, which cannot fork, starts new interpreters.
     context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     envs = AsyncVectorEnv([make_one] * num_envs, context=context, autoreset_mode=autoreset_mode)
     for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):
@@ -102,113 +88,95 @@ def make_vector_env(
 
 
 class TeamEnv(gymnasium.Env):
-    """A cooperative task of `n_agents`, each with `n_actions`; the environments of this module are all of this form.
+    """`n_agents` that share one reward, each with `n_actions`. An observation is a dict of
 
-    An observation is a dict of
-        obs: float32 [n_agents, obs_size], what each agent sees, and its one-hot number where `agent_ids`
-        state: float32 [state_size], for training only; if the task has none, all agents' observations without numbers
-        avail_actions: int8 [n_agents, n_actions], 1 where an agent may take an action now
+    obs: float32 [n_agents, obs_size], what each agent sees and, with `agent_ids`, its one-hot number
+    state: float32 [state_size], for training only: the task's own, or else all agents' observations without numbers
+    avail_actions: int8 [n_agents, n_actions], 1 where the agent can take the action
 
-    `terminated` means that the task itself ended, `truncated` that time was up: after `time_limit` steps (None: unknown).
-    A seeded reset determines all that follows, later unseeded resets included.
+    `terminated`: the task itself ended; `truncated`: time was up, after `time_limit` steps (None where unknown).
+    A seeded reset determines all episodes until the next one.
 
-    Subclasses have `_start(seed)`, which returns an observation, and `_advance(actions)`, which returns an observation,
-    the agents' rewards, terminated, truncated and info. They build observations with `_observe`.
+    Subclasses set `_env` and define `_start(seed)` -> observation and `_advance(actions)` -> observation, the agents'
+    rewards, terminated, truncated, info. Their agents see `size` numbers within `bounds`; `at_start`, int8 [n_agents,
+    n_actions], are the actions available in every first state; `state_size` is given where the task has a state.
     """
 
-    def __init__(
-        self,
-        low: np.ndarray,
-        high: np.ndarray,
-        always_available: np.ndarray,
-        state_size: int | None = None,
-        *,
-        agent_ids: bool = True,
-        time_limit: int | None = None,
-        reward_aggr: str = "sum",
-        render_mode: str | None = None,
-    ):
-        """`low`, `high`: bounds of the observations without ids, [n_agents, size].
-
-        `always_available`: int8 [n_agents, n_actions], the actions that are available in whatever state an episode starts.
-        `state_size`: None if the state is the concatenated observations.
-        """
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"render_mode {render_mode!r} is not among {self.metadata['render_modes']}")
-        self.n_agents, self.n_actions = always_available.shape
-        self.time_limit, self.render_mode = time_limit, render_mode
+    def __init__(self, size, at_start, bounds=(-np.inf, np.inf), state_size=None, *, agent_ids, reward_aggr, **options):
+        self.time_limit, self.render_mode = options["time_limit"], options["render_mode"]
+        if self.render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode {self.render_mode!r} is not among {self.metadata['render_modes']}")
+        self.n_agents, self.n_actions = at_start.shape
+        self._ids = np.eye(self.n_agents, self.n_agents if agent_ids else 0, dtype=np.float32)
+        self.obs_size, self.state_size = size + self._ids.shape[1], state_size or self.n_agents * size
+        obs, state = Box(*bounds, (self.n_agents, self.obs_size)), Box(*bounds, (self.state_size,))
+        self.observation_space = Dict(obs=obs, state=state, avail_actions=MultiBinary(at_start.shape))
+        self.action_space = AvailableActions(at_start)
         self._reward_divisor = self.n_agents if reward_aggr == "mean" else 1
-        self._ids = np.eye(self.n_agents, dtype=np.float32) if agent_ids else None
-        state = Box(low.ravel(), high.ravel()) if state_size is None else Box(-np.inf, np.inf, (state_size,))
-        if agent_ids:
-            low, high = np.hstack([low, np.zeros_like(self._ids)]), np.hstack([high, np.ones_like(self._ids)])
-        self.observation_space = Dict(
-            obs=Box(low, high), state=state, avail_actions=MultiBinary((self.n_agents, self.n_actions))
-        )
-        self.action_space = AvailableActions(always_available)
-        self.obs_size, self.state_size = low.shape[1], state.shape[0]
+        self._over = True
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
-        self._steps = 0
-        # Each episode has a seed, so no task needs to keep a random stream of its own from one to the next.
+        self._steps, self._over = 0, False
+        # Every episode gets a seed, so that nothing depends on how a task carries its own randomness on.
         return self._start(int(self.np_random.integers(2**31)) if seed is None else seed), {}
 
-    def step(self, actions: Iterable[int]) -> tuple[dict, float, bool, bool, dict]:
-        """`actions`: [n_agents]. Raises ValueError for an action that is not available to its agent."""
+    def step(self, actions) -> tuple[dict, float, bool, bool, dict]:
+        """`actions`: integers [n_agents]. Raises ValueError where one is not available to its agent."""
+        if self._over:
+            raise gymnasium.error.ResetNeeded("the episode is over: call reset()")
         actions = np.asarray(actions).tolist()
-        if len(actions) != self.n_agents:
-            raise ValueError(f"expected one action for each of {self.n_agents} agents, got {actions}")
-        available = self.action_space.available
-        for agent, action in enumerate(actions):
-            if not (0 <= action < self.n_actions and available[agent, action]):
-                choices = np.flatnonzero(available[agent]).tolist()
-                raise ValueError(f"agent {agent} cannot take action {action}, available to it are {choices}")
+        for agent, (action, available) in enumerate(zip(actions, self._available, strict=True)):
+            if not (0 <= action < self.n_actions and available[action]):
+                choices = np.flatnonzero(available).tolist()
+                raise ValueError(f"agent {agent} cannot take action {action}; available to it: {choices}")
         observation, rewards, terminated, truncated, info = self._advance(actions)
         self._steps += 1
         truncated = truncated or (self._steps == self.time_limit and not terminated)
+        self._over = terminated or truncated
         return observation, sum(map(float, rewards)) / self._reward_divisor, terminated, truncated, info
 
     def _observe(self, obs: np.ndarray, avail_actions: np.ndarray, state: np.ndarray | None = None) -> dict:
-        """The observation made of `obs` float32 [n_agents, size] without ids, and of fresh arrays only."""
-        self.action_space.available = avail_actions
+        self._available = self.action_space.available = avail_actions
         state = obs.flatten() if state is None else state
-        obs = obs if self._ids is None else np.concatenate((obs, self._ids), axis=1)
-        return {"obs": obs, "state": state, "avail_actions": avail_actions}
+        return {"obs": np.concatenate((obs, self._ids), axis=1), "state": state, "avail_actions": avail_actions}
+
+    def render(self) -> np.ndarray | None:
+        return self._env.render() if self.render_mode else None
+
+    def close(self):
+        self._env.close()
 
 
 class AvailableActions(MultiDiscrete):
-    """Joint actions [n_agents], of which a plain `sample()` draws one that is available now."""
+    """Joint actions [n_agents]; a plain `sample()` draws among those that are available now."""
 
-    def __init__(self, always_available: np.ndarray):
-        self.available = self.always_available = always_available
-        n_agents, n_actions = always_available.shape
-        super().__init__([n_actions] * n_agents)
+    def __init__(self, at_start: np.ndarray):
+        self.available = self._at_start = at_start
+        super().__init__([at_start.shape[1]] * at_start.shape[0])
 
     def seed(self, seed: int | None = None):
-        # What is drawn after seeding must not depend on the past: until the environment speaks up, any start must allow it.
-        self.available = self.always_available
+        if seed is not None:  # what is drawn until the next observation must not depend on the past
+            self.available = self._at_start
         return super().seed(seed)
 
     def sample(self, mask=None, probability=None) -> np.ndarray:
-        mask = tuple(self.available) if mask is None and probability is None else mask
-        return super().sample(mask, probability)
+        return super().sample(tuple(self.available) if mask is probability is None else mask, probability)
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
-    """The error for a misspelt name: it lists the nearest of the known ones."""
+def unknown(what: str, name: str, known) -> ValueError:
     nearest = difflib.get_close_matches(str(name), list(known), n=4, cutoff=0)
-    return ValueError(f"unknown {what} {name!r}, the nearest known are {', '.join(nearest)}")
+    return ValueError(f"unknown {what} {name!r}; the nearest known are {', '.join(nearest)}")
 
 
-def _check_options(env_type: str, time_limit: int | None, reward_aggr: str):
-    if env_type not in (env_types := ("smaclite", "smaclite-upstream", "lbf", "pz")):
-        raise unknown("env_type", env_type, env_types)
-    if reward_aggr not in (reward_aggrs := ("sum", "mean")):
-        raise unknown("reward_aggr", reward_aggr, reward_aggrs)
+def _check_options(env_type, time_limit=None, reward_aggr="sum", **_):
+    if env_type not in (types := ("smaclite", "smaclite-upstream", "lbf", "pz")):
+        raise unknown("env_type", env_type, types)
+    if reward_aggr not in ("sum", "mean"):
+        raise ValueError(f"reward_aggr must be sum or mean, got {reward_aggr!r}")
     if time_limit is not None and time_limit < 1:
-        raise ValueError(f"time_limit must be at least 1 step, or None for the environment's own, got {time_limit}")
+        raise ValueError(f"time_limit must be at least 1 step, got {time_limit}")
 
 
-def _battle(env_name: str) -> dict:
-    return {"map_file" if env_name.endswith(".toml") else "map_name": env_name}
+def _battle(env_name, agent_ids=True, reward_aggr=None, **options) -> dict:
+    return {"map_file" if env_name.endswith(".toml") else "map_name": env_name, "agent_ids": agent_ids, **options}

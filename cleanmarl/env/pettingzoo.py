@@ -1,120 +1,87 @@
-"""PettingZoo's parallel environments: the families mpe (package `mpe2`), sisl and butterfly, and a user's own."""
+"""PettingZoo's parallel environments: the families mpe (package `mpe2`), sisl, butterfly, and a user's own."""
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+import sys
 
 import numpy as np
-from gymnasium.spaces import Dict, Discrete, Space, flatten, flatten_space
+from gymnasium.spaces import Discrete, flatdim, flatten
 
 from cleanmarl.env import TeamEnv, unknown
 
 FAMILIES = {"mpe": "mpe2", "sisl": "pettingzoo.sisl", "butterfly": "pettingzoo.butterfly"}
-INSTALL = {"mpe": "mpe2", "sisl": "'pettingzoo[sisl]'", "butterfly": "'pettingzoo[butterfly]'"}
 
 
 class PettingZooTeam(TeamEnv):
-    """`parallel_env(**kwargs)` of the module `env_name` in the package of `env_family`.
+    """`parallel_env(**kwargs)` of the module `env_name`; it gets `time_limit` as `max_cycles` if it takes that.
 
-    Observations are flattened (images become long vectors) and zero-padded to the largest. An agent that is gone before
-    the episode ends sees zeros, can only take action 0, and earns nothing. An `action_mask`, in an agent's observation or
-    info as PettingZoo has it, says which actions are available; without one all are.
-
-    The episode is over when no agent is left: truncated if that cut any of the last ones short, terminated otherwise.
-    A `time_limit` is handed to `parallel_env` as `max_cycles` if it takes that.
+    Observations are flattened and zero-padded to the longest. An agent that is gone before the episode ends sees zeros,
+    can only take action 0, and earns nothing. An `action_mask` in an agent's info says which actions are available to it.
+    An episode is over when no agent is left: truncated if one of the last ones was cut short, else terminated.
     """
 
-    def __init__(self, env_name: str, env_family: str, kwargs: dict, *, time_limit: int | None = None, **team):
+    def __init__(self, env_name: str, env_family: str, kwargs: dict, *, time_limit: int | None, **team):
         parallel_env = _load(env_name, env_family)
-        if team.get("render_mode"):
-            kwargs = {**kwargs, "render_mode": team["render_mode"]}
+        kwargs = kwargs | ({"render_mode": team["render_mode"]} if team["render_mode"] else {})
         try:
             self._env = parallel_env(**kwargs, **({"max_cycles": time_limit} if time_limit else {}))
         except TypeError:
             self._env = parallel_env(**kwargs)
         core = self._env.unwrapped
-        for layer in (core, getattr(core, "env", None)):  # sisl's are shells around the one that counts the cycles
+        for layer in (core, getattr(core, "env", None)):  # sisl wraps the environment that counts the cycles
             time_limit = time_limit or getattr(layer, "max_cycles", None)
         self.metadata = {"render_modes": [], "render_fps": 10} | self._env.metadata
-
-        agents = list(self._env.possible_agents)
-        choices = [self._env.action_space(agent) for agent in agents]
-        for agent, choice in zip(agents, choices, strict=True):
-            if not isinstance(choice, Discrete):
-                raise ValueError(f"QMIX needs Discrete actions, those of {agent} in {env_name} are {choice}")
-        self._row = {agent: i for i, agent in enumerate(agents)}
-        self._n_choices = {agent: int(choice.n) for agent, choice in zip(agents, choices, strict=True)}
-        self._first_choice = {agent: int(choice.start) for agent, choice in zip(agents, choices, strict=True)}
-        self._views = {agent: _unmasked(self._env.observation_space(agent)) for agent in agents}
-        boxes = [flatten_space(view) for view in self._views.values()]
-        self._shape = len(agents), max(box.shape[0] for box in boxes)
-        low = np.full(self._shape, min(0, *(box.low.min() for box in boxes)), np.float32)
-        high = np.full(self._shape, max(0, *(box.high.max() for box in boxes)), np.float32)
-        available = np.array([np.arange(max(c.n for c in choices)) < choice.n for choice in choices], np.int8)
-        super().__init__(low, high, available, time_limit=time_limit, **team)
+        self._choices = {agent: self._env.action_space(agent) for agent in self._env.possible_agents}
+        for agent, space in self._choices.items():
+            if not isinstance(space, Discrete):
+                raise ValueError(f"QMIX needs Discrete actions, but those of {agent} in {env_name} are {space}")
+        self._views = {agent: self._env.observation_space(agent) for agent in self._choices}
+        self._size = max(map(flatdim, self._views.values()))
+        counts = np.array([[space.n] for space in self._choices.values()])
+        super().__init__(self._size, (np.arange(counts.max()) < counts).astype(np.int8), time_limit=time_limit, **team)
 
     def _start(self, seed: int) -> dict:
         observations, infos = self._env.reset(seed=seed)
-        self._present = list(self._env.agents)
-        return self._observation(observations, infos)
+        return self._observation(observations, infos, list(self._env.agents))
 
     def _advance(self, actions: list[int]) -> tuple:
-        acting = self._present
-        joint_action = {agent: self._first_choice[agent] + actions[self._row[agent]] for agent in acting}
-        observations, rewards, terminations, truncations, infos = self._env.step(joint_action)
-        staying = [agent for agent in self._env.agents if not (terminations.get(agent) or truncations.get(agent))]
-        cut_short = [agent for agent in acting if truncations.get(agent) and not terminations.get(agent)]
-        # The learner bootstraps from those that were cut short as if they went on; after a termination nobody looks.
-        self._present = staying or cut_short or acting
-        terminated, truncated = not (staying or cut_short), bool(cut_short) and not staying
-        rewards = [rewards.get(agent, 0) for agent in acting]
-        return self._observation(observations, infos), rewards, terminated, truncated, {}
+        acting, spaces = self._present, self._choices.items()
+        chosen = {a: int(space.start) + i for i, (a, space) in zip(actions, spaces, strict=True) if a in acting}
+        observations, rewards, terminations, truncations, infos = self._env.step(chosen)
+        staying = [a for a in self._env.agents if not (terminations.get(a) or truncations.get(a))]
+        cut_short = [a for a in acting if truncations.get(a) and not terminations.get(a)]
+        # At the end, those that were cut short are seen as if they went on: the learner bootstraps from them.
+        observation = self._observation(observations, infos, staying or cut_short or acting)
+        terminated, truncated = not (staying or cut_short), bool(cut_short and not staying)
+        return observation, [rewards.get(a, 0) for a in acting], terminated, truncated, {}
 
-    def _observation(self, observations: dict, infos: dict) -> dict:
-        obs = np.zeros(self._shape, np.float32)
-        avail_actions = np.zeros((self.n_agents, self.n_actions), np.int8)
-        avail_actions[:, 0] = 1
-        for agent in self._present:
-            row, seen, mask = self._row[agent], observations[agent], infos.get(agent, {}).get("action_mask", 1)
-            if isinstance(seen, dict) and "action_mask" in seen:
-                seen, mask = seen["observation"], seen["action_mask"]
-            vector = flatten(self._views[agent], seen)
-            obs[row, : len(vector)] = vector
-            avail_actions[row, : self._n_choices[agent]] = mask
+    def _observation(self, observations: dict, infos: dict, present: list) -> dict:
+        self._present = present
+        obs = np.zeros((self.n_agents, self._size), np.float32)
+        avail_actions = np.eye(1, self.n_actions, dtype=np.int8).repeat(self.n_agents, axis=0)
+        for row, (agent, view) in enumerate(self._views.items()):
+            if agent in present:
+                vector = flatten(view, observations[agent])
+                obs[row, : len(vector)] = vector
+                avail_actions[row, : self._choices[agent].n] = infos.get(agent, {}).get("action_mask", 1)
         return self._observe(obs, avail_actions)
 
-    def render(self) -> np.ndarray | None:
-        return self._env.render() if self.render_mode else None
 
-    def close(self):
-        self._env.close()
-
-
-def _load(env_name: str, env_family: str) -> Callable:
-    """The `parallel_env` of a module; raises ValueError for an unknown one, ImportError for what is not installed."""
+def _load(env_name: str, env_family: str):
+    """The `parallel_env` of the module `env_name` in the package of `env_family`."""
     package = FAMILIES.get(env_family, env_family)
-    try:
-        home = importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if env_family in FAMILIES:
-            raise ImportError(
-                f"env_family {env_family} needs {error.name}: pip install {INSTALL[env_family]}"
-            ) from error
-        known = f"it is {', '.join(FAMILIES)}, or a package of your own that Python can import"
-        raise ValueError(f"unknown env_family {env_family!r} ({error}), {known}") from error
     path = f"{package}.{env_name}"
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        if not path.startswith(error.name):
-            install = INSTALL.get(env_family, error.name)
-            raise ImportError(f"{path} needs {error.name}: pip install {install}") from error
-        module = None
+        if error.name == path:
+            names = [module.name for module in pkgutil.iter_modules(sys.modules[package].__path__) if not module.ispkg]
+            raise unknown(f"{env_family} environment", env_name, names) from None
+        if env_family not in FAMILIES and package.startswith(error.name):
+            known = f"{', '.join(FAMILIES)}, or a package of your own that Python finds"
+            raise ValueError(f"unknown env_family {env_family!r}; it is {known}") from None
+        install = {"mpe": "mpe2", "sisl": "'pettingzoo[sisl]'", "butterfly": "'pettingzoo[butterfly]'"}
+        raise ImportError(f"{path} needs {error.name}: pip install {install.get(env_family, error.name)}") from error
     if not hasattr(module, "parallel_env"):
-        names = [module.name for module in pkgutil.iter_modules(home.__path__) if not module.ispkg]
-        raise unknown(f"{env_family} environment", env_name, names)
+        raise ValueError(f"{path} has no parallel_env()")
     return module.parallel_env
-
-
-def _unmasked(space: Space) -> Space:
-    return space["observation"] if isinstance(space, Dict) and "action_mask" in space.spaces else space

@@ -1,0 +1,500 @@
+"""QMIX (Rashid et al., ICML 2018; JMLR 2020) in one file: the reference of the four scripts, read this one first.
+
+    python cleanmarl/qmix.py --env-name 3m
+
+Data flows one way: arguments -> environment -> collect an episode -> store it -> update -> evaluate.
+Shapes in comments: N transitions, B episodes, T steps; the transitions of a batch are the rows of flat tensors.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Event
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from PIL import Image
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from cleanmarl.env import make_env
+
+
+@dataclass
+class Args:
+    env_type: str = "smaclite"
+    """smaclite, lbf, pz (PettingZoo), or smaclite-upstream"""
+    env_name: str = "3m"
+    """map or environment, as 3m, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
+    env_family: str = "mpe"
+    """PettingZoo family: mpe, sisl, butterfly, or a dotted package of one's own"""
+    agent_ids: bool = True
+    """append a one-hot agent id to each observation"""
+    buffer_size: int = 5000
+    """capacity of the replay buffer, in episodes"""
+    total_timesteps: int = 1000000
+    """environment steps to train for; the episode that reaches them is finished"""
+    gamma: float = 0.99
+    """discount factor"""
+    train_freq: int = 1
+    """update every so many episodes"""
+    optimizer: str = "Adam"
+    """name of an optimizer in torch.optim"""
+    learning_rate: float = 0.0005
+    """learning rate of the optimizer"""
+    batch_size: int = 10
+    """episodes in a batch"""
+    start_e: float = 1
+    """epsilon at the start"""
+    end_e: float = 0.025
+    """epsilon at the end of exploration"""
+    exploration_fraction: float = 0.05
+    """part of total_timesteps over which epsilon falls"""
+    hidden_dim: int = 64
+    """hidden units of the agent network"""
+    hyper_dim: int = 64
+    """hidden units of the mixing network and of its hypernetworks"""
+    num_layers: int = 1
+    """hidden layers of the agent network after the first"""
+    target_network_update_freq: int = 1
+    """update the target networks every so many episodes"""
+    polyak: float = 0.01
+    """step of the target networks towards the networks; 1 copies them"""
+    normalize_reward: bool = False
+    """standardise the rewards of each batch"""
+    clip_gradients: float = -1
+    """largest norm of the gradient; 0 or less for no limit"""
+    log_every: int = 10
+    """log every so many episodes"""
+    eval_steps: int = 50
+    """evaluate every so many episodes"""
+    num_eval_ep: int = 5
+    """episodes in an evaluation"""
+    use_wnb: bool = False
+    """log to Weights & Biases too"""
+    wnb_project: str = ""
+    """Weights & Biases project"""
+    wnb_entity: str = ""
+    """Weights & Biases entity"""
+    device: str = "cpu"
+    """cpu, cuda or mps"""
+    seed: int = 1
+    """everything random is derived from it"""
+    double_q: bool = False
+    """let the network choose the next actions and the target network value them"""
+    td_lambda: float = 0.0
+    """learn from lambda-returns of the stored episode; 0 for one-step targets"""
+    mixer: Literal["qmix", "vdn"] = "qmix"
+    """vdn: Q_tot is the plain sum"""
+    hypernet_layers: int = 1
+    """layers of the hypernetworks that make W1 and W2: 1 or 2"""
+    time_limit: int | None = None
+    """episode limit in steps; None for the environment's own"""
+    save_model: bool = True
+    """save the networks in the run folder"""
+    capture_video: bool = False
+    """save a greedy episode as a GIF in the run folder at the end"""
+    torch_threads: int = 1
+    """threads of PyTorch on the CPU"""
+
+
+def check_args(args: Args):
+    """Raise ValueError, in one line, for a value with which nothing could be learned."""
+    low = {
+        name: 1 for name in ("buffer_size", "total_timesteps", "train_freq", "batch_size", "hidden_dim", "hyper_dim")
+    }
+    low |= {
+        name: 1 for name in ("target_network_update_freq", "log_every", "eval_steps", "num_eval_ep", "torch_threads")
+    }
+    low |= {"hypernet_layers": 1, "num_layers": 0, "seed": 0, "time_limit": 1}
+    high = {"hypernet_layers": 2, "batch_size": args.buffer_size}
+    for name in ("start_e", "end_e", "exploration_fraction", "gamma", "polyak", "td_lambda"):
+        low[name], high[name] = 0, 1
+    for name, value in vars(args).items():
+        if name in low and value is not None and not low[name] <= value <= high.get(name, np.inf):
+            upper = f" and at most {high[name]}" if name in high else ""
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {low[name]}{upper}, got {value}")
+    if not 0 < args.learning_rate < np.inf:
+        raise ValueError(f"--learning-rate must be a number above 0, got {args.learning_rate}")
+    optimizer = getattr(torch.optim, args.optimizer, None)
+    if not (isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer)):
+        raise ValueError(f"--optimizer must be one of torch.optim, as Adam or RMSprop, got {args.optimizer}")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(args.device, False):
+        here = ", ".join(name for name, there in available.items() if there)
+        raise ValueError(f"--device {args.device} is not available here; available: {here}")
+
+
+class AgentNetwork(nn.Module):
+    """The action values of one agent from its own observation; all agents share it."""
+
+    def __init__(self, obs_size: int, n_actions: int, hidden_dim: int, num_layers: int):
+        super().__init__()
+        layers = [nn.Linear(obs_size, hidden_dim), nn.ReLU()]
+        for _ in range(num_layers):
+            layers += [nn.Linear(hidden_dim, hidden_dim), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden_dim, n_actions))
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        return self.layers(obs)  # [..., obs_size] -> [..., n_actions]
+
+
+class QMixer(nn.Module):
+    """Q_tot from the agents' values, monotonic in each of them (eq. 6 of Rashid et al. 2018).
+
+    Hypernetworks make the mixing network's weights from the state. The absolute value keeps its weights, and so
+    dQ_tot/dq_i, at least 0: every agent's own argmax is its part of the joint one. Biases may have any sign.
+    """
+
+    def __init__(self, n_agents: int, state_size: int, hyper_dim: int, hypernet_layers: int):
+        super().__init__()
+
+        def hypernetwork(size: int, layers: int) -> nn.Module:
+            if layers == 1:
+                return nn.Linear(state_size, size)
+            return nn.Sequential(nn.Linear(state_size, hyper_dim), nn.ReLU(), nn.Linear(hyper_dim, size))
+
+        self.w1 = hypernetwork(n_agents * hyper_dim, hypernet_layers)
+        self.b1 = hypernetwork(hyper_dim, 1)
+        self.w2 = hypernetwork(hyper_dim, hypernet_layers)
+        self.b2 = hypernetwork(1, 2)
+
+    def forward(self, q: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        """The agents' values [N, n_agents] and the state [N, state_size] -> Q_tot [N]."""
+        w1 = self.w1(state).abs().view(*q.shape, -1)  # [N, n_agents, hyper_dim]
+        w2 = self.w2(state).abs()  # [N, hyper_dim]
+        hidden = F.elu((q.unsqueeze(1) @ w1).squeeze(1) + self.b1(state))  # [N, hyper_dim]
+        return (hidden * w2).sum(-1) + self.b2(state).squeeze(-1)  # [N]
+
+
+class VDNMixer(nn.Module):
+    """Q_tot is the sum of the agents' values (Sunehag et al., 2018)."""
+
+    def forward(self, q: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        return q.sum(-1)  # [N, n_agents] -> [N]
+
+
+class EpisodeBuffer:
+    """The last `capacity` episodes, each a dict of arrays with one row per transition."""
+
+    def __init__(self, capacity: int):
+        self.episodes: deque[dict[str, np.ndarray]] = deque(maxlen=capacity)
+
+    def store(self, episode: dict[str, np.ndarray]):
+        self.episodes.append(episode)
+
+    def sample(self, batch_size: int, rng: np.random.Generator, device: str) -> dict[str, torch.Tensor]:
+        """Whole episodes, their transitions end to end; `lengths` [B] tells where each one ends."""
+        chosen = [self.episodes[i] for i in rng.choice(len(self.episodes), batch_size, replace=False)]
+        batch = {key: torch.from_numpy(np.concatenate([episode[key] for episode in chosen])) for key in chosen[0]}
+        batch["lengths"] = torch.tensor([len(episode["reward"]) for episode in chosen])
+        return {key: value.to(device) for key, value in batch.items()}
+
+
+def td_target(reward, terminated, next_q_tot, lengths, gamma: float, td_lambda: float) -> torch.Tensor:
+    """What Q_tot is to become, [N]: r + gamma (1 - terminated) next_q_tot or, with td_lambda > 0, the lambda-return.
+
+    G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1), where the last step of an episode bootstraps from V alone,
+    through truncation but not through termination.
+    """
+    bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
+    if td_lambda == 0:
+        return reward + bootstrap
+    steps = torch.arange(int(lengths.max()), device=reward.device)
+    real = steps < lengths[:, None]  # [B, T]
+    last = steps == lengths[:, None] - 1  # [B, T]
+    # Unrolled, G_t is the sum over s >= t of (gamma lambda)^(s - t) (r_s + gamma (1 - lambda) V_s+1): one product of matrices.
+    terms = torch.zeros(real.shape, device=reward.device)
+    terms[real] = reward + torch.where(last[real], bootstrap, (1 - td_lambda) * bootstrap)
+    ahead = steps[:, None] - steps  # s - t
+    weights = torch.where(ahead >= 0, (gamma * td_lambda) ** ahead.clamp(min=0), 0.0)  # [T, T]
+    return (terms @ weights)[real]
+
+
+def qmix_loss(agent, mixer, target_agent, target_mixer, batch: dict[str, torch.Tensor], args: Args) -> torch.Tensor:
+    """Mean squared TD error of Q_tot over the transitions of a batch."""
+    reward = batch["reward"]  # [N]
+    if args.normalize_reward:
+        reward = (reward - reward.mean()) / (reward.std(correction=0) + 1e-8)
+
+    with torch.no_grad():
+        # Each agent's best available next action; by monotonicity, together they are the joint argmax of Q_tot.
+        next_q = target_agent(batch["next_obs"])  # [N, n_agents, n_actions]
+        choosing_q = agent(batch["next_obs"]) if args.double_q else next_q
+        choosing_q = choosing_q.masked_fill(batch["next_avail_actions"] == 0, -torch.inf)
+        next_q = next_q.gather(-1, choosing_q.argmax(-1, keepdim=True)).squeeze(-1)  # [N, n_agents]
+        next_q_tot = target_mixer(next_q, batch["next_states"])  # [N]
+        target = td_target(reward, batch["done"], next_q_tot, batch["lengths"], args.gamma, args.td_lambda)
+
+    q = agent(batch["obs"]).gather(-1, batch["actions"].unsqueeze(-1)).squeeze(-1)  # [N, n_agents]
+    return F.mse_loss(mixer(q, batch["states"]), target)
+
+
+def update(agent, mixer, target_agent, target_mixer, optimizer, batch, args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step of gradient descent; returns the loss and the norm of its gradient."""
+    loss = qmix_loss(agent, mixer, target_agent, target_mixer, batch, args)
+    optimizer.zero_grad()
+    loss.backward()
+    parameters = [*agent.parameters(), *mixer.parameters()]
+    grad_norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    if args.clip_gradients > 0:
+        nn.utils.clip_grads_with_norm_(parameters, args.clip_gradients, grad_norm)
+    optimizer.step()
+    return loss.detach(), grad_norm
+
+
+@torch.no_grad()
+def update_target(target: nn.Module, network: nn.Module, polyak: float):
+    """theta_target <- polyak theta + (1 - polyak) theta_target"""
+    for old, new in zip(target.parameters(), network.parameters(), strict=True):
+        old.lerp_(new, polyak)
+
+
+def linear_schedule(args: Args, step: int) -> float:
+    """Epsilon at an environment step."""
+    fraction = min(1.0, step / max(1, args.exploration_fraction * args.total_timesteps))
+    return args.start_e + fraction * (args.end_e - args.start_e)
+
+
+def random_stream(
+    args: Args, purpose: Literal["train", "explore", "sample", "eval"], *number: int
+) -> np.random.Generator:
+    """A stream of its own for each purpose and episode or update: no state of a generator outlives what it is for."""
+    purposes = ("train", "explore", "sample", "eval")
+    return np.random.default_rng((args.seed, purposes.index(purpose), *number))
+
+
+@torch.inference_mode()
+def act(agent: AgentNetwork, observation: dict, epsilon: float, rng: np.random.Generator, device: str) -> np.ndarray:
+    """An action per agent, [n_agents]: each, on its own, random among its available ones with probability epsilon."""
+    avail_actions = observation["avail_actions"]
+    explores = rng.random(len(avail_actions)) < epsilon  # [n_agents]
+    scores = rng.random(avail_actions.shape, np.float32)  # [n_agents, n_actions]
+    if not explores.all():
+        q = agent(torch.from_numpy(observation["obs"]).to(device)).cpu().numpy()
+        scores = np.where(explores[:, None], scores, q)
+    return np.where(avail_actions, scores, -np.inf).argmax(-1)
+
+
+def collect_episode(env, agent: AgentNetwork, args: Args, number: int, step: int) -> tuple[dict[str, np.ndarray], dict]:
+    """Play training episode `number`, which begins at environment step `step`: (episode to store, its last info)."""
+    rng = random_stream(args, "explore", number)
+    observation, _ = env.reset(seed=int(random_stream(args, "train", number).integers(2**31)))
+    transitions, over = [], False
+    while not over:
+        epsilon = linear_schedule(args, step + len(transitions))
+        actions = act(agent, observation, epsilon, rng, args.device)
+        next_observation, reward, terminated, truncated, info = env.step(actions)
+        transitions.append(
+            {
+                "obs": observation["obs"],
+                "actions": actions,
+                "reward": np.float32(reward),
+                "states": observation["state"],
+                "done": np.float32(terminated),  # not truncated: the learner bootstraps through a time limit
+                "next_obs": next_observation["obs"],
+                "next_states": next_observation["state"],
+                "next_avail_actions": next_observation["avail_actions"],
+            }
+        )
+        observation, over = next_observation, terminated or truncated
+    return {key: np.stack([transition[key] for transition in transitions]) for key in transitions[0]}, info
+
+
+def evaluate(
+    env, agent: AgentNetwork, args: Args, number: int, episodes: int, frames: list | None = None
+) -> dict[str, float]:
+    """Mean results of greedy episodes; their pictures are appended to `frames` if it is given."""
+    results = []
+    for i in range(episodes):
+        rng = random_stream(args, "eval", number, i)
+        observation, _ = env.reset(seed=int(rng.integers(2**31)))
+        reward_sum, length, over = 0.0, 0, False
+        while not over:
+            if frames is not None:
+                frames.append(env.render())
+            actions = act(agent, observation, 0.0, rng, args.device)
+            observation, reward, terminated, truncated, info = env.step(actions)
+            reward_sum, length, over = reward_sum + reward, length + 1, terminated or truncated
+        results.append((reward_sum, length, info.get("battle_won", np.nan)))
+    reward_sums, lengths, won = np.array(results, float).T
+    means = {"ep_reward": reward_sums.mean(), "std_ep_reward": reward_sums.std(), "ep_length": lengths.mean()}
+    if not np.isnan(won).any():  # only battles are won
+        means["battle_won"] = won.mean()
+    return {f"eval/{name}": float(value) for name, value in means.items()}
+
+
+class Log:
+    """Scalars to TensorBoard and, if asked, to Weights & Biases, whose failures never end a training."""
+
+    def __init__(self, args: Args, run_folder: Path):
+        self.writer = SummaryWriter(str(run_folder))
+        self.wandb = None
+        if args.use_wnb:
+            try:
+                import wandb
+
+                about = {"project": args.wnb_project or None, "entity": args.wnb_entity or None, "config": asdict(args)}
+                self.wandb = wandb.init(name=run_folder.name, dir=str(run_folder), **about)
+            except Exception as error:
+                self.without_wandb(error)
+
+    def without_wandb(self, error: Exception):
+        self.wandb = None
+        tqdm.write(f"warning: Weights & Biases failed, going on without it: {error}", file=sys.stderr)
+
+    def write(self, scalars: dict[str, float], step: int):
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)
+        if self.wandb:
+            try:
+                self.wandb.log(scalars, step=step)
+            except Exception as error:
+                self.without_wandb(error)
+
+    def close(self):
+        self.writer.close()
+        if self.wandb:
+            try:
+                self.wandb.finish()
+            except Exception as error:
+                self.without_wandb(error)
+
+
+def write_atomically(path: Path, write):
+    """Let `write(temporary_path)` make the file, then put it in its place whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def save_video(args: Args, agent: AgentNetwork, path: Path):
+    """Save one greedy episode as a GIF."""
+    frames = []
+    try:
+        env = open_env(args, render_mode="rgb_array")
+        evaluate(env, agent, args, 0, 1, frames)
+        env.close()
+        first, *others = [Image.fromarray(frame) for frame in frames]
+        duration = 1000 // env.metadata.get("render_fps", 10)  # milliseconds
+        options = {"format": "GIF", "append_images": others, "duration": duration, "loop": 0}
+        write_atomically(path, lambda temporary: first.save(temporary, save_all=True, **options))
+    except Exception as error:  # a display that is missing must not cost the training's results
+        tqdm.write(f"warning: no video, {args.env_name} cannot be drawn here: {error}", file=sys.stderr)
+
+
+def open_env(args: Args, render_mode: str | None = None):
+    options = {"agent_ids": args.agent_ids, "time_limit": args.time_limit, "render_mode": render_mode}
+    return make_env(args.env_type, args.env_name, args.env_family, **options)
+
+
+def open_run(args: Args) -> Path:
+    """Make the run's folder, with the arguments in it."""
+    parts = (args.env_type, Path(args.env_name).stem, Path(__file__).stem, args.seed, time.strftime("%Y%m%d-%H%M%S"))
+    folder = Path("runs") / "__".join(map(str, parts))
+    while folder.exists():
+        folder = folder.with_name(folder.name + "-2")
+    folder.mkdir(parents=True)
+    write_atomically(folder / "args.json", lambda path: path.write_text(json.dumps(asdict(args), indent=2)))
+    return folder
+
+
+def train(args: Args, env, eval_env, run_folder: Path, stop: Event) -> dict[str, float]:
+    """Train until `total_timesteps` or until `stop` is set; returns the last evaluation."""
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.torch_threads)
+    agent = AgentNetwork(env.obs_size, env.n_actions, args.hidden_dim, args.num_layers).to(args.device)
+    mixer = VDNMixer()
+    if args.mixer == "qmix":
+        mixer = QMixer(env.n_agents, env.state_size, args.hyper_dim, args.hypernet_layers).to(args.device)
+    target_agent, target_mixer = (deepcopy(network).requires_grad_(False) for network in (agent, mixer))
+    optimizer = getattr(torch.optim, args.optimizer)([*agent.parameters(), *mixer.parameters()], lr=args.learning_rate)
+    buffer = EpisodeBuffer(args.buffer_size)
+    log, started = Log(args, run_folder), time.perf_counter()
+    progress = tqdm(total=args.total_timesteps, unit=" steps", unit_scale=True, dynamic_ncols=True)
+    step = num_episodes = num_updates = 0
+    recent, evaluation = [], {}  # results of the episodes since the last log, and of the last evaluation
+
+    while step < args.total_timesteps and not stop.is_set():
+        # Collect and store an episode.
+        episode, info = collect_episode(env, agent, args, num_episodes, step)
+        buffer.store(episode)
+        length = len(episode["reward"])
+        recent.append((episode["reward"].sum(), length, info.get("battle_won", np.nan)))
+        step, num_episodes = step + length, num_episodes + 1
+        progress.update(length)
+
+        # Update the networks and their targets.
+        if num_episodes % args.train_freq == 0 and len(buffer.episodes) >= args.batch_size:
+            batch = buffer.sample(args.batch_size, random_stream(args, "sample", num_updates), args.device)
+            loss, grad_norm = update(agent, mixer, target_agent, target_mixer, optimizer, batch, args)
+            num_updates += 1
+        if num_episodes % args.target_network_update_freq == 0:
+            update_target(target_agent, agent, args.polyak)
+            update_target(target_mixer, mixer, args.polyak)
+
+        # Evaluate and log.
+        if num_episodes % args.eval_steps == 0:
+            evaluation = evaluate(eval_env, agent, args, num_episodes, args.num_eval_ep)
+            log.write(evaluation, step)
+        if num_episodes % args.log_every == 0:
+            reward, mean_length, won = np.mean(recent, axis=0)
+            scalars = {
+                "rollout/ep_reward": reward,
+                "rollout/ep_length": mean_length,
+                "rollout/num_episodes": num_episodes,
+            }
+            scalars |= {} if np.isnan(won) else {"rollout/battle_won": won}
+            scalars |= {"rollout/epsilon": linear_schedule(args, step), "train/num_updates": num_updates}
+            scalars |= {"train/loss": loss.item(), "train/grads": grad_norm.item()} if num_updates else {}
+            log.write(scalars | {"charts/SPS": step / (time.perf_counter() - started)}, step)
+            shown = {"epsilon": scalars["rollout/epsilon"], "reward": reward}
+            shown |= {name: evaluation[name] for name in ("eval/ep_reward", "eval/battle_won") if name in evaluation}
+            progress.set_postfix({name: f"{value:.2f}" for name, value in shown.items()}, refresh=False)
+            recent.clear()
+
+    # Finish: save the model before anything else, then evaluate it.
+    progress.close()
+    if args.save_model:
+        networks = {"agent": agent.state_dict(), "mixer": mixer.state_dict()}
+        write_atomically(run_folder / "model.pt", lambda path: torch.save(networks, path))
+    if not stop.is_set():
+        evaluation = evaluate(eval_env, agent, args, num_episodes, args.num_eval_ep)
+        log.write(evaluation, step)
+        if args.capture_video:
+            save_video(args, agent, run_folder / "episode.gif")
+    log.close()
+    shown = ", ".join(f"{name.removeprefix('eval/')} {value:.2f}" for name, value in evaluation.items())
+    print(
+        f"{'interrupted' if stop.is_set() else 'finished'} after {step} steps; evaluation: {shown or 'none'}; run folder: {run_folder}"
+    )
+    return evaluation
+
+
+def main():
+    args = tyro.cli(Args, description=__doc__)
+    try:
+        check_args(args)
+        env, eval_env = open_env(args), open_env(args)
+        run_folder = open_run(args)
+    except (ValueError, ImportError, OSError) as error:
+        print(f"{Path(__file__).name}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    stop = Event()
+    signal.signal(signal.SIGINT, lambda *_: stop.set())  # the episode under way is finished
+    train(args, env, eval_env, run_folder, stop)
+    sys.exit(130 if stop.is_set() else 0)
+
+
+if __name__ == "__main__":
+    main()
