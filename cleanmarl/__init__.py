@@ -1,1 +1,1 @@
-"""QMIX in four single-file scripts, the environments that they train on, and a compiled engine for SMAClite's battles."""
+"""QMIX in four single-file scripts, their environments, and a compiled engine for SMAClite's battles."""

@@ -110,29 +110,26 @@ class Args:
 
 def check_args(args: Args):
     """Raise ValueError, in one line, for a value with which nothing could be learned."""
-    low = {
-        name: 1 for name in ("buffer_size", "total_timesteps", "train_freq", "batch_size", "hidden_dim", "hyper_dim")
-    }
-    low |= {
-        name: 1 for name in ("target_network_update_freq", "log_every", "eval_steps", "num_eval_ep", "torch_threads")
-    }
-    low |= {"hypernet_layers": 1, "num_layers": 0, "seed": 0, "time_limit": 1}
-    high = {"hypernet_layers": 2, "batch_size": args.buffer_size}
-    for name in ("start_e", "end_e", "exploration_fraction", "gamma", "polyak", "td_lambda"):
-        low[name], high[name] = 0, 1
-    for name, value in vars(args).items():
-        if name in low and value is not None and not low[name] <= value <= high.get(name, np.inf):
-            upper = f" and at most {high[name]}" if name in high else ""
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {low[name]}{upper}, got {value}")
-    if not 0 < args.learning_rate < np.inf:
-        raise ValueError(f"--learning-rate must be a number above 0, got {args.learning_rate}")
+    counts = "buffer_size total_timesteps train_freq batch_size hidden_dim hyper_dim target_network_update_freq"
+    counts += " log_every eval_steps num_eval_ep time_limit torch_threads"
+    parts = "start_e end_e exploration_fraction gamma polyak td_lambda"
+    bounds = dict.fromkeys(counts.split(), (1, np.inf)) | dict.fromkeys(parts.split(), (0, 1))
+    bounds |= {"batch_size": (1, args.buffer_size), "num_layers": (0, np.inf), "hypernet_layers": (1, 2)}
+    bounds |= {"learning_rate": (1e-12, np.inf), "seed": (0, np.inf)}
+    for name, (low, high) in bounds.items():
+        value = getattr(args, name)
+        if value is not None and not low <= value <= high:
+            wanted = f"at least {low}" if high == np.inf else f"from {low} to {high}"
+            raise ValueError(f"--{name.replace('_', '-')} must be {wanted}, got {value}")
     optimizer = getattr(torch.optim, args.optimizer, None)
     if not (isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer)):
-        raise ValueError(f"--optimizer must be one of torch.optim, as Adam or RMSprop, got {args.optimizer}")
+        raise ValueError(
+            f"--optimizer must be the name of one in torch.optim, as Adam or RMSprop, got {args.optimizer}"
+        )
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(args.device, False):
+    if not available.get(args.device):
         here = ", ".join(name for name, there in available.items() if there)
-        raise ValueError(f"--device {args.device} is not available here; available: {here}")
+        raise ValueError(f"--device must be one that is available here ({here}), got {args.device}")
 
 
 class AgentNetwork(nn.Module):
@@ -184,6 +181,30 @@ class VDNMixer(nn.Module):
         return q.sum(-1)  # [N, n_agents] -> [N]
 
 
+class Networks(nn.Module):
+    """What is learned, agent and mixer, and the target networks that follow it."""
+
+    def __init__(self, args: Args, env):
+        super().__init__()
+        self.agent = AgentNetwork(env.obs_size, env.n_actions, args.hidden_dim, args.num_layers)
+        self.mixer = VDNMixer()
+        if args.mixer == "qmix":
+            self.mixer = QMixer(env.n_agents, env.state_size, args.hyper_dim, args.hypernet_layers)
+        self.target_agent = deepcopy(self.agent).requires_grad_(False)
+        self.target_mixer = deepcopy(self.mixer).requires_grad_(False)
+        self.to(args.device)
+
+    def learned(self) -> list[nn.Parameter]:
+        return [*self.agent.parameters(), *self.mixer.parameters()]
+
+    @torch.no_grad()
+    def update_targets(self, polyak: float):
+        """theta_target <- polyak theta + (1 - polyak) theta_target"""
+        targets = [*self.target_agent.parameters(), *self.target_mixer.parameters()]
+        for target, parameter in zip(targets, self.learned(), strict=True):
+            target.lerp_(parameter, polyak)
+
+
 class EpisodeBuffer:
     """The last `capacity` episodes, each a dict of arrays with one row per transition."""
 
@@ -213,7 +234,7 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma: float, td_lambda: 
     steps = torch.arange(int(lengths.max()), device=reward.device)
     real = steps < lengths[:, None]  # [B, T]
     last = steps == lengths[:, None] - 1  # [B, T]
-    # Unrolled, G_t is the sum over s >= t of (gamma lambda)^(s - t) (r_s + gamma (1 - lambda) V_s+1): one product of matrices.
+    # Unrolled, G_t is the sum over s >= t of (gamma lambda)^(s - t) times the terms of step s: a product of matrices.
     terms = torch.zeros(real.shape, device=reward.device)
     terms[real] = reward + torch.where(last[real], bootstrap, (1 - td_lambda) * bootstrap)
     ahead = steps[:, None] - steps  # s - t
@@ -221,7 +242,7 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma: float, td_lambda: 
     return (terms @ weights)[real]
 
 
-def qmix_loss(agent, mixer, target_agent, target_mixer, batch: dict[str, torch.Tensor], args: Args) -> torch.Tensor:
+def qmix_loss(networks: Networks, batch: dict[str, torch.Tensor], args: Args) -> torch.Tensor:
     """Mean squared TD error of Q_tot over the transitions of a batch."""
     reward = batch["reward"]  # [N]
     if args.normalize_reward:
@@ -229,35 +250,27 @@ def qmix_loss(agent, mixer, target_agent, target_mixer, batch: dict[str, torch.T
 
     with torch.no_grad():
         # Each agent's best available next action; by monotonicity, together they are the joint argmax of Q_tot.
-        next_q = target_agent(batch["next_obs"])  # [N, n_agents, n_actions]
-        choosing_q = agent(batch["next_obs"]) if args.double_q else next_q
+        next_q = networks.target_agent(batch["next_obs"])  # [N, n_agents, n_actions]
+        choosing_q = networks.agent(batch["next_obs"]) if args.double_q else next_q
         choosing_q = choosing_q.masked_fill(batch["next_avail_actions"] == 0, -torch.inf)
         next_q = next_q.gather(-1, choosing_q.argmax(-1, keepdim=True)).squeeze(-1)  # [N, n_agents]
-        next_q_tot = target_mixer(next_q, batch["next_states"])  # [N]
+        next_q_tot = networks.target_mixer(next_q, batch["next_states"])  # [N]
         target = td_target(reward, batch["done"], next_q_tot, batch["lengths"], args.gamma, args.td_lambda)
 
-    q = agent(batch["obs"]).gather(-1, batch["actions"].unsqueeze(-1)).squeeze(-1)  # [N, n_agents]
-    return F.mse_loss(mixer(q, batch["states"]), target)
+    q = networks.agent(batch["obs"]).gather(-1, batch["actions"].unsqueeze(-1)).squeeze(-1)  # [N, n_agents]
+    return F.mse_loss(networks.mixer(q, batch["states"]), target)
 
 
-def update(agent, mixer, target_agent, target_mixer, optimizer, batch, args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+def update(networks: Networks, optimizer, batch: dict[str, torch.Tensor], args: Args) -> dict[str, torch.Tensor]:
     """One step of gradient descent; returns the loss and the norm of its gradient."""
-    loss = qmix_loss(agent, mixer, target_agent, target_mixer, batch, args)
+    loss = qmix_loss(networks, batch, args)
     optimizer.zero_grad()
     loss.backward()
-    parameters = [*agent.parameters(), *mixer.parameters()]
-    grad_norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    grad_norm = nn.utils.get_total_norm([parameter.grad for parameter in networks.learned()])
     if args.clip_gradients > 0:
-        nn.utils.clip_grads_with_norm_(parameters, args.clip_gradients, grad_norm)
+        nn.utils.clip_grads_with_norm_(networks.learned(), args.clip_gradients, grad_norm)
     optimizer.step()
-    return loss.detach(), grad_norm
-
-
-@torch.no_grad()
-def update_target(target: nn.Module, network: nn.Module, polyak: float):
-    """theta_target <- polyak theta + (1 - polyak) theta_target"""
-    for old, new in zip(target.parameters(), network.parameters(), strict=True):
-        old.lerp_(new, polyak)
+    return {"train/loss": loss.detach(), "train/grads": grad_norm}
 
 
 def linear_schedule(args: Args, step: int) -> float:
@@ -266,12 +279,9 @@ def linear_schedule(args: Args, step: int) -> float:
     return args.start_e + fraction * (args.end_e - args.start_e)
 
 
-def random_stream(
-    args: Args, purpose: Literal["train", "explore", "sample", "eval"], *number: int
-) -> np.random.Generator:
+def random_stream(args: Args, purpose: str, *number: int) -> np.random.Generator:
     """A stream of its own for each purpose and episode or update: no state of a generator outlives what it is for."""
-    purposes = ("train", "explore", "sample", "eval")
-    return np.random.default_rng((args.seed, purposes.index(purpose), *number))
+    return np.random.default_rng((args.seed, ("train", "explore", "sample", "eval").index(purpose), *number))
 
 
 @torch.inference_mode()
@@ -295,18 +305,11 @@ def collect_episode(env, agent: AgentNetwork, args: Args, number: int, step: int
         epsilon = linear_schedule(args, step + len(transitions))
         actions = act(agent, observation, epsilon, rng, args.device)
         next_observation, reward, terminated, truncated, info = env.step(actions)
-        transitions.append(
-            {
-                "obs": observation["obs"],
-                "actions": actions,
-                "reward": np.float32(reward),
-                "states": observation["state"],
-                "done": np.float32(terminated),  # not truncated: the learner bootstraps through a time limit
-                "next_obs": next_observation["obs"],
-                "next_states": next_observation["state"],
-                "next_avail_actions": next_observation["avail_actions"],
-            }
-        )
+        transition = {"obs": observation["obs"], "actions": actions, "reward": np.float32(reward)}
+        transition |= {"states": observation["state"], "done": np.float32(terminated)}  # a truncated one bootstraps
+        transition |= {"next_obs": next_observation["obs"], "next_states": next_observation["state"]}
+        transition |= {"next_avail_actions": next_observation["avail_actions"]}
+        transitions.append(transition)
         observation, over = next_observation, terminated or truncated
     return {key: np.stack([transition[key] for transition in transitions]) for key in transitions[0]}, info
 
@@ -335,40 +338,53 @@ def evaluate(
 
 
 class Log:
-    """Scalars to TensorBoard and, if asked, to Weights & Biases, whose failures never end a training."""
+    """Scalars to TensorBoard, the progress bar and, if asked, Weights & Biases, whose failures never end a training."""
+
+    SHOWN = ("rollout/epsilon", "rollout/ep_reward", "eval/ep_reward", "eval/battle_won")  # in the progress bar
 
     def __init__(self, args: Args, run_folder: Path):
         self.writer = SummaryWriter(str(run_folder))
-        self.wandb = None
+        self.progress = tqdm(total=args.total_timesteps, unit=" steps", unit_scale=True, dynamic_ncols=True)
+        self.recent, self.shown, self.wandb = [], {}, None
         if args.use_wnb:
-            try:
-                import wandb
+            self.attempt(self.open_wandb, args, run_folder)
 
-                about = {"project": args.wnb_project or None, "entity": args.wnb_entity or None, "config": asdict(args)}
-                self.wandb = wandb.init(name=run_folder.name, dir=str(run_folder), **about)
-            except Exception as error:
-                self.without_wandb(error)
+    def open_wandb(self, args: Args, run_folder: Path):
+        import wandb  # here, because it takes long to import
 
-    def without_wandb(self, error: Exception):
-        self.wandb = None
-        tqdm.write(f"warning: Weights & Biases failed, going on without it: {error}", file=sys.stderr)
+        account = {"project": args.wnb_project or None, "entity": args.wnb_entity or None}
+        self.wandb = wandb.init(name=run_folder.name, dir=str(run_folder), config=asdict(args), **account)
+
+    def attempt(self, call, *args, **options):
+        try:
+            call(*args, **options)
+        except Exception as error:
+            self.wandb = None
+            tqdm.write(f"warning: going on without Weights & Biases: {error}", file=sys.stderr)
+
+    def episode(self, episode: dict[str, np.ndarray], info: dict):
+        self.recent.append((episode["reward"].sum(), len(episode["reward"]), info.get("battle_won", np.nan)))
+        self.progress.update(len(episode["reward"]))
+
+    def rollout(self) -> dict[str, float]:
+        """Means over the episodes since the last call."""
+        means = dict(zip(("ep_reward", "ep_length", "battle_won"), np.mean(self.recent, axis=0), strict=True))
+        self.recent.clear()
+        return {f"rollout/{name}": mean for name, mean in means.items() if not np.isnan(mean)}
 
     def write(self, scalars: dict[str, float], step: int):
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
         if self.wandb:
-            try:
-                self.wandb.log(scalars, step=step)
-            except Exception as error:
-                self.without_wandb(error)
+            self.attempt(self.wandb.log, scalars, step=step)
+        self.shown |= {name: f"{value:.2f}" for name, value in scalars.items() if name in self.SHOWN}
+        self.progress.set_postfix(self.shown, refresh=False)
 
     def close(self):
+        self.progress.close()
         self.writer.close()
         if self.wandb:
-            try:
-                self.wandb.finish()
-            except Exception as error:
-                self.without_wandb(error)
+            self.attempt(self.wandb.finish)
 
 
 def write_atomically(path: Path, write):
@@ -376,6 +392,11 @@ def write_atomically(path: Path, write):
     temporary = path.with_name(path.name + ".tmp")
     write(temporary)
     os.replace(temporary, path)
+
+
+def save_model(networks: Networks, path: Path):
+    weights = {"agent": networks.agent.state_dict(), "mixer": networks.mixer.state_dict()}
+    write_atomically(path, lambda temporary: torch.save(weights, temporary))
 
 
 def save_video(args: Args, agent: AgentNetwork, path: Path):
@@ -413,71 +434,45 @@ def train(args: Args, env, eval_env, run_folder: Path, stop: Event) -> dict[str,
     """Train until `total_timesteps` or until `stop` is set; returns the last evaluation."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
-    agent = AgentNetwork(env.obs_size, env.n_actions, args.hidden_dim, args.num_layers).to(args.device)
-    mixer = VDNMixer()
-    if args.mixer == "qmix":
-        mixer = QMixer(env.n_agents, env.state_size, args.hyper_dim, args.hypernet_layers).to(args.device)
-    target_agent, target_mixer = (deepcopy(network).requires_grad_(False) for network in (agent, mixer))
-    optimizer = getattr(torch.optim, args.optimizer)([*agent.parameters(), *mixer.parameters()], lr=args.learning_rate)
-    buffer = EpisodeBuffer(args.buffer_size)
-    log, started = Log(args, run_folder), time.perf_counter()
-    progress = tqdm(total=args.total_timesteps, unit=" steps", unit_scale=True, dynamic_ncols=True)
+    networks = Networks(args, env)
+    optimizer = getattr(torch.optim, args.optimizer)(networks.learned(), lr=args.learning_rate)
+    buffer, log, started = EpisodeBuffer(args.buffer_size), Log(args, run_folder), time.perf_counter()
     step = num_episodes = num_updates = 0
-    recent, evaluation = [], {}  # results of the episodes since the last log, and of the last evaluation
+    evaluation, learning = {}, {}  # the last results of each
 
     while step < args.total_timesteps and not stop.is_set():
-        # Collect and store an episode.
-        episode, info = collect_episode(env, agent, args, num_episodes, step)
+        episode, info = collect_episode(env, networks.agent, args, num_episodes, step)
         buffer.store(episode)
-        length = len(episode["reward"])
-        recent.append((episode["reward"].sum(), length, info.get("battle_won", np.nan)))
-        step, num_episodes = step + length, num_episodes + 1
-        progress.update(length)
+        log.episode(episode, info)
+        step, num_episodes = step + len(episode["reward"]), num_episodes + 1
 
-        # Update the networks and their targets.
         if num_episodes % args.train_freq == 0 and len(buffer.episodes) >= args.batch_size:
             batch = buffer.sample(args.batch_size, random_stream(args, "sample", num_updates), args.device)
-            loss, grad_norm = update(agent, mixer, target_agent, target_mixer, optimizer, batch, args)
+            learning = update(networks, optimizer, batch, args)
             num_updates += 1
         if num_episodes % args.target_network_update_freq == 0:
-            update_target(target_agent, agent, args.polyak)
-            update_target(target_mixer, mixer, args.polyak)
+            networks.update_targets(args.polyak)
 
-        # Evaluate and log.
         if num_episodes % args.eval_steps == 0:
-            evaluation = evaluate(eval_env, agent, args, num_episodes, args.num_eval_ep)
+            evaluation = evaluate(eval_env, networks.agent, args, num_episodes, args.num_eval_ep)
             log.write(evaluation, step)
         if num_episodes % args.log_every == 0:
-            reward, mean_length, won = np.mean(recent, axis=0)
-            scalars = {
-                "rollout/ep_reward": reward,
-                "rollout/ep_length": mean_length,
-                "rollout/num_episodes": num_episodes,
-            }
-            scalars |= {} if np.isnan(won) else {"rollout/battle_won": won}
-            scalars |= {"rollout/epsilon": linear_schedule(args, step), "train/num_updates": num_updates}
-            scalars |= {"train/loss": loss.item(), "train/grads": grad_norm.item()} if num_updates else {}
-            log.write(scalars | {"charts/SPS": step / (time.perf_counter() - started)}, step)
-            shown = {"epsilon": scalars["rollout/epsilon"], "reward": reward}
-            shown |= {name: evaluation[name] for name in ("eval/ep_reward", "eval/battle_won") if name in evaluation}
-            progress.set_postfix({name: f"{value:.2f}" for name, value in shown.items()}, refresh=False)
-            recent.clear()
+            scalars = {"rollout/epsilon": linear_schedule(args, step), "rollout/num_episodes": num_episodes}
+            scalars |= {"train/num_updates": num_updates, "charts/SPS": step / (time.perf_counter() - started)}
+            learned = {name: value.item() for name, value in learning.items()}
+            log.write(log.rollout() | scalars | learned, step)
 
-    # Finish: save the model before anything else, then evaluate it.
-    progress.close()
     if args.save_model:
-        networks = {"agent": agent.state_dict(), "mixer": mixer.state_dict()}
-        write_atomically(run_folder / "model.pt", lambda path: torch.save(networks, path))
+        save_model(networks, run_folder / "model.pt")
     if not stop.is_set():
-        evaluation = evaluate(eval_env, agent, args, num_episodes, args.num_eval_ep)
+        evaluation = evaluate(eval_env, networks.agent, args, num_episodes, args.num_eval_ep)
         log.write(evaluation, step)
         if args.capture_video:
-            save_video(args, agent, run_folder / "episode.gif")
+            save_video(args, networks.agent, run_folder / "episode.gif")
     log.close()
-    shown = ", ".join(f"{name.removeprefix('eval/')} {value:.2f}" for name, value in evaluation.items())
-    print(
-        f"{'interrupted' if stop.is_set() else 'finished'} after {step} steps; evaluation: {shown or 'none'}; run folder: {run_folder}"
-    )
+    results = ", ".join(f"{name} {value:.2f}" for name, value in evaluation.items())
+    print(f"{'stopped' if stop.is_set() else 'done'} after {step} steps, {num_episodes} episodes; {results}")
+    print(f"run folder: {run_folder}")
     return evaluation
 
 

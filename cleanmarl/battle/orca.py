@@ -36,7 +36,7 @@ def new_velocity(units, u, rules, walls, near, near_walls, lines, projected):
 
 @njit(error_model="numpy")
 def unit_lines(units, u, rules, lines, count):
-    """Half-planes for the units that (nearly) touch unit `u` (10.2); appended after `count` lines, new count returned."""
+    """Half-planes for the units that (nearly) touch unit `u` (10.2), from number `count`; returns the new count."""
     unit = units[u]
     x, y, plane = np.float64(unit.x), np.float64(unit.y), unit.plane
     reach = (rules.max_radius + unit.radius) ** 2

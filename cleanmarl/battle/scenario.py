@@ -1,4 +1,4 @@
-"""What a battle consists of: unit kinds, terrain, groups. Read from the tables of this package or from a user's own file.
+"""What a battle consists of: unit kinds, terrain, groups; from the tables of this package or a user's own file.
 
 A scenario is data. `load_map("3m")` gives one of the 23 maps of SMAC, `load_scenario("mine.toml")` a user's own; the
 tables of the package (`maps.toml`, `terrains.toml`, `units.toml`) have the very shape that a user's file has.

@@ -1,6 +1,7 @@
 """Many battles of one scenario as a Gymnasium vector environment, stepped in one compiled call."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import gymnasium as gym
 import numpy as np
@@ -56,7 +57,7 @@ class BattleVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._ever_seeded = False
         bounds = np.linspace(0, num_envs, min(num_threads, num_envs) + 1).astype(int).tolist()
-        self._mine, *self._others = list(zip(bounds[:-1], bounds[1:], strict=True))
+        self._mine, *self._others = pairwise(bounds)
         self._threads = ThreadPoolExecutor(len(self._others)) if self._others else None
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict | None = None):

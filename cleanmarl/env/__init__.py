@@ -15,14 +15,14 @@ INSTALL = {"smaclite": "git+https://github.com/uoe-agents/smaclite", "Box2D": "b
 
 
 def make_env(
-    env_type: str,
-    env_name: str,
-    env_family: str = "mpe",
+    env_type,
+    env_name,
+    env_family="mpe",
     *,
-    agent_ids: bool = True,
-    time_limit: int | None = None,
-    reward_aggr: str = "sum",
-    render_mode: str | None = None,
+    agent_ids=True,
+    time_limit=None,
+    reward_aggr="sum",
+    render_mode=None,
     **kwargs,
 ) -> gymnasium.Env:
     """One environment, of the form that `TeamEnv` describes.
@@ -41,22 +41,25 @@ def make_env(
         ValueError: a name or option that does not exist, or actions that are not Discrete
         ImportError: a package is missing; the message says how to install it
     """
-    _check_options(env_type, time_limit, reward_aggr)
-    team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode, "reward_aggr": reward_aggr}
+    if reward_aggr not in ("sum", "mean"):
+        raise ValueError(f"reward_aggr must be sum or mean, got {reward_aggr!r}")
+    if time_limit is not None and time_limit < 1:
+        raise ValueError(f"time_limit must be at least 1 step, got {time_limit}")
+    team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode}
     try:
         if env_type == "smaclite":
-            from cleanmarl.battle import BattleEnv
+            from cleanmarl.battle import BattleEnv as Env
 
-            return BattleEnv(**_battle(env_name, **team, **kwargs))
-        if env_type == "pz":
-            from cleanmarl.env.pettingzoo import PettingZooTeam
-
-            return PettingZooTeam(env_name, env_family, kwargs, **team)
-        if env_type == "lbf":
-            from cleanmarl.env.lbf import LevelBasedForaging as Env
-        else:
+            return Env(**_scenario(env_name), **team, **kwargs)
+        if env_type == "smaclite-upstream":
             from cleanmarl.env.smaclite import UpstreamSMAClite as Env
-        return Env(env_name, kwargs, **team)
+        elif env_type == "lbf":
+            from cleanmarl.env.lbf import LevelBasedForaging as Env
+        elif env_type == "pz":
+            from cleanmarl.env.pettingzoo import PettingZooTeam as Env
+        else:
+            raise unknown("env_type", env_type, ["smaclite", "smaclite-upstream", "lbf", "pz"])
+        return Env(env_name, env_family, kwargs, reward_aggr=reward_aggr, **team)
     except ModuleNotFoundError as error:
         package = error.name.partition(".")[0]
         raise ImportError(f"{env_type} needs {package}: pip install {INSTALL.get(package, package)}") from error
@@ -70,17 +73,18 @@ def make_vector_env(
     SMAClite's battles share one compiled call. The others have a process each, which imports the main script anew:
     call this under `if __name__ == "__main__":`.
     """
-    _check_options(env_type, **options)
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     if env_type == "smaclite":
         from cleanmarl.battle import BattleVectorEnv
 
-        return BattleVectorEnv(num_envs=num_envs, autoreset_mode=autoreset_mode, **_battle(env_name, **options))
-    make_one = partial(make_env, env_type, env_name, env_family, **options)
+        options = {"agent_ids": True, **_scenario(env_name), **options}
+        options.pop("reward_aggr", None)
+        return BattleVectorEnv(num_envs=num_envs, autoreset_mode=autoreset_mode, **options)
     # A fork of this process would copy locks that PyTorch's threads hold, without the threads, and might hang on them.
     # The fork server is a clean process; Windows, which cannot fork, starts new interpreters.
     context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    make_one = partial(make_env, env_type, env_name, env_family, **options)
     envs = AsyncVectorEnv([make_one] * num_envs, context=context, autoreset_mode=autoreset_mode)
     for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):
         setattr(envs, name, envs.get_attr(name)[0])
@@ -111,20 +115,18 @@ class TeamEnv(gymnasium.Env):
         self.obs_size, self.state_size = size + self._ids.shape[1], state_size or self.n_agents * size
         obs, state = Box(*bounds, (self.n_agents, self.obs_size)), Box(*bounds, (self.state_size,))
         self.observation_space = Dict(obs=obs, state=state, avail_actions=MultiBinary(at_start.shape))
-        self.action_space = AvailableActions(at_start)
+        self.action_space = AvailableActions([self.n_actions] * self.n_agents)
+        self.action_space.available = self.action_space.at_start = at_start
         self._reward_divisor = self.n_agents if reward_aggr == "mean" else 1
-        self._over = True
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
-        self._steps, self._over = 0, False
+        self._steps = 0
         # Every episode gets a seed, so that nothing depends on how a task carries its own randomness on.
         return self._start(int(self.np_random.integers(2**31)) if seed is None else seed), {}
 
     def step(self, actions) -> tuple[dict, float, bool, bool, dict]:
         """`actions`: integers [n_agents]. Raises ValueError where one is not available to its agent."""
-        if self._over:
-            raise gymnasium.error.ResetNeeded("the episode is over: call reset()")
         actions = np.asarray(actions).tolist()
         for agent, (action, available) in enumerate(zip(actions, self._available, strict=True)):
             if not (0 <= action < self.n_actions and available[action]):
@@ -133,7 +135,6 @@ class TeamEnv(gymnasium.Env):
         observation, rewards, terminated, truncated, info = self._advance(actions)
         self._steps += 1
         truncated = truncated or (self._steps == self.time_limit and not terminated)
-        self._over = terminated or truncated
         return observation, sum(map(float, rewards)) / self._reward_divisor, terminated, truncated, info
 
     def _observe(self, obs: np.ndarray, avail_actions: np.ndarray, state: np.ndarray | None = None) -> dict:
@@ -151,32 +152,18 @@ class TeamEnv(gymnasium.Env):
 class AvailableActions(MultiDiscrete):
     """Joint actions [n_agents]; a plain `sample()` draws among those that are available now."""
 
-    def __init__(self, at_start: np.ndarray):
-        self.available = self._at_start = at_start
-        super().__init__([at_start.shape[1]] * at_start.shape[0])
-
     def seed(self, seed: int | None = None):
-        if seed is not None:  # what is drawn until the next observation must not depend on the past
-            self.available = self._at_start
+        self.available = self.at_start  # until the next observation: what a seed gives must not depend on the past
         return super().seed(seed)
 
     def sample(self, mask=None, probability=None) -> np.ndarray:
         return super().sample(tuple(self.available) if mask is probability is None else mask, probability)
 
 
-def unknown(what: str, name: str, known) -> ValueError:
-    nearest = difflib.get_close_matches(str(name), list(known), n=4, cutoff=0)
+def unknown(what: str, name: str, known: list[str]) -> ValueError:
+    nearest = difflib.get_close_matches(str(name), known, n=4, cutoff=0)
     return ValueError(f"unknown {what} {name!r}; the nearest known are {', '.join(nearest)}")
 
 
-def _check_options(env_type, time_limit=None, reward_aggr="sum", **_):
-    if env_type not in (types := ("smaclite", "smaclite-upstream", "lbf", "pz")):
-        raise unknown("env_type", env_type, types)
-    if reward_aggr not in ("sum", "mean"):
-        raise ValueError(f"reward_aggr must be sum or mean, got {reward_aggr!r}")
-    if time_limit is not None and time_limit < 1:
-        raise ValueError(f"time_limit must be at least 1 step, got {time_limit}")
-
-
-def _battle(env_name, agent_ids=True, reward_aggr=None, **options) -> dict:
-    return {"map_file" if env_name.endswith(".toml") else "map_name": env_name, "agent_ids": agent_ids, **options}
+def _scenario(env_name: str) -> dict:
+    return {"map_file" if env_name.endswith(".toml") else "map_name": env_name}

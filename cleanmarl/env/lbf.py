@@ -1,7 +1,5 @@
 """Level-Based Foraging (package `lbforaging`): agents collect food, some of which takes several of them to lift."""
 
-from typing import ClassVar
-
 import gymnasium
 import numpy as np
 
@@ -11,13 +9,9 @@ from cleanmarl.env import TeamEnv, unknown
 class LevelBasedForaging(TeamEnv):
     """Terminated when all food is collected; the agents' rewards of such an episode sum to 1."""
 
-    metadata: ClassVar[dict] = {"render_modes": ["rgb_array"], "render_fps": 5}
+    def __init__(self, env_name: str, _: str, kwargs: dict, *, time_limit: int | None, **team):
+        from lbforaging.foraging import ForagingEnv
 
-    def __init__(self, env_name: str, kwargs: dict, *, time_limit: int | None, **team):
-        try:
-            from lbforaging.foraging import ForagingEnv
-        except ModuleNotFoundError as error:
-            raise ImportError(f"env_type lbf needs {error.name}: pip install lbforaging") from error
         names = [name for name in gymnasium.registry if name.startswith("Foraging")]
         if env_name not in names:
             raise unknown("LBF environment", env_name, names)
@@ -25,6 +19,7 @@ class LevelBasedForaging(TeamEnv):
         kwargs = gymnasium.spec(env_name).kwargs | kwargs
         kwargs["max_episode_steps"] = time_limit = time_limit or kwargs["max_episode_steps"]
         self._env = ForagingEnv(**kwargs)
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
         box = self._env.observation_space[0]
         only_none = np.eye(1, 6, dtype=np.int8).repeat(self._env.n_agents, axis=0)
         super().__init__(box.shape[0], only_none, (box.low.min(), box.high.max()), time_limit=time_limit, **team)

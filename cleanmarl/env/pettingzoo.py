@@ -16,7 +16,7 @@ class PettingZooTeam(TeamEnv):
     """`parallel_env(**kwargs)` of the module `env_name`; it gets `time_limit` as `max_cycles` if it takes that.
 
     Observations are flattened and zero-padded to the longest. An agent that is gone before the episode ends sees zeros,
-    can only take action 0, and earns nothing. An `action_mask` in an agent's info says which actions are available to it.
+    can only take action 0, and earns nothing. An `action_mask` in an agent's info says which actions it may take.
     An episode is over when no agent is left: truncated if one of the last ones was cut short, else terminated.
     """
 
@@ -27,9 +27,8 @@ class PettingZooTeam(TeamEnv):
             self._env = parallel_env(**kwargs, **({"max_cycles": time_limit} if time_limit else {}))
         except TypeError:
             self._env = parallel_env(**kwargs)
-        core = self._env.unwrapped
-        for layer in (core, getattr(core, "env", None)):  # sisl wraps the environment that counts the cycles
-            time_limit = time_limit or getattr(layer, "max_cycles", None)
+        core = getattr(self._env.unwrapped, "env", self._env.unwrapped)  # some of sisl and butterfly are only shells
+        time_limit = time_limit or getattr(core, "max_cycles", None)
         self.metadata = {"render_modes": [], "render_fps": 10} | self._env.metadata
         self._choices = {agent: self._env.action_space(agent) for agent in self._env.possible_agents}
         for agent, space in self._choices.items():
@@ -45,15 +44,15 @@ class PettingZooTeam(TeamEnv):
         return self._observation(observations, infos, list(self._env.agents))
 
     def _advance(self, actions: list[int]) -> tuple:
-        acting, spaces = self._present, self._choices.items()
-        chosen = {a: int(space.start) + i for i, (a, space) in zip(actions, spaces, strict=True) if a in acting}
-        observations, rewards, terminations, truncations, infos = self._env.step(chosen)
+        acting, choices = self._present, zip(self._choices.items(), actions, strict=True)
+        actions = {agent: int(space.start) + action for (agent, space), action in choices if agent in acting}
+        observations, rewards, terminations, truncations, infos = self._env.step(actions)
         staying = [a for a in self._env.agents if not (terminations.get(a) or truncations.get(a))]
         cut_short = [a for a in acting if truncations.get(a) and not terminations.get(a)]
         # At the end, those that were cut short are seen as if they went on: the learner bootstraps from them.
         observation = self._observation(observations, infos, staying or cut_short or acting)
         terminated, truncated = not (staying or cut_short), bool(cut_short and not staying)
-        return observation, [rewards.get(a, 0) for a in acting], terminated, truncated, {}
+        return observation, [rewards.get(agent, 0) for agent in acting], terminated, truncated, {}
 
     def _observation(self, observations: dict, infos: dict, present: list) -> dict:
         self._present = present
@@ -70,18 +69,13 @@ class PettingZooTeam(TeamEnv):
 def _load(env_name: str, env_family: str):
     """The `parallel_env` of the module `env_name` in the package of `env_family`."""
     package = FAMILIES.get(env_family, env_family)
-    path = f"{package}.{env_name}"
     try:
-        module = importlib.import_module(path)
+        return importlib.import_module(f"{package}.{env_name}").parallel_env
     except ModuleNotFoundError as error:
-        if error.name == path:
+        if error.name == f"{package}.{env_name}":
             names = [module.name for module in pkgutil.iter_modules(sys.modules[package].__path__) if not module.ispkg]
             raise unknown(f"{env_family} environment", env_name, names) from None
-        if env_family not in FAMILIES and package.startswith(error.name):
-            known = f"{', '.join(FAMILIES)}, or a package of your own that Python finds"
-            raise ValueError(f"unknown env_family {env_family!r}; it is {known}") from None
-        install = {"mpe": "mpe2", "sisl": "'pettingzoo[sisl]'", "butterfly": "'pettingzoo[butterfly]'"}
-        raise ImportError(f"{path} needs {error.name}: pip install {install.get(env_family, error.name)}") from error
-    if not hasattr(module, "parallel_env"):
-        raise ValueError(f"{path} has no parallel_env()")
-    return module.parallel_env
+        if env_family in FAMILIES or not package.startswith(error.name):
+            raise
+        known = f"{', '.join(FAMILIES)}, or a package of your own that Python finds"
+        raise ValueError(f"unknown env_family {env_family!r}; it is {known}") from None
