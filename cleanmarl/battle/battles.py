@@ -5,6 +5,7 @@ from functools import cache
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from numba import config, set_num_threads
 
 from cleanmarl.battle import compiled
 from cleanmarl.battle.scenario import Scenario, ScenarioError, load_map, load_scenario
@@ -22,12 +23,22 @@ class Battles:
         walls: "upstream" as the original SMAClite computes wall lines, "published" as ORCA has them
         time_limit: environment steps after which a battle is truncated; None for the scenario's own limit
         agent_ids: append a one-hot agent id to each observation
+        num_threads: threads among which the battles are divided
 
     Raises:
         ScenarioError: (a ValueError) for an unknown map, a malformed scenario, or an argument out of range
     """
 
-    def __init__(self, num: int, map_name: str, map_file, walls: str, time_limit: int | None, agent_ids: bool):
+    def __init__(
+        self,
+        num: int,
+        map_name: str,
+        map_file,
+        walls: str,
+        time_limit: int | None,
+        agent_ids: bool,
+        num_threads: int = 1,
+    ):
         self.scenario: Scenario = load_map(map_name) if map_file is None else load_scenario(map_file)
         if walls not in WALLS:
             raise ScenarioError(f"walls must be one of {', '.join(WALLS)}, got {walls!r}")
@@ -37,13 +48,13 @@ class Battles:
             raise ScenarioError(f"time_limit must be at least 1, got {time_limit}")
         self.world, self.start = build(self.scenario, walls=walls, time_limit=time_limit, agent_ids=agent_ids)
         rules = self.world.rules[0]
-        self.num, self.time_limit = num, int(time_limit)
+        self.num, self.num_threads, self.time_limit = num, min(num, num_threads), int(time_limit)
         self.n_agents, self.n_actions = int(rules["n_allies"]), int(rules["n_actions"])
         self.obs_size, self.state_size = int(rules["obs_size"]), int(rules["state_size"])
         self.units = np.repeat(self.start[None], num, axis=0)
         self.battles = np.zeros(num, BATTLE)
         self.battles["over"] = True
-        _compile()
+        _compile(threaded=num_threads > 1)
 
     def observation_space(self) -> spaces.Dict:
         return spaces.Dict(
@@ -63,7 +74,7 @@ class Battles:
         self.battles[b]["random"] = random
 
     def fresh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Unwritten observations, states and masks, of a new episode step of all battles."""
+        """Arrays for what is seen of all battles, not written yet."""
         return (
             np.empty((self.num, self.n_agents, self.obs_size), np.float32),
             np.empty((self.num, self.state_size), np.float32),
@@ -76,13 +87,19 @@ class Battles:
         compiled.look(self.world.rules, self.world.blocked, self.units, *seen)
         return seen
 
-    def step(self, actions: np.ndarray, seen: tuple, first: int, last: int):
-        """Step the battles `first` to `last` and write what is seen of those that were not over into `seen`."""
-        b, agent = compiled.step(first, last, *self.world, self.units, self.battles, actions, *seen)
+    def step(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Step the battles that are not over; what is seen of them, as `look` has it (of the others: anything)."""
+        seen, actions = self.fresh(), self.checked(actions)
+        if self.num_threads == 1:
+            b, agent = compiled.step(*self.world, self.units, self.battles, actions, *seen)
+        else:
+            set_num_threads(min(self.num_threads, config.NUMBA_NUM_THREADS))
+            b, agent = compiled.step_threaded(self.num_threads, *self.world, self.units, self.battles, actions, *seen)
         if b >= 0:
             available = np.flatnonzero(self.look()[2][b, agent]).tolist()
             where = f"battle {b}, agent {agent}" if self.num > 1 else f"agent {agent}"
             raise ValueError(f"{where}: action {actions[b, agent]} is not available; available are {available}")
+        return seen
 
     def checked(self, actions) -> np.ndarray:
         """The actions as [num, n_agents] int64."""
@@ -94,7 +111,7 @@ class Battles:
 
 
 @cache
-def _compile():
+def _compile(threaded: bool):
     """Compile or load from the cache, once per process, whatever a step needs."""
     world, start = build(load_map("3m"), walls=WALLS[0], time_limit=1, agent_ids=False)
     rules = world.rules[0]
@@ -106,7 +123,11 @@ def _compile():
 
     def first_calls():
         compiled.look(world.rules, world.blocked, start[None], *seen)
-        compiled.step(0, 0, *world, start[None], np.zeros(1, BATTLE), np.ones((1, rules["n_allies"]), np.int64), *seen)
+        over = np.array([(0, 0, 0, False, False, False, True)], BATTLE)
+        actions = np.ones((1, rules["n_allies"]), np.int64)
+        compiled.step(*world, start[None], over, actions, *seen)
+        if threaded:
+            compiled.step_threaded(2, *world, start[None], over, actions, *seen)
 
     compiled.announced(first_calls)
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numba.core import event
 
 from cleanmarl.battle import engine, observe, orca
@@ -46,38 +46,71 @@ def announced(call):
     return result
 
 
+@njit(error_model="numpy")
+def find_unavailable(rules, blocked, units, battles, actions):
+    """The first battle (of those that are not over) and agent whose action is not available, or (-1, -1)."""
+    for b in range(units.shape[0]):
+        for u in range(units.shape[1] if not battles[b].over else 0):
+            unit = units[b, u]
+            if unit.is_ally and not engine.is_available(units[b], unit, actions[b, unit.index], rules, blocked):
+                return b, np.int64(unit.index)
+    return -1, -1
+
+
+@njit(error_model="numpy")
+def step_battles(
+    first, last, rules, damages, blocked, walls, near, near_walls, units, battles, actions, obs, state, avail
+):
+    """One environment step of the battles `first` to `last`; those that are over stay as they are."""
+    rules, n_units = rules[0], units.shape[1]
+    lines = np.empty(4 * walls.shape[0] + n_units, orca.LINE)
+    projected = np.empty(4 * walls.shape[0] + n_units, orca.LINE)
+    turns = np.empty(n_units, np.int64)
+    allies = np.empty(rules.n_allies, np.int64)
+    for b in range(first, last):
+        if battles[b].over:
+            continue
+        engine.give_orders(units[b], actions[b], rules, blocked)
+        reward = 0.0
+        for _ in range(engine.TICKS_PER_STEP):
+            count = engine.shuffle(units[b], battles[b], turns)
+            reward += engine.tick(units[b], rules, damages, walls, near, near_walls, turns[:count], lines, projected)
+        engine.finish_step(units[b], battles[b], rules, reward)
+        observe.observe(units[b], rules, blocked, allies, obs[b], state[b], avail[b])
+
+
 def _entry_points(sources):
     @njit(cache=True, nogil=True, error_model="numpy")
-    def step(first, last, rules, damages, blocked, walls, near, near_walls, units, battles, actions, obs, state, avail):
-        """One environment step of the battles `first` to `last`; those that are over stay as they are.
+    def step(rules, damages, blocked, walls, near, near_walls, units, battles, actions, obs, state, avail):
+        """One environment step of all battles, on this thread.
 
-        Returns the first battle and agent whose action is not available, before anything has changed, or (-1, -1).
+        Returns the first battle and agent whose action is not available (nothing has changed then), or (-1, -1).
         """
         sources  # noqa: B018
-        rules = rules[0]
-        n_units = units.shape[1]
-        for b in range(first, last):
-            for u in range(n_units if not battles[b].over else 0):
-                unit = units[b, u]
-                if unit.is_ally and not engine.is_available(units[b], unit, actions[b, unit.index], rules, blocked):
-                    return b, np.int64(unit.index)
-        lines = np.empty(4 * walls.shape[0] + n_units, orca.LINE)
-        projected = np.empty(4 * walls.shape[0] + n_units, orca.LINE)
-        turns = np.empty(n_units, np.int64)
-        allies = np.empty(rules.n_allies, np.int64)
-        for b in range(first, last):
-            if battles[b].over:
-                continue
-            engine.give_orders(units[b], actions[b], rules, blocked)
-            reward = 0.0
-            for _ in range(engine.TICKS_PER_STEP):
-                count = engine.shuffle(units[b], battles[b], turns)
-                reward += engine.tick(
-                    units[b], rules, damages, walls, near, near_walls, turns[:count], lines, projected
-                )
-            engine.finish_step(units[b], battles[b], rules, reward)
-            observe.observe(units[b], rules, blocked, allies, obs[b], state[b], avail[b])
-        return -1, -1
+        bad = find_unavailable(rules[0], blocked, units, battles, actions)
+        if bad[0] < 0:
+            step_battles(
+                0, units.shape[0], rules, damages, blocked, walls, near, near_walls,
+                units, battles, actions, obs, state, avail,
+            )  # fmt: skip
+        return bad
+
+    @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+    def step_threaded(
+        parts, rules, damages, blocked, walls, near, near_walls, units, battles, actions, obs, state, avail
+    ):
+        """The same, with the battles divided into parts for as many threads."""
+        sources  # noqa: B018
+        bad = find_unavailable(rules[0], blocked, units, battles, actions)
+        if bad[0] >= 0:
+            return bad
+        num = units.shape[0]
+        for part in prange(parts):
+            step_battles(
+                part * num // parts, (part + 1) * num // parts, rules, damages, blocked, walls, near, near_walls,
+                units, battles, actions, obs, state, avail,
+            )  # fmt: skip
+        return bad
 
     @njit(cache=True, nogil=True, error_model="numpy")
     def look(rules, blocked, units, obs, state, avail):
@@ -113,7 +146,7 @@ def _entry_points(sources):
         for b in range(units.shape[0]):
             engine.finish_step(units[b], battles[b], rules[0], rewards[b])
 
-    return step, look, order, tick, finish
+    return step, step_threaded, look, order, tick, finish
 
 
-step, look, order, tick, finish = _entry_points(SOURCES)
+step, step_threaded, look, order, tick, finish = _entry_points(SOURCES)

@@ -70,8 +70,7 @@ class BattleEnv(gym.Env):
         battles = self._battles
         if battles.battles[0]["over"]:
             raise gym.error.ResetNeeded("the battle is over: call reset()")
-        obs, state, avail_actions = seen = battles.fresh()
-        battles.step(battles.checked(actions), seen, 0, 1)
+        obs, state, avail_actions = battles.step(actions)
         _, _, reward, terminated, truncated, won, over = battles.battles.item(0)
         info = {"battle_won": won} if over else {}
         observation = {"obs": obs[0], "state": state[0], "avail_actions": avail_actions[0]}

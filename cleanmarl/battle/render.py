@@ -13,7 +13,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 from cleanmarl.battle.scenario import Scenario
 from cleanmarl.battle.world import HEAL, LASER, NOBODY
 
-MAX_WIDTH, MAX_HEIGHT, MAX_CELL, CAPTION = 640, 560, 32, 28  # pixels
+MAX_WIDTH, MAX_HEIGHT, MAX_CELL, CAPTION = 640, 560, 48, 28  # pixels
 SUPER, FINER = 3, 2  # of the whole picture, and once more of the discs
 RIM = 1  # cells around the ground that can be reached
 ARC = 32  # steps of a full arc, so that few different discs need drawing
@@ -27,7 +27,7 @@ GLYPHS = {"MARAUDER": "Ma", "MEDIVAC": "+", "ZERGLING": "z", "BANELING": "b"}  #
 
 
 class Stage(NamedTuple):
-    """The terrain of a scenario, `cell` pixels to a cell, and what place is in its upper left corner (under the caption)."""
+    """The terrain of a scenario, `cell` pixels to a cell, and which place its upper left corner is."""
 
     background: Image.Image
     cell: float
@@ -103,6 +103,7 @@ def _draw_unit(image: Image.Image, pen: ImageDraw.ImageDraw, stage: Stage, unit:
 
 
 def _draw_caption(pen: ImageDraw.ImageDraw, width: int, name: str, steps: int, n_allies: int, n_enemies: int):
+    """The map's name, how many live on each side (grey once nobody does), and the step."""
     unit, y = SUPER, CAPTION * SUPER / 2
     pen.rectangle((0, 0, width, 2 * y - 1), FLOOR)
     pen.text((10 * unit, y), name, INK, _font(15 * unit), "lm")
@@ -117,7 +118,7 @@ def _team(unit: np.void) -> tuple[int, int, int]:
     return ALLY if unit["is_ally"] else ENEMY
 
 
-@lru_cache
+@lru_cache(maxsize=64)
 def _font(size: float) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 
@@ -137,7 +138,7 @@ def _disc(kind: str, team: tuple[int, int, int], radius: float, hp: int, shield:
     def circle(radius: float) -> tuple[float, float, float, float]:
         return middle - radius, middle - radius, middle + radius, middle + radius
 
-    outer, width = r + 2.2 * pixel, max(1.8 * pixel, 0.2 * r)
+    outer, width = r + 2.2 * pixel, min(max(1.8 * pixel, 0.2 * r), 0.5 * r)
     pen.ellipse(circle(r + 0.7 * pixel if shield is None else outer), FLOOR)
     if shield:
         pen.arc(circle(outer), -90, -90 + 360 * shield / ARC, SHIELD, round(1.6 * pixel))
@@ -150,11 +151,11 @@ def _disc(kind: str, team: tuple[int, int, int], radius: float, hp: int, shield:
             pen.rectangle((middle - a, middle - b, middle + a, middle + b), WHITE)
     else:
         size = (1.4 if len(glyph) == 1 else 1.1) * (r - width)
-        pen.text((middle, middle), glyph, WHITE, _font(size), "mm", stroke_width=pixel / 7)
+        pen.text((middle, middle), glyph, WHITE, _font(max(1, size)), "mm", stroke_width=pixel / 7)
     return image.reduce(FINER)
 
 
-@lru_cache
+@lru_cache(maxsize=8)
 def _stage(shape: tuple[int, int], cells: bytes, starts: tuple[tuple[float, float], ...]) -> Stage:
     """The terrain, cropped to the ground that can be reached from the groups' places and a rim around it."""
     blocked = np.frombuffer(cells, bool).reshape(shape)

@@ -1,8 +1,5 @@
 """Many battles of one scenario as a Gymnasium vector environment, stepped in one compiled call."""
 
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -48,7 +45,7 @@ class BattleVectorEnv(VectorEnv):
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         self.num_envs = num_envs
-        self._battles = battles = Battles(num_envs, map_name, map_file, walls, time_limit, agent_ids)
+        self._battles = battles = Battles(num_envs, map_name, map_file, walls, time_limit, agent_ids, num_threads)
         self.map_name, self.time_limit = battles.scenario.name, battles.time_limit
         self.n_agents, self.n_actions = battles.n_agents, battles.n_actions
         self.obs_size, self.state_size = battles.obs_size, battles.state_size
@@ -56,9 +53,6 @@ class BattleVectorEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._ever_seeded = False
-        bounds = np.linspace(0, num_envs, min(num_threads, num_envs) + 1).astype(int).tolist()
-        self._mine, *self._others = pairwise(bounds)
-        self._threads = ThreadPoolExecutor(len(self._others)) if self._others else None
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict | None = None):
         """Start all battles, or those where `options["reset_mask"]` is True.
@@ -92,13 +86,7 @@ class BattleVectorEnv(VectorEnv):
         was_over = battles.battles["over"].copy()
         if was_over.any() and self.autoreset_mode != AutoresetMode.NEXT_STEP:
             raise gym.error.ResetNeeded(f"battles {np.flatnonzero(was_over).tolist()} are over: reset them")
-        seen = battles.fresh()
-        actions = battles.checked(actions)
-        running = [self._threads.submit(battles.step, actions, seen, *part) for part in self._others]
-        battles.step(actions, seen, *self._mine)
-        for other in running:
-            other.result()
-
+        seen = battles.step(actions)
         for b in np.flatnonzero(was_over):  # next-step autoreset: their action was ignored
             battles.restart(b, None)
         if was_over.any():
@@ -132,7 +120,3 @@ class BattleVectorEnv(VectorEnv):
         if self.render_mode is None:
             return None
         return tuple(render_frame(self._battles, b) for b in range(self.num_envs))
-
-    def close_extras(self, **kwargs):
-        if self._threads:
-            self._threads.shutdown()

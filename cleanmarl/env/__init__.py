@@ -1,6 +1,5 @@
 """One Gymnasium interface over SMAClite, Level-Based Foraging and PettingZoo: `make_env` and `make_vector_env`."""
 
-import difflib
 import multiprocessing
 from functools import partial
 
@@ -11,35 +10,22 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 __all__ = ["TeamEnv", "make_env", "make_vector_env"]
 
-INSTALL = {"smaclite": "git+https://github.com/uoe-agents/smaclite", "Box2D": "box2d"}  # others go by their own names
-
 
 def make_env(
-    env_type,
-    env_name,
-    env_family="mpe",
-    *,
-    agent_ids=True,
-    time_limit=None,
-    reward_aggr="sum",
-    render_mode=None,
-    **kwargs,
+    env_type, env_name, env_family="mpe", *, agent_ids=True, time_limit=None, reward_aggr="sum", render_mode=None, **etc
 ) -> gymnasium.Env:
-    """One environment, of the form that `TeamEnv` describes.
+    """One environment, of the form that `TeamEnv` describes; `etc` goes to the package behind it.
 
-    Args:
-        env_type: "smaclite" (the compiled engine), "smaclite-upstream" (the original package), "lbf" or "pz"
-        env_name: a SMAC map or a scenario file ("mine.toml"), "Foraging-8x8-2p-3f-v3", "simple_spread_v3", ...
-        env_family: of "pz": mpe, sisl, butterfly, or any package, one's own too, whose module `env_name` has `parallel_env`
-        agent_ids: append to each agent's observation its one-hot number
-        time_limit: steps after which an episode is truncated; None for the environment's own limit
-        reward_aggr: the team's reward is the "sum" or "mean" of the agents'; SMAClite's is the team's already
-        render_mode: with "rgb_array", `render()` returns uint8 [height, width, 3]
-        kwargs: whatever else the environment behind takes
+    env_type: "smaclite" (the compiled engine), "smaclite-upstream" (the original package), "lbf" or "pz"
+    env_name: a SMAC map or a scenario file ("mine.toml"), "Foraging-8x8-2p-3f-v3", "simple_spread_v3", ...
+    env_family: of "pz": mpe, sisl, butterfly, or a package, one's own too, whose module `env_name` has `parallel_env()`
+    agent_ids: append to each agent's observation its one-hot number
+    time_limit: steps after which an episode is truncated; None for the environment's own limit
+    reward_aggr: the team's reward is the "sum" or "mean" of the agents'; SMAClite's is the team's already
+    render_mode: with "rgb_array", `render()` returns uint8 [height, width, 3]
 
-    Raises:
-        ValueError: a name or option that does not exist, or actions that are not Discrete
-        ImportError: a package is missing; the message says how to install it
+    Raises ValueError for names and options that do not exist and actions that are not Discrete, and ImportError for a
+    missing package, with the way to install it.
     """
     if reward_aggr not in ("sum", "mean"):
         raise ValueError(f"reward_aggr must be sum or mean, got {reward_aggr!r}")
@@ -48,9 +34,10 @@ def make_env(
     team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode}
     try:
         if env_type == "smaclite":
-            from cleanmarl.battle import BattleEnv as Env
+            from cleanmarl.battle import BattleEnv, BattleVectorEnv
 
-            return Env(**_scenario(env_name), **team, **kwargs)
+            scenario = {"map_file" if env_name.endswith(".toml") else "map_name": env_name}
+            return (BattleVectorEnv if "num_envs" in etc else BattleEnv)(**scenario, **team, **etc)
         if env_type == "smaclite-upstream":
             from cleanmarl.env.smaclite import UpstreamSMAClite as Env
         elif env_type == "lbf":
@@ -58,11 +45,14 @@ def make_env(
         elif env_type == "pz":
             from cleanmarl.env.pettingzoo import PettingZooTeam as Env
         else:
-            raise unknown("env_type", env_type, ["smaclite", "smaclite-upstream", "lbf", "pz"])
-        return Env(env_name, env_family, kwargs, reward_aggr=reward_aggr, **team)
+            raise ValueError(f"env_type must be smaclite, smaclite-upstream, lbf or pz, got {env_type!r}")
+        return Env(env_name, env_family, etc, reward_aggr=reward_aggr, **team)
+    except gymnasium.error.UnregisteredEnv as error:
+        raise ValueError(str(error)) from None
     except ModuleNotFoundError as error:
         package = error.name.partition(".")[0]
-        raise ImportError(f"{env_type} needs {package}: pip install {INSTALL.get(package, package)}") from error
+        source = {"smaclite": "git+https://github.com/uoe-agents/smaclite", "Box2D": "box2d"}.get(package, package)
+        raise ImportError(f"{env_type} {env_name} needs {package}: pip install {source}") from error
 
 
 def make_vector_env(
@@ -70,20 +60,15 @@ def make_vector_env(
 ) -> VectorEnv:
     """`num_envs` environments that step together, with the attributes of one; `options` and errors as of `make_env`.
 
-    SMAClite's battles share one compiled call. The others have a process each, which imports the main script anew:
-    call this under `if __name__ == "__main__":`.
+    SMAClite's share one compiled call. The others have a process each, and as that imports the main script, a script
+    calls this under `if __name__ == "__main__":`.
     """
-    if num_envs < 1:
-        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     if env_type == "smaclite":
-        from cleanmarl.battle import BattleVectorEnv
-
-        options = {"agent_ids": True, **_scenario(env_name), **options}
-        options.pop("reward_aggr", None)
-        return BattleVectorEnv(num_envs=num_envs, autoreset_mode=autoreset_mode, **options)
+        return make_env(env_type, env_name, num_envs=num_envs, autoreset_mode=autoreset_mode, **options)
     # A fork of this process would copy locks that PyTorch's threads hold, without the threads, and might hang on them.
-    # The fork server is a clean process; Windows, which cannot fork, starts new interpreters.
+    # The fork server is a clean process, and its children share the memory of what it has imported.
     context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    multiprocessing.set_forkserver_preload(["torch", "cleanmarl.env"])
     make_one = partial(make_env, env_type, env_name, env_family, **options)
     envs = AsyncVectorEnv([make_one] * num_envs, context=context, autoreset_mode=autoreset_mode)
     for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):
@@ -92,18 +77,16 @@ def make_vector_env(
 
 
 class TeamEnv(gymnasium.Env):
-    """`n_agents` that share one reward, each with `n_actions`. An observation is a dict of
+    """`n_agents` with `n_actions` each, which share one reward. An observation is a dict of
 
-    obs: float32 [n_agents, obs_size], what each agent sees and, with `agent_ids`, its one-hot number
+    obs: float32 [n_agents, obs_size], what each agent sees, and its one-hot number where `agent_ids`
     state: float32 [state_size], for training only: the task's own, or else all agents' observations without numbers
     avail_actions: int8 [n_agents, n_actions], 1 where the agent can take the action
 
     `terminated`: the task itself ended; `truncated`: time was up, after `time_limit` steps (None where unknown).
     A seeded reset determines all episodes until the next one.
 
-    Subclasses set `_env` and define `_start(seed)` -> observation and `_advance(actions)` -> observation, the agents'
-    rewards, terminated, truncated, info. Their agents see `size` numbers within `bounds`; `at_start`, int8 [n_agents,
-    n_actions], are the actions available in every first state; `state_size` is given where the task has a state.
+    Subclasses set `_env` (reset, step) ...
     """
 
     def __init__(self, size, at_start, bounds=(-np.inf, np.inf), state_size=None, *, agent_ids, reward_aggr, **options):
@@ -158,12 +141,3 @@ class AvailableActions(MultiDiscrete):
 
     def sample(self, mask=None, probability=None) -> np.ndarray:
         return super().sample(tuple(self.available) if mask is probability is None else mask, probability)
-
-
-def unknown(what: str, name: str, known: list[str]) -> ValueError:
-    nearest = difflib.get_close_matches(str(name), known, n=4, cutoff=0)
-    return ValueError(f"unknown {what} {name!r}; the nearest known are {', '.join(nearest)}")
-
-
-def _scenario(env_name: str) -> dict:
-    return {"map_file" if env_name.endswith(".toml") else "map_name": env_name}

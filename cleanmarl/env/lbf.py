@@ -3,7 +3,7 @@
 import gymnasium
 import numpy as np
 
-from cleanmarl.env import TeamEnv, unknown
+from cleanmarl.env import TeamEnv
 
 
 class LevelBasedForaging(TeamEnv):
@@ -12,9 +12,6 @@ class LevelBasedForaging(TeamEnv):
     def __init__(self, env_name: str, _: str, kwargs: dict, *, time_limit: int | None, **team):
         from lbforaging.foraging import ForagingEnv
 
-        names = [name for name in gymnasium.registry if name.startswith("Foraging")]
-        if env_name not in names:
-            raise unknown("LBF environment", env_name, names)
         # Not by gymnasium.make, which keeps max_episode_steps for a wrapper of its own and adds slow checks.
         kwargs = gymnasium.spec(env_name).kwargs | kwargs
         kwargs["max_episode_steps"] = time_limit = time_limit or kwargs["max_episode_steps"]
@@ -30,8 +27,7 @@ class LevelBasedForaging(TeamEnv):
         return self._observation(self._env.reset(seed=seed)[0])
 
     def _advance(self, actions: list[int]) -> tuple:
-        observations, rewards, _, _, _ = self._env.step(actions)
-        # Its own `done` is also set by the time limit.
+        observations, rewards, _, _, _ = self._env.step(actions)  # its own `done` does not tell the time limit apart
         return self._observation(observations), rewards, not self._env.field.any(), False, {}
 
     def _observation(self, observations: tuple[np.ndarray, ...]) -> dict:

@@ -1,5 +1,6 @@
 """PettingZoo's parallel environments: the families mpe (package `mpe2`), sisl, butterfly, and a user's own."""
 
+import difflib
 import importlib
 import pkgutil
 import sys
@@ -7,7 +8,7 @@ import sys
 import numpy as np
 from gymnasium.spaces import Discrete, flatdim, flatten
 
-from cleanmarl.env import TeamEnv, unknown
+from cleanmarl.env import TeamEnv
 
 FAMILIES = {"mpe": "mpe2", "sisl": "pettingzoo.sisl", "butterfly": "pettingzoo.butterfly"}
 
@@ -74,8 +75,9 @@ def _load(env_name: str, env_family: str):
     except ModuleNotFoundError as error:
         if error.name == f"{package}.{env_name}":
             names = [module.name for module in pkgutil.iter_modules(sys.modules[package].__path__) if not module.ispkg]
-            raise unknown(f"{env_family} environment", env_name, names) from None
+            nearest = ", ".join(difflib.get_close_matches(env_name, names, cutoff=0))
+            raise ValueError(f"unknown {env_family} environment {env_name!r}, the nearest are {nearest}") from None
         if env_family in FAMILIES or not package.startswith(error.name):
             raise
         known = f"{', '.join(FAMILIES)}, or a package of your own that Python finds"
-        raise ValueError(f"unknown env_family {env_family!r}; it is {known}") from None
+        raise ValueError(f"env_family must be {known}, got {env_family!r}") from None

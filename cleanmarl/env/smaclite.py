@@ -1,60 +1,48 @@
 """The original SMAClite (package `smaclite`), to compare the compiled engine with."""
 
 import random
+from functools import partial
 
 import gymnasium
 import numpy as np
 
 from cleanmarl.battle.scenario import load_map, map_names
-from cleanmarl.env import TeamEnv, unknown
+from cleanmarl.env import TeamEnv
 
 
 class UpstreamSMAClite(TeamEnv):
-    """Terminated when a side has died out; `info["battle_won"]` then.
+    """Terminated when a side has died out, with `info["battle_won"]`. The default time limit is SMAC's, on its maps."""
 
-    The original has no time limit: None stands for SMAC's limit on SMAC's maps, and for no limit on others.
-    """
-
-    def __init__(self, env_name: str, _: str, kwargs: dict, *, time_limit: int | None, reward_aggr: str, **team):
+    def __init__(self, env_name: str, _: str, kwargs: dict, *, time_limit: int | None, **team):
         import smaclite  # noqa: F401
 
-        names = [name[len("smaclite/") : -len("-v0")] for name in gymnasium.registry if name.startswith("smaclite/")]
-        if env_name not in names:
-            raise unknown("map of the original SMAClite", env_name, names)
+        self._make = partial(gymnasium.make, f"smaclite/{env_name}-v0", **kwargs)
+        self._env = env = self._make().unwrapped
+        self.metadata = env.metadata
         if time_limit is None and env_name in map_names():
             time_limit = load_map(env_name).episode_limit
-        self._make = lambda seed: gymnasium.make(f"smaclite/{env_name}-v0", seed=seed, **kwargs).unwrapped
-        self._random_states = random.getstate(), np.random.get_state()
-        self._swap_random_states()
-        self._env = self._make(0)
-        self._swap_random_states()
-        self.metadata = self._env.metadata
-        stop = np.eye(1, self._env.n_actions, 1, dtype=np.int8).repeat(self._env.n_agents, axis=0)
-        sizes = {"size": self._env.obs_size, "state_size": self._env.state_size}
-        super().__init__(at_start=stop, time_limit=time_limit, reward_aggr="sum", **sizes, **team)
+        stop = np.eye(1, env.n_actions, 1, dtype=np.int8).repeat(env.n_agents, axis=0)
+        team["reward_aggr"] = "sum"  # it gives a single reward
+        super().__init__(env.obs_size, stop, state_size=env.state_size, time_limit=time_limit, **team)
 
     def _start(self, seed: int) -> dict:
+        callers = random.getstate(), np.random.get_state()
         self._env.close()
-        self._swap_random_states()
-        self._env = self._make(seed)  # it takes a seed only here, and otherwise shows the last episode's last actions
+        self._env = self._make(seed=seed).unwrapped  # takes its seed only here; an old one also shows its last actions
         observations, _ = self._env.reset(seed=seed)
-        self._swap_random_states()
+        self._stream = random.getstate()
+        random.setstate(callers[0])
+        np.random.set_state(callers[1])
         return self._observation(observations)
 
     def _advance(self, actions: list[int]) -> tuple:
-        self._swap_random_states()
+        callers = random.getstate()
+        random.setstate(self._stream)  # the original draws from the global generator, which is the caller's
         observations, reward, terminated, truncated, info = self._env.step(actions)
-        self._swap_random_states()
+        self._stream = random.getstate()
+        random.setstate(callers)
         return self._observation(observations), [reward], terminated, truncated, info
 
     def _observation(self, observations: tuple[np.ndarray, ...]) -> dict:
-        avail_actions = np.array(self._env.get_avail_actions(), np.int8)
-        state = np.array(self._env.get_state(), np.float32)
-        return self._observe(np.array(observations, np.float32), avail_actions, state)
-
-    def _swap_random_states(self):
-        """The original seeds and draws from the global generators, which are the caller's: lend it others."""
-        callers = random.getstate(), np.random.get_state()
-        random.setstate(self._random_states[0])
-        np.random.set_state(self._random_states[1])
-        self._random_states = callers
+        obs, state = np.array(observations, np.float32), np.array(self._env.get_state(), np.float32)
+        return self._observe(obs, np.array(self._env.get_avail_actions(), np.int8), state)
