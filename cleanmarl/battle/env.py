@@ -57,8 +57,7 @@ class BattleEnv(gym.Env):
             seed = int(self.np_random.integers(2**63))
         self._ever_seeded = True
         self._battles.restart(0, seed)
-        obs, state, avail_actions = self._battles.look()
-        return {"obs": obs[0], "state": state[0], "avail_actions": avail_actions[0]}, {}
+        return self._observation(*self._battles.look()), {}
 
     def step(self, actions: np.ndarray):
         """One environment step: eight ticks, half a second.
@@ -70,11 +69,13 @@ class BattleEnv(gym.Env):
         battles = self._battles
         if battles.battles[0]["over"]:
             raise gym.error.ResetNeeded("the battle is over: call reset()")
-        obs, state, avail_actions = battles.step(actions)
+        seen = battles.step(actions)
         _, _, reward, terminated, truncated, won, over = battles.battles.item(0)
-        info = {"battle_won": won} if over else {}
-        observation = {"obs": obs[0], "state": state[0], "avail_actions": avail_actions[0]}
-        return observation, reward, terminated, truncated, info
+        return self._observation(*seen), reward, terminated, truncated, {"battle_won": won} if over else {}
+
+    def _observation(self, obs: np.ndarray, state: np.ndarray, avail_actions: np.ndarray) -> dict[str, np.ndarray]:
+        self.action_space.available = avail_actions[0]
+        return {"obs": obs[0], "state": state[0], "avail_actions": avail_actions[0]}
 
     def render(self) -> np.ndarray | None:
         """The battle as a picture, [height, width, 3] uint8, with `render_mode="rgb_array"`."""

@@ -8,25 +8,38 @@ the recorded row, and once running free from the reset. The exit status is 1 whe
 - from the recorded rows, positions must agree within 1e-4 in all but one of 10,000 unit-ticks and always within 1e-2;
   all else must agree, within 1e-4 where the recording is in single precision;
 - free runs must agree in hp to the end on the maps in `FREE_TO_THE_END`, and for as many ticks as `FREE_TICKS` says.
+
+It is 2 where a file cannot be read or is no recording.
 """
 
 import argparse
 import sys
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from cleanmarl.battle import compiled
 from cleanmarl.battle.engine import TICKS_PER_STEP
-from cleanmarl.battle.scenario import load_map
+from cleanmarl.battle.scenario import ScenarioError, load_map
 from cleanmarl.battle.world import BATTLE, build
 
 CLOSE, FAR, ONE_IN = 1e-4, 1e-2, 10_000
+FREE_POSITION = 1e-3  # a free run has parted where a position differs by more
 FREE_TO_THE_END = ("3m", "2s3z", "3s5z", "MMM", "corridor")
 FREE_TICKS = {"bane_vs_bane": 20, "2c_vs_64zg": 50}
-FLOATS = {"hp": "hp", "shield": "shield", "energy": "energy", "cooldown": "cooldown", "wait": "shield_wait"}
-FLOATS |= {"pool": "heal_pool"}
-RECORDED = {"wait": "shield_cooldown", "pool": "heal_pool"}
+
+ARRAYS = "pos vel hp shield energy cooldown shield_cooldown heal_pool target attacking alive order actions reward "
+ARRAYS = (ARRAYS + "tick_reward terminated won avail obs state walls policy seed").split()
+FLOATS = {name: name for name in ("hp", "shield", "energy", "cooldown", "heal_pool")} | {
+    "shield_wait": "shield_cooldown"
+}
+"""what the engine's fields are called in a recording"""
+
+
+class TraceError(ValueError):
+    """A file that is no recording."""
 
 
 class Replay:
@@ -34,11 +47,18 @@ class Replay:
 
     def __init__(self, trace, prefix: str):
         self.trace = {key.removeprefix(prefix): trace[key] for key in trace.files if key.startswith(prefix)}
-        scenario = load_map(str(trace["map"]))
+        missing = [prefix + name for name in ARRAYS if name not in self.trace]
+        if missing:
+            raise TraceError(f"there is no {', '.join(missing)}")
+        self.map_name = str(trace["map"])
+        scenario = load_map(self.map_name)
         self.world, self.start = build(
             scenario, walls=str(self.trace["walls"]), time_limit=scenario.episode_limit, agent_ids=False
         )
         self.rules = self.world.rules[0]
+        kinds = np.array(list(scenario.kinds))[self.start["kind"]]
+        if kinds.tolist() != trace["unit_kind"].tolist():
+            raise TraceError(f"its units are not those of the map {self.map_name}")
 
     def observe(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         count, n_allies = len(units), int(self.rules["n_allies"])
@@ -48,23 +68,14 @@ class Replay:
         compiled.look(self.world.rules, self.world.blocked, units, obs, state, avail)
         return obs, state, avail
 
-    def tick(self, units: np.ndarray, turns: np.ndarray) -> np.ndarray:
-        rewards = np.empty(len(units))
-        world = self.world
-        compiled.tick(
-            world.rules,
-            world.damages,
-            world.walls,
-            world.near,
-            world.near_walls,
-            units,
-            turns.astype(np.int64),
-            rewards,
-        )
-        return rewards
-
     def order(self, units: np.ndarray, actions: np.ndarray):
         compiled.order(self.world.rules, self.world.blocked, units, actions.astype(np.int64))
+
+    def tick(self, units: np.ndarray, turns: np.ndarray) -> np.ndarray:
+        rules, damages, _, *walls = self.world
+        rewards = np.empty(len(units))
+        compiled.tick(rules, damages, *walls, units, turns.astype(np.int64), rewards)
+        return rewards
 
     def rows(self, ticks: np.ndarray) -> np.ndarray:
         """The units as recorded before each of these ticks, one battle per tick."""
@@ -72,140 +83,162 @@ class Replay:
         trace = self.trace
         units["x"], units["y"] = trace["pos"][ticks, :, 0], trace["pos"][ticks, :, 1]
         units["vel_x"], units["vel_y"] = trace["vel"][ticks, :, 0], trace["vel"][ticks, :, 1]
-        for name, field in FLOATS.items():
-            units[field] = trace[RECORDED.get(name, name)][ticks]
-        for name in ("target", "attacking", "alive"):
-            units[name] = trace[name][ticks]
+        for field, recorded in FLOATS.items():
+            units[field] = trace[recorded][ticks]
+        for field in ("target", "attacking", "alive"):
+            units[field] = trace[field][ticks]
         return units
 
-    def error(self, units: np.ndarray, ticks: np.ndarray) -> dict[str, np.ndarray]:
+    def unit_errors(self, units: np.ndarray, ticks: np.ndarray) -> dict[str, np.ndarray]:
         """Absolute differences from the recorded rows, per unit; of flags and targets, whether they differ."""
         trace, alive = self.trace, self.trace["alive"][ticks]
         position = np.maximum(*(abs(units[axis] - trace["pos"][ticks, :, i]) for i, axis in enumerate("xy")))
         errors = {"position": np.where(alive, position, 0)}
-        for name, field in FLOATS.items():
-            errors[name] = abs(units[field] - trace[RECORDED.get(name, name)][ticks])
+        errors |= {field: abs(units[field] - trace[recorded][ticks]) for field, recorded in FLOATS.items()}
         errors["deaths"] = units["alive"] != alive
-        for name in ("target", "attacking"):
-            errors[name] = (units[name] != trace[name][ticks]) & alive
+        for flag in ("target", "attacking"):
+            errors[flag] = (units[flag] != trace[flag][ticks]) & alive
         return errors
 
-    def from_rows(self) -> dict[str, np.ndarray]:
-        """Differences after one tick from each recorded row, and of what is observed at each step's row."""
-        trace = self.trace
-        actions, n_ticks = trace["actions"], len(trace["order"])
-        steps = np.arange(len(actions) + 1)
-        ticks = np.arange(n_ticks)
-        units = self.rows(ticks - ticks % TICKS_PER_STEP)
-        self.order(units, actions[ticks // TICKS_PER_STEP])
-        now = self.rows(ticks)
-        for field in ("order", "order_target", "order_x", "order_y"):
-            now[field] = units[field]
-        rewards = self.tick(now, trace["order"])
-        errors = self.error(now, ticks + 1) | {"reward": abs(rewards - trace["tick_reward"])}
-
-        seen = self.rows(steps * TICKS_PER_STEP)
-        is_ally = self.start["is_ally"]
-        seen["last_action"][1:, is_ally] = actions[:, self.start["index"][is_ally]]
-        obs, state, avail = self.observe(seen)
-        return errors | self.seen_error(obs, state, avail, steps)
-
-    def seen_error(self, obs, state, avail, steps) -> dict[str, np.ndarray]:
-        trace = self.trace
+    def seen_errors(self, units: np.ndarray, steps: np.ndarray) -> dict[str, np.ndarray]:
+        """The same of what is seen before each of these steps."""
+        obs, state, avail = self.observe(units)
         return {
-            "observation": abs(obs - trace["obs"][steps]),
-            "state": abs(state - trace["state"][steps]),
-            "avail": avail != trace["avail"][steps],
+            "observation": abs(obs - self.trace["obs"][steps]),
+            "state": abs(state - self.trace["state"][steps]),
+            "avail": avail != self.trace["avail"][steps],
         }
 
+    def end_errors(self, units: np.ndarray, rewards: np.ndarray, steps: np.ndarray) -> dict[str, np.ndarray]:
+        """The same of the reward and the end of each of these steps, given the units after it and its raw reward."""
+        battles = np.zeros(len(steps), BATTLE)
+        compiled.finish(self.world.rules, units, battles, rewards)
+        terminated, won = self.trace["terminated"][steps], self.trace["won"][steps]
+        return {
+            "step reward": abs(battles["reward"] - self.trace["reward"][steps]),
+            "end": (battles["terminated"] != terminated) | (battles["won"] != won),
+        }
+
+    def from_rows(self) -> dict[str, np.ndarray]:
+        """Differences after one tick from each recorded row, and of what is seen in the recorded rows."""
+        actions = self.trace["actions"]
+        ticks, steps = np.arange(len(self.trace["order"])), np.arange(len(actions))
+        ordered = self.rows(ticks - ticks % TICKS_PER_STEP)
+        self.order(ordered, actions[ticks // TICKS_PER_STEP])
+        units = self.rows(ticks)
+        for field in ("order", "order_target", "order_x", "order_y"):
+            units[field] = ordered[field]
+        rewards = self.tick(units, self.trace["order"])
+        errors = self.unit_errors(units, ticks + 1) | {"reward": abs(rewards - self.trace["tick_reward"])}
+        after_steps = np.ascontiguousarray(units[TICKS_PER_STEP - 1 :: TICKS_PER_STEP])
+        errors |= self.end_errors(after_steps, rewards.reshape(-1, TICKS_PER_STEP).sum(axis=1), steps)
+
+        seen = self.rows(np.arange(len(actions) + 1) * TICKS_PER_STEP)
+        is_ally = self.start["is_ally"]
+        seen["last_action"][1:, is_ally] = actions[:, self.start["index"][is_ally]]
+        return errors | self.seen_errors(seen, np.arange(len(actions) + 1))
+
     def free(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Differences along a free run: per tick, and per step."""
-        trace = self.trace
+        """Differences along a free run: per row of the recording, and per step."""
         units = self.start[None].copy()
-        per_tick, per_step = [self.error(units, np.array([0]))], []
-        battle = np.zeros(1, BATTLE)
-        for step, actions in enumerate(trace["actions"]):
+        per_row, per_step = [self.unit_errors(units, np.array([0]))], []
+        for step, actions in enumerate(self.trace["actions"]):
             self.order(units, actions[None])
-            reward = 0.0
+            reward = np.zeros(1)
             for tick in range(step * TICKS_PER_STEP, (step + 1) * TICKS_PER_STEP):
-                reward += self.tick(units, trace["order"][tick][None])[0]
-                per_tick.append(self.error(units, np.array([tick + 1])))
-            compiled.finish(self.world.rules, units, battle, np.array([reward]))
-            obs, state, avail = self.observe(units)
-            per_step.append(
-                self.seen_error(obs, state, avail, np.array([step + 1]))
-                | {
-                    "step reward": abs(battle["reward"] - trace["reward"][step]),
-                    "end": (battle["terminated"] != trace["terminated"][step]) | (battle["won"] != trace["won"][step]),
-                }
-            )
+                reward += self.tick(units, self.trace["order"][tick][None])
+                per_row.append(self.unit_errors(units, np.array([tick + 1])))
+            seen = self.seen_errors(units, np.array([step + 1]))
+            per_step.append(seen | self.end_errors(units, reward, np.array([step])))
         return tuple(
-            {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} for rows in (per_tick, per_step)
+            {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} for rows in (per_row, per_step)
         )
 
 
-def first(differs: np.ndarray) -> int | None:
-    """The first tick after which anything differs; row 0 is the reset, row t + 1 follows tick t."""
-    rows = np.flatnonzero(differs.reshape(len(differs), -1).any(axis=1))
+def exceeds(error: np.ndarray, limit: float) -> np.ndarray:
+    """Where a difference is larger than the limit, or not a number; of flags, where they differ."""
+    return error if error.dtype == bool else ~(error <= limit)
+
+
+def parts_at(error: np.ndarray, limit: float) -> int | None:
+    """The first tick after which there is a larger difference; row 0 is the reset, row t + 1 follows tick t."""
+    rows = np.flatnonzero(exceeds(error, limit).reshape(len(error), -1).any(axis=1))
     return int(rows[0]) - 1 if len(rows) else None
 
 
-def check(replay: Replay, map_name: str) -> tuple[list[str], list[str]]:
-    """The lines to print about one episode, and what is wrong with it."""
-    wrong = []
-    rows = replay.from_rows()
-    position = rows.pop("position")
-    unit_ticks = int(replay.trace["alive"][1:].sum())
-    off = int((position > CLOSE).sum())
-    if position.max() > FAR or off > max(1, unit_ticks / ONE_IN):
-        wrong.append(f"positions: {off} of {unit_ticks} unit-ticks off, by up to {position.max():.1e}")
-    floats = {name: error.max() for name, error in rows.items() if error.dtype != bool}
-    flags = {name: int(error.sum()) for name, error in rows.items() if error.dtype == bool}
-    wrong += [f"{name}: off by {error:.1e} from recorded rows" for name, error in floats.items() if not error <= CLOSE]
-    wrong += [f"{name}: {count} differ from recorded rows" for name, count in flags.items() if count]
-    lines = [
-        f"  from rows  {len(position)} ticks; position {position.max():.1e} ({off} of {unit_ticks} beyond {CLOSE:g}), "
-        + ", ".join(
-            f"{name} {error:.1e}" for name, error in floats.items() if error > 0 or name not in ("wait", "pool")
-        ),
-        "             "
-        + ", ".join(f"{name} {'agree' if not count else f'{count} differ'}" for name, count in flags.items()),
+def largest(errors: dict[str, np.ndarray]) -> str:
+    """The largest difference of each quantity, and of how many flags there are differences."""
+    floats = [f"{name} {error.max():.1e}" for name, error in errors.items() if error.dtype != bool]
+    flags = [
+        f"{name} {f'{error.sum()} differ' if error.any() else 'agree'}"
+        for name, error in errors.items()
+        if error.dtype == bool
     ]
+    return f"{', '.join(floats)}; {', '.join(flags)}"
 
-    ticks, steps = replay.free()
-    parts = {name: first(ticks[name] > tolerance) for name, tolerance in (("position", 1e-3), ("hp", CLOSE))}
-    n_ticks = len(ticks["hp"]) - 1
-    needed = n_ticks if map_name in FREE_TO_THE_END else min(n_ticks, FREE_TICKS.get(map_name, 0))
+
+def check_rows(replay: Replay) -> tuple[str, list[str]]:
+    """What to print about the replay from recorded rows, and what is wrong with it."""
+    errors = replay.from_rows()
+    text = largest(errors)
+    position = errors.pop("position")
+    unit_ticks = int(replay.trace["alive"][1:].sum())
+    off = int(exceeds(position, CLOSE).sum())
+    wrong = []
+    if off > max(1, unit_ticks / ONE_IN) or exceeds(position, FAR).any():
+        wrong.append(f"position: {off} of {unit_ticks} unit-ticks off, by up to {position.max():.1e}")
+    for name, error in errors.items():
+        if exceeds(error, CLOSE).any():
+            by = f", by up to {error.max():.1e}" if error.dtype != bool else ""
+            wrong.append(f"{name}: {exceeds(error, CLOSE).sum()} differ from recorded rows{by}")
+    return f"{len(position)} ticks, {off} of {unit_ticks} positions beyond {CLOSE:g}; {text}", wrong
+
+
+def check_free(replay: Replay) -> tuple[str, list[str]]:
+    """What to print about the free run, and what is wrong with it."""
+    rows, steps = replay.free()
+    n_ticks = len(rows["hp"]) - 1
+    parts = {"position": parts_at(rows["position"], FREE_POSITION), "hp": parts_at(rows["hp"], CLOSE)}
+    to_the_end = replay.map_name in FREE_TO_THE_END
+    needed = n_ticks if to_the_end else min(n_ticks, FREE_TICKS.get(replay.map_name, 0))
+    wrong = []
     if parts["hp"] is not None and parts["hp"] < needed:
         wrong.append(f"free run: hp parts at tick {parts['hp']}")
-    if map_name in FREE_TO_THE_END:
-        wrong += ["free run: the end differs"] if steps["end"].any() else []
-    lines.append(
-        "  free run   "
-        + ", ".join(
-            f"{name} parts at tick {at}" if at is not None else f"{name} to the end" for name, at in parts.items()
-        )
-        + "; "
-        + ", ".join(
-            f"{name} {error.max():.1e}" if error.dtype != bool else f"{name} {'agree' if not error.any() else 'differ'}"
-            for name, error in steps.items()
-        )
-    )
-    return lines, wrong
+    if to_the_end and steps["end"].any():
+        wrong.append("free run: the end differs")
+    agree = [f"{name} {'to the end' if at is None else f'parts at tick {at}'}" for name, at in parts.items()]
+    return f"{', '.join(agree)}; {largest(steps)}", wrong
 
 
-def main(paths: list[Path]) -> int:
+def load(path: Path) -> list[Replay]:
+    """The episodes of a recording. Raises TraceError for a file that is none."""
+    try:
+        with np.load(path) as trace:
+            return [Replay(trace, f"ep{e}_") for e in range(int(trace["episodes"]))]
+    except OSError as error:
+        raise TraceError(f"cannot read {path}: {error.strerror or error}") from None
+    except (TraceError, ScenarioError, KeyError) as error:
+        raise TraceError(f"{path} is no recorded battle: {error.args[0]}") from None
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):  # what NumPy raises for other files
+        raise TraceError(f"{path} is no recorded battle, or is damaged") from None
+
+
+def main(paths: list[str | Path]) -> int:
+    """Print how well the engine agrees with the recordings; the exit status."""
     failed = 0
     for path in paths:
-        with np.load(path) as trace:
-            map_name = str(trace["map"])
-            for e in range(int(trace["episodes"])):
-                replay = Replay(trace, f"ep{e}_")
-                lines, wrong = check(replay, map_name)
-                failed += bool(wrong)
-                about = replay.trace
-                print(f"{map_name}, {about['policy']} actions, seed {about['seed']}, walls {about['walls']}")
-                print("\n".join(lines + [f"  WRONG      {line}" for line in wrong]), flush=True)
+        try:
+            replays = load(path)
+        except TraceError as error:
+            print(error, file=sys.stderr)
+            return 2
+        for replay in replays:
+            about = replay.trace
+            print(f"{replay.map_name}, {about['policy']} actions, seed {about['seed']}, walls {about['walls']}")
+            (rows, wrong_rows), (free, wrong_free) = check_rows(replay), check_free(replay)
+            print(f"  from rows  {rows}\n  free run   {free}")
+            print("".join(f"  WRONG      {line}\n" for line in wrong_rows + wrong_free), end="", flush=True)
+            failed += bool(wrong_rows + wrong_free)
     print(f"{failed} episodes do not agree" if failed else "all episodes agree")
     return 1 if failed else 0
 

@@ -5,7 +5,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from cleanmarl.battle.battles import Battles, check_render_mode, render_frame
+from cleanmarl.battle.battles import AvailableActions, Battles, check_render_mode, render_frame
 
 
 class BattleVectorEnv(VectorEnv):
@@ -51,7 +51,7 @@ class BattleVectorEnv(VectorEnv):
         self.obs_size, self.state_size = battles.obs_size, battles.state_size
         self.single_observation_space, self.single_action_space = battles.observation_space(), battles.action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.action_space = AvailableActions(battles.look()[2])
         self._ever_seeded = False
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict | None = None):
@@ -60,8 +60,12 @@ class BattleVectorEnv(VectorEnv):
         Args:
             seed: one per battle; an int stands for seed, seed + 1, ...; without one the random streams go on
         """
-        super().reset(seed=seed if isinstance(seed, int) else None)
-        seeds = [seed + b for b in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
+        super().reset(seed=seed if isinstance(seed, int | np.integer) else None)
+        seeds = (
+            [seed + b for b in range(self.num_envs)]
+            if isinstance(seed, int | np.integer)
+            else seed or [None] * self.num_envs
+        )
         if len(seeds) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
         if not self._ever_seeded:
@@ -113,6 +117,7 @@ class BattleVectorEnv(VectorEnv):
 
     def _observation(self, seen: tuple) -> dict[str, np.ndarray]:
         obs, state, avail_actions = seen
+        self.action_space.available = avail_actions
         return {"obs": obs, "state": state, "avail_actions": avail_actions}
 
     def render(self) -> tuple[np.ndarray, ...] | None:
