@@ -345,7 +345,7 @@ class Log:
     def __init__(self, args: Args, run_folder: Path):
         self.writer = SummaryWriter(str(run_folder))
         self.progress = tqdm(total=args.total_timesteps, unit=" steps", unit_scale=True, dynamic_ncols=True)
-        self.recent, self.shown, self.wandb = [], {}, None
+        self.started, self.recent, self.shown, self.wandb = time.perf_counter(), [], {}, None
         if args.use_wnb:
             self.attempt(self.open_wandb, args, run_folder)
 
@@ -366,11 +366,14 @@ class Log:
         self.recent.append((episode["reward"].sum(), len(episode["reward"]), info.get("battle_won", np.nan)))
         self.progress.update(len(episode["reward"]))
 
-    def rollout(self) -> dict[str, float]:
-        """Means over the episodes since the last call."""
+    def training(self, args: Args, step: int, num_episodes: int, num_updates: int, learning: dict[str, torch.Tensor]):
+        """Means over the episodes since the last call, and where the training stands."""
         means = dict(zip(("ep_reward", "ep_length", "battle_won"), np.mean(self.recent, axis=0), strict=True))
         self.recent.clear()
-        return {f"rollout/{name}": mean for name, mean in means.items() if not np.isnan(mean)}
+        scalars = {f"rollout/{name}": mean for name, mean in means.items() if not np.isnan(mean)}
+        scalars |= {"rollout/epsilon": linear_schedule(args, step), "rollout/num_episodes": num_episodes}
+        scalars |= {name: value.item() for name, value in learning.items()} | {"train/num_updates": num_updates}
+        self.write(scalars | {"charts/SPS": step / (time.perf_counter() - self.started)}, step)
 
     def write(self, scalars: dict[str, float], step: int):
         for name, value in scalars.items():
@@ -392,11 +395,6 @@ def write_atomically(path: Path, write):
     temporary = path.with_name(path.name + ".tmp")
     write(temporary)
     os.replace(temporary, path)
-
-
-def save_model(networks: Networks, path: Path):
-    weights = {"agent": networks.agent.state_dict(), "mixer": networks.mixer.state_dict()}
-    write_atomically(path, lambda temporary: torch.save(weights, temporary))
 
 
 def save_video(args: Args, agent: AgentNetwork, path: Path):
@@ -430,15 +428,32 @@ def open_run(args: Args) -> Path:
     return folder
 
 
+def finish(args, networks, eval_env, evaluation, log, run_folder, step, num_episodes, stop) -> dict[str, float]:
+    """Save the model before anything else; then evaluate it, unless the training was stopped."""
+    if args.save_model:
+        weights = {"agent": networks.agent.state_dict(), "mixer": networks.mixer.state_dict()}
+        write_atomically(run_folder / "model.pt", lambda temporary: torch.save(weights, temporary))
+    if not stop.is_set():
+        evaluation = evaluate(eval_env, networks.agent, args, num_episodes, args.num_eval_ep)
+        log.write(evaluation, step)
+        if args.capture_video:
+            save_video(args, networks.agent, run_folder / "episode.gif")
+    log.close()
+    results = ", ".join(f"{name} {value:.2f}" for name, value in evaluation.items())
+    print(f"{'stopped' if stop.is_set() else 'done'} after {step} steps, {num_episodes} episodes; {results}")
+    print(f"run folder: {run_folder}")
+    return evaluation
+
+
 def train(args: Args, env, eval_env, run_folder: Path, stop: Event) -> dict[str, float]:
     """Train until `total_timesteps` or until `stop` is set; returns the last evaluation."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     networks = Networks(args, env)
     optimizer = getattr(torch.optim, args.optimizer)(networks.learned(), lr=args.learning_rate)
-    buffer, log, started = EpisodeBuffer(args.buffer_size), Log(args, run_folder), time.perf_counter()
+    buffer, log = EpisodeBuffer(args.buffer_size), Log(args, run_folder)
     step = num_episodes = num_updates = 0
-    evaluation, learning = {}, {}  # the last results of each
+    evaluation, learning = {}, {}  # the latest results
 
     while step < args.total_timesteps and not stop.is_set():
         episode, info = collect_episode(env, networks.agent, args, num_episodes, step)
@@ -457,23 +472,9 @@ def train(args: Args, env, eval_env, run_folder: Path, stop: Event) -> dict[str,
             evaluation = evaluate(eval_env, networks.agent, args, num_episodes, args.num_eval_ep)
             log.write(evaluation, step)
         if num_episodes % args.log_every == 0:
-            scalars = {"rollout/epsilon": linear_schedule(args, step), "rollout/num_episodes": num_episodes}
-            scalars |= {"train/num_updates": num_updates, "charts/SPS": step / (time.perf_counter() - started)}
-            learned = {name: value.item() for name, value in learning.items()}
-            log.write(log.rollout() | scalars | learned, step)
+            log.training(args, step, num_episodes, num_updates, learning)
 
-    if args.save_model:
-        save_model(networks, run_folder / "model.pt")
-    if not stop.is_set():
-        evaluation = evaluate(eval_env, networks.agent, args, num_episodes, args.num_eval_ep)
-        log.write(evaluation, step)
-        if args.capture_video:
-            save_video(args, networks.agent, run_folder / "episode.gif")
-    log.close()
-    results = ", ".join(f"{name} {value:.2f}" for name, value in evaluation.items())
-    print(f"{'stopped' if stop.is_set() else 'done'} after {step} steps, {num_episodes} episodes; {results}")
-    print(f"run folder: {run_folder}")
-    return evaluation
+    return finish(args, networks, eval_env, evaluation, log, run_folder, step, num_episodes, stop)
 
 
 def main():
