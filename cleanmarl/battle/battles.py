@@ -9,31 +9,10 @@ from numba import config, set_num_threads
 
 from cleanmarl.battle import compiled
 from cleanmarl.battle.scenario import Scenario, ScenarioError, load_map, load_scenario
+from cleanmarl.battle.spaces import AvailableActions
 from cleanmarl.battle.world import BATTLE, build
 
 WALLS = ("upstream", "published")
-
-
-class AvailableActions(spaces.MultiDiscrete):
-    """Joint actions [..., n_agents], where a plain `sample()` draws among those that are available now.
-
-    Args:
-        available: [..., n_agents, n_actions], not 0 where an action is available; the environment keeps it up to date
-    """
-
-    def __init__(self, available: np.ndarray):
-        super().__init__(np.full(available.shape[:-1], available.shape[-1]))
-        self.at_start = self.available = available
-
-    def seed(self, seed: int | None = None):
-        self.available = self.at_start  # until the next observation: what a seed gives must not depend on the past
-        return super().seed(seed)
-
-    def sample(self, mask=None, probability=None) -> np.ndarray:
-        if mask is not None or probability is not None:
-            return super().sample(mask, probability)
-        scores = 1 - self.np_random.random(self.available.shape)
-        return np.where(self.available, scores, 0).argmax(-1)
 
 
 class Battles:

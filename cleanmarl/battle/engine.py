@@ -320,8 +320,9 @@ def explode(units, unit, rules, damages):
 def fire_laser(units, unit, target, damages):
     """A blow at every opposing unit in a beam that lies across the line of fire, centred on the target."""
     reward = 0.0
-    # The slope of the beam in single precision; a target due north or south gives the axis (1, 0), one at the same
-    # place gives NaN, which hits nothing.
+    if target.x == unit.x and target.y == unit.y:
+        return reward  # no line of fire, so nothing is hit
+    # The slope of the beam in single precision; a target due north or south gives the axis (1, 0).
     angle = np.arctan(np.float32(-1) / ((target.y - unit.y) / (target.x - unit.x)))
     across_x, across_y = np.cos(angle), np.sin(angle)
     reach2 = (unit.beam_length**2 + unit.beam_depth**2) / 4

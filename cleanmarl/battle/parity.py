@@ -30,12 +30,11 @@ FREE_POSITION = 1e-3  # a free run has parted where a position differs by more
 FREE_TO_THE_END = ("3m", "2s3z", "3s5z", "MMM", "corridor")
 FREE_TICKS = {"bane_vs_bane": 20, "2c_vs_64zg": 50}
 
-ARRAYS = "pos vel hp shield energy cooldown shield_cooldown heal_pool target attacking alive order actions reward "
-ARRAYS = (ARRAYS + "tick_reward terminated won avail obs state walls policy seed").split()
-FLOATS = {name: name for name in ("hp", "shield", "energy", "cooldown", "heal_pool")} | {
-    "shield_wait": "shield_cooldown"
-}
+FLOATS = {"hp": "hp", "shield": "shield", "energy": "energy", "cooldown": "cooldown"}
+FLOATS |= {"shield_wait": "shield_cooldown", "heal_pool": "heal_pool"}
 """what the engine's fields are called in a recording"""
+PER_TICK = ("pos", "vel", "target", "attacking", "alive", "order", "tick_reward", *FLOATS.values())
+PER_STEP = ("actions", "reward", "terminated", "won", "avail", "obs", "state")
 
 
 class TraceError(ValueError):
@@ -47,7 +46,9 @@ class Replay:
 
     def __init__(self, trace, prefix: str):
         self.trace = {key.removeprefix(prefix): trace[key] for key in trace.files if key.startswith(prefix)}
-        missing = [prefix + name for name in ARRAYS if name not in self.trace]
+        missing = [
+            prefix + name for name in (*PER_TICK, *PER_STEP, "walls", "policy", "seed") if name not in self.trace
+        ]
         if missing:
             raise TraceError(f"there is no {', '.join(missing)}")
         self.map_name = str(trace["map"])

@@ -8,7 +8,7 @@ import difflib
 import math
 import tomllib
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
+from functools import cache, partial
 from numbers import Real
 from pathlib import Path
 
@@ -147,119 +147,130 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"
 
 
-def _build(table: dict, name: str) -> Scenario:
-    def check(ok: bool, where: str, wanted: str):
-        if not ok:
-            raise ScenarioError(f"{name}: {where}: {wanted}")
+# Reading a table. `where` is the file and the field, which begin every message.
 
-    def known_keys(entry, where: str, keys: list[str]):
-        check(isinstance(entry, dict), where, f"expected a table with {', '.join(keys)}")
-        for key in entry:
-            check(key in keys, f"{where}.{key}".lstrip("."), f"unknown field; {_nearest(key, keys)}")
 
-    def number(value, where: str, low: float = -math.inf, strictly: bool = False, whole: bool = False):
-        ok = isinstance(value, int if whole else Real) and not isinstance(value, bool) and math.isfinite(value)
-        bound = "" if low == -math.inf else f" {'>' if strictly else '>='} {low:g}"
-        wanted = f"expected a {'whole ' if whole else ''}number{bound}, got {value!r}"
-        check(ok and (value > low if strictly else value >= low), where, wanted)
-        return value
+def _check(ok: bool, where: str, wanted: str):
+    if not ok:
+        raise ScenarioError(f"{where}: {wanted}")
 
-    def numbers(value, where: str, count: int, low: float = -math.inf, whole: bool = False) -> tuple:
-        check(
-            isinstance(value, list | tuple) and len(value) == count, where, f"expected {count} numbers, got {value!r}"
-        )
-        return tuple(number(entry, f"{where}[{i}]", low, whole=whole) for i, entry in enumerate(value))
 
-    def choice(value, where: str, options) -> str:
-        check(value in options, where, f"expected one of {', '.join(options)}, got {value!r}")
-        return value
+def _known(value, where: str, what: str, known: list[str]):
+    if value not in known:
+        raise ScenarioError(f"{where}: unknown {what}; {_nearest(value, known)}")
 
-    def names(value, where: str) -> tuple[str, ...]:
-        ok = isinstance(value, list | tuple) and all(isinstance(entry, str) for entry in value)
-        check(ok, where, f"expected a list of names, got {value!r}")
-        return tuple(value)
 
-    def unit_kind(kind: str, entry) -> UnitKind:
-        where = f"units.{kind}"
-        known_keys(entry, where, ["like"] + [f.name for f in fields(UnitKind) if f.name != "name"])
-        entry = dict(entry)
-        if "like" in entry:
-            like = entry.pop("like")
-            check(like in _table("units"), f"{where}.like", f"unknown unit; {_nearest(like, list(_table('units')))}")
-            entry = _table("units")[like] | entry
-        for f in fields(UnitKind):
-            if f.name == "name" or f.name not in entry:
-                required = f.default is MISSING and f.default_factory is MISSING and f.name != "name"
-                check(not required, f"{where}.{f.name}", "missing")
-                continue
-            value, at = entry[f.name], f"{where}.{f.name}"
-            if f.name == "attack":
-                choice(value, at, ATTACKS)
-            elif f.name == "plane":
-                choice(value, at, PLANES)
-            elif f.name == "targets":
-                entry[f.name] = tuple(choice(plane, at, PLANES) for plane in names(value, at))
-            elif f.name == "attributes":
-                entry[f.name] = names(value, at)
-            elif f.name == "bonus":
-                check(isinstance(value, dict), at, f"expected a table of attribute = extra damage, got {value!r}")
-                for attribute, extra in value.items():
-                    number(extra, f"{at}.{attribute}")
-            elif f.name == "beam":
-                entry[f.name] = numbers(value, at, 2, low=0)
-            else:
-                number(value, at, low=0, strictly=f.name in ("hp", "radius", "attacks"), whole=f.name == "attacks")
-        if entry["attack"] != "heal":
-            number(entry["cooldown"], f"{where}.cooldown", low=0, strictly=True)
-        return UnitKind(kind, **entry)
+def _keys(entry, where: str, known: list[str], required: tuple[str, ...] = ()):
+    _check(isinstance(entry, dict), where, f"expected a table with {', '.join(known)}")
+    for key in entry:
+        _known(key, f"{where}.{key}", "field", known)
+    for key in required:
+        _check(key in entry, f"{where}.{key}", "missing")
 
-    keys = ["name", "terrain", "size", "walls", "episode_limit", "attack_point", "groups", "units"]
-    known_keys(table, "", keys)
-    for key in ("groups", "attack_point"):
-        check(key in table, key, "missing")
 
-    ground = table
+def _number(value, where: str, low: float = -math.inf, above: float = -math.inf, whole: bool = False) -> float:
+    ok = isinstance(value, int if whole else Real) and not isinstance(value, bool) and math.isfinite(value)
+    bound = f" >= {low:g}" if low > -math.inf else "" if above == -math.inf else f" > {above:g}"
+    wanted = f"expected a {'whole ' if whole else ''}number{bound}, got {value!r}"
+    _check(ok and value >= low and value > above, where, wanted)
+    return value
+
+
+def _numbers(value, where: str, count: int, low: float = -math.inf, whole: bool = False) -> tuple:
+    _check(isinstance(value, list | tuple) and len(value) == count, where, f"expected {count} numbers, got {value!r}")
+    return tuple(_number(entry, f"{where}[{i}]", low, whole=whole) for i, entry in enumerate(value))
+
+
+def _choice(value, where: str, options) -> str:
+    _check(value in options, where, f"expected one of {', '.join(options)}, got {value!r}")
+    return value
+
+
+def _names(value, where: str) -> tuple[str, ...]:
+    ok = isinstance(value, list | tuple) and all(isinstance(entry, str) for entry in value)
+    _check(ok, where, f"expected a list of names, got {value!r}")
+    return tuple(value)
+
+
+def _bonus(value, where: str) -> dict[str, float]:
+    _check(isinstance(value, dict), where, f"expected a table of attribute = extra damage, got {value!r}")
+    return {attribute: _number(extra, f"{where}.{attribute}") for attribute, extra in value.items()}
+
+
+READERS = {
+    "hp": partial(_number, above=0),
+    "radius": partial(_number, above=0),
+    "attacks": partial(_number, low=1, whole=True),
+    "attack": partial(_choice, options=ATTACKS),
+    "plane": partial(_choice, options=PLANES),
+    "targets": lambda value, where: tuple(_choice(plane, where, PLANES) for plane in _names(value, where)),
+    "attributes": _names,
+    "bonus": _bonus,
+    "beam": partial(_numbers, count=2, low=0),
+}
+
+
+def _unit_kind(kind: str, entry, where: str) -> UnitKind:
+    known = {f.name: f for f in fields(UnitKind) if f.name != "name"}
+    _keys(entry, where, ["like", *known])
+    if "like" in entry:
+        _known(entry["like"], f"{where}.like", "unit", list(_table("units")))
+        entry = _table("units")[entry["like"]] | {key: value for key, value in entry.items() if key != "like"}
+    _keys(entry, where, list(known), tuple(k for k, f in known.items() if f.default is f.default_factory is MISSING))
+    read = {key: READERS.get(key, partial(_number, low=0))(entry[key], f"{where}.{key}") for key in entry}
+    if read["attack"] != "heal":
+        _number(read["cooldown"], f"{where}.cooldown", above=0)
+    return UnitKind(kind, **read)
+
+
+def _ground(table: dict, name: str) -> np.ndarray:
+    """[height, width] bool, the blocked cells."""
     if "terrain" in table:
-        check("walls" not in table and "size" not in table, "terrain", "give either terrain, or size and walls")
-        known = list(_table("terrains"))
-        check(
-            table["terrain"] in known, "terrain", f"unknown {table['terrain']!r}; {_nearest(table['terrain'], known)}"
+        _check(
+            "walls" not in table and "size" not in table, f"{name}: terrain", "give either terrain, or size and walls"
         )
-        ground = _table("terrains")[table["terrain"]]
-    width, height = numbers(ground.get("size", [32, 32]), "size", 2, low=1, whole=True)
+        _known(table["terrain"], f"{name}: terrain", f"terrain {table['terrain']!r}", list(_table("terrains")))
+        table = _table("terrains")[table["terrain"]]
+    width, height = _numbers(table.get("size", [32, 32]), f"{name}: size", 2, low=1, whole=True)
     blocked = np.zeros((height, width), bool)
-    check(isinstance(ground.get("walls", []), list), "walls", "expected a list of [x0, y0, x1, y1]")
-    for i, rectangle in enumerate(ground.get("walls", [])):
-        x0, y0, x1, y1 = numbers(rectangle, f"walls[{i}]", 4, low=0, whole=True)
-        check(x0 < x1 <= width and y0 < y1 <= height, f"walls[{i}]", f"not a rectangle inside {width} x {height}")
+    walls = table.get("walls", [])
+    _check(isinstance(walls, list | tuple), f"{name}: walls", "expected a list of [x0, y0, x1, y1]")
+    for i, rectangle in enumerate(walls):
+        where = f"{name}: walls[{i}]"
+        x0, y0, x1, y1 = _numbers(rectangle, where, 4, low=0, whole=True)
+        _check(x0 < x1 <= width and y0 < y1 <= height, where, f"not a rectangle inside {width} x {height}")
         blocked[y0:y1, x0:x1] = True
+    return blocked
 
+
+def _group(entry, where: str, known_units: list[str]) -> Group:
+    _keys(entry, where, ["side", "at", "units"], required=("side", "at", "units"))
+    units = entry["units"]
+    _check(isinstance(units, dict) and len(units) > 0, f"{where}.units", "expected a table of kind = count")
+    for kind, count in units.items():
+        _known(kind, f"{where}.units.{kind}", "unit", known_units)
+        _number(count, f"{where}.units.{kind}", low=1, whole=True)
+    return Group(_choice(entry["side"], f"{where}.side", SIDES), _numbers(entry["at"], f"{where}.at", 2), dict(units))
+
+
+def _build(table: dict, name: str) -> Scenario:
+    known = ["name", "terrain", "size", "walls", "episode_limit", "attack_point", "groups", "units"]
+    for key in table:
+        _known(key, f"{name}: {key}", "field", known)
+    for key in ("groups", "attack_point"):
+        _check(key in table, f"{name}: {key}", "missing")
     own = table.get("units", {})
-    check(isinstance(own, dict), "units", "expected a table of unit kinds")
-    known_units = list(own) + [kind for kind in _table("units") if kind not in own]
-    check(isinstance(table["groups"], list), "groups", "expected a list of groups")
-    groups, kinds = [], {}
-    for i, entry in enumerate(table["groups"]):
-        where = f"groups[{i}]"
-        known_keys(entry, where, ["side", "at", "units"])
-        for key in ("side", "at", "units"):
-            check(key in entry, f"{where}.{key}", "missing")
-        check(isinstance(entry["units"], dict) and entry["units"], f"{where}.units", "expected a table of kind = count")
-        for kind, count in entry["units"].items():
-            check(kind in known_units, f"{where}.units.{kind}", f"unknown unit; {_nearest(kind, known_units)}")
-            number(count, f"{where}.units.{kind}", low=1, whole=True)
-            kinds[kind] = unit_kind(kind, own.get(kind, _table("units").get(kind)))
-        at = numbers(entry["at"], f"{where}.at", 2)
-        groups.append(Group(choice(entry["side"], f"{where}.side", SIDES), at, dict(entry["units"])))
-    for kind in own:
-        unit_kind(kind, own[kind])
+    _check(isinstance(own, dict), f"{name}: units", "expected a table of unit kinds")
+    kinds = {kind: _unit_kind(kind, entry, f"{name}: units.{kind}") for kind, entry in (_table("units") | own).items()}
+    _check(isinstance(table["groups"], list | tuple), f"{name}: groups", "expected a list of groups")
+    groups = tuple(_group(entry, f"{name}: groups[{i}]", list(kinds)) for i, entry in enumerate(table["groups"]))
     for side in SIDES:
-        check(any(group.side == side for group in groups), "groups", f"there is no group of side {side!r}")
+        _check(any(group.side == side for group in groups), f"{name}: groups", f"there is no group of side {side!r}")
     return Scenario(
         name=name,
-        blocked=blocked,
-        groups=tuple(groups),
-        attack_point=numbers(table["attack_point"], "attack_point", 2),
-        episode_limit=number(table.get("episode_limit", 150), "episode_limit", low=1, whole=True),
-        kinds=kinds,
+        blocked=_ground(table, name),
+        groups=groups,
+        attack_point=_numbers(table["attack_point"], f"{name}: attack_point", 2),
+        episode_limit=_number(table.get("episode_limit", 150), f"{name}: episode_limit", low=1, whole=True),
+        kinds={kind: kinds[kind] for group in groups for kind in group.units},
     )

@@ -5,7 +5,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from cleanmarl.battle.battles import AvailableActions, Battles, check_render_mode, render_frame
+from cleanmarl.battle.battles import Battles, check_render_mode, render_frame
+from cleanmarl.battle.spaces import AvailableActions
 
 
 class BattleVectorEnv(VectorEnv):

@@ -1,12 +1,15 @@
 """One Gymnasium interface over SMAClite, Level-Based Foraging and PettingZoo: `make_env` and `make_vector_env`."""
 
+import difflib
 import multiprocessing
 from functools import partial
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, MultiBinary
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+
+from cleanmarl.battle.spaces import AvailableActions
 
 __all__ = ["TeamEnv", "make_env", "make_vector_env"]
 
@@ -14,7 +17,8 @@ __all__ = ["TeamEnv", "make_env", "make_vector_env"]
 def make_env(
     env_type, env_name, env_family="mpe", *, agent_ids=True, time_limit=None, reward_aggr="sum", render_mode=None, **etc
 ) -> gymnasium.Env:
-    """One environment, of the form that `TeamEnv` describes; `etc` goes to the package behind it.
+    """One environment, of the form that `TeamEnv` describes; `etc` goes to the package behind it. ValueError: a name or
+    option does not exist, or actions are not Discrete; ImportError: a package is missing (and how to install it).
 
     env_type: "smaclite" (the compiled engine), "smaclite-upstream" (the original package), "lbf" or "pz"
     env_name: a SMAC map or a scenario file ("mine.toml"), "Foraging-8x8-2p-3f-v3", "simple_spread_v3", ...
@@ -23,12 +27,7 @@ def make_env(
     time_limit: steps after which an episode is truncated; None for the environment's own limit
     reward_aggr: the team's reward is the "sum" or "mean" of the agents'; SMAClite's is the team's already
     render_mode: with "rgb_array", `render()` returns uint8 [height, width, 3]
-
-    Raises ValueError for names and options that do not exist and actions that are not Discrete, and ImportError for a
-    missing package, with the way to install it.
     """
-    if reward_aggr not in ("sum", "mean"):
-        raise ValueError(f"reward_aggr must be sum or mean, got {reward_aggr!r}")
     if time_limit is not None and time_limit < 1:
         raise ValueError(f"time_limit must be at least 1 step, got {time_limit}")
     team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode}
@@ -47,26 +46,20 @@ def make_env(
         else:
             raise ValueError(f"env_type must be smaclite, smaclite-upstream, lbf or pz, got {env_type!r}")
         return Env(env_name, env_family, etc, reward_aggr=reward_aggr, **team)
-    except gymnasium.error.UnregisteredEnv as error:
-        raise ValueError(str(error)) from None
     except ModuleNotFoundError as error:
-        package = error.name.partition(".")[0]
-        source = {"smaclite": "git+https://github.com/uoe-agents/smaclite", "Box2D": "box2d"}.get(package, package)
-        raise ImportError(f"{env_type} {env_name} needs {package}: pip install {source}") from error
+        source = "git+https://github.com/uoe-agents/smaclite" if error.name == "smaclite" else error.name
+        raise ImportError(f"{env_type} {env_name} needs {error.name}: pip install {source}") from error
 
 
 def make_vector_env(
     env_type, env_name, env_family="mpe", num_envs=4, *, autoreset_mode=AutoresetMode.SAME_STEP, **options
 ) -> VectorEnv:
     """`num_envs` environments that step together, with the attributes of one; `options` and errors as of `make_env`.
-
-    SMAClite's share one compiled call. The others have a process each, and as that imports the main script, a script
-    calls this under `if __name__ == "__main__":`.
+    SMAClite's share one compiled call. Others have a process each: call this under `if __name__ == "__main__":`.
     """
     if env_type == "smaclite":
         return make_env(env_type, env_name, num_envs=num_envs, autoreset_mode=autoreset_mode, **options)
-    # A fork of this process would copy locks that PyTorch's threads hold, without the threads, and might hang on them.
-    # The fork server is a clean process, and its children share the memory of what it has imported.
+    # A fork of a process with PyTorch's threads may hang; the fork server has none, and shares what it has imported.
     context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     multiprocessing.set_forkserver_preload(["torch", "cleanmarl.env"])
     make_one = partial(make_env, env_type, env_name, env_family, **options)
@@ -84,12 +77,12 @@ class TeamEnv(gymnasium.Env):
     avail_actions: int8 [n_agents, n_actions], 1 where the agent can take the action
 
     `terminated`: the task itself ended; `truncated`: time was up, after `time_limit` steps (None where unknown).
-    A seeded reset determines all episodes until the next one.
-
-    Subclasses set `_env` (reset, step) ...
+    A seeded reset determines all episodes until the next one. Subclasses have `_env`, `_start(seed)` -> observation,
+    `_advance(actions)` -> observation, rewards, terminated, truncated, info, and the actions always legal `at_start`.
     """
 
     def __init__(self, size, at_start, bounds=(-np.inf, np.inf), state_size=None, *, agent_ids, reward_aggr, **options):
+        self.metadata = {"render_modes": [], "render_fps": 10} | self._env.metadata
         self.time_limit, self.render_mode = options["time_limit"], options["render_mode"]
         if self.render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode {self.render_mode!r} is not among {self.metadata['render_modes']}")
@@ -98,9 +91,8 @@ class TeamEnv(gymnasium.Env):
         self.obs_size, self.state_size = size + self._ids.shape[1], state_size or self.n_agents * size
         obs, state = Box(*bounds, (self.n_agents, self.obs_size)), Box(*bounds, (self.state_size,))
         self.observation_space = Dict(obs=obs, state=state, avail_actions=MultiBinary(at_start.shape))
-        self.action_space = AvailableActions([self.n_actions] * self.n_agents)
-        self.action_space.available = self.action_space.at_start = at_start
-        self._reward_divisor = self.n_agents if reward_aggr == "mean" else 1
+        self.action_space = AvailableActions(at_start)
+        self._reward_divisor = find("reward_aggr", reward_aggr, {"sum": 1, "mean": self.n_agents})
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
@@ -113,8 +105,7 @@ class TeamEnv(gymnasium.Env):
         actions = np.asarray(actions).tolist()
         for agent, (action, available) in enumerate(zip(actions, self._available, strict=True)):
             if not (0 <= action < self.n_actions and available[action]):
-                choices = np.flatnonzero(available).tolist()
-                raise ValueError(f"agent {agent} cannot take action {action}; available to it: {choices}")
+                raise ValueError(f"agent {agent} cannot do action {action}, only {np.flatnonzero(available).tolist()}")
         observation, rewards, terminated, truncated, info = self._advance(actions)
         self._steps += 1
         truncated = truncated or (self._steps == self.time_limit and not terminated)
@@ -132,12 +123,8 @@ class TeamEnv(gymnasium.Env):
         self._env.close()
 
 
-class AvailableActions(MultiDiscrete):
-    """Joint actions [n_agents]; a plain `sample()` draws among those that are available now."""
-
-    def seed(self, seed: int | None = None):
-        self.available = self.at_start  # until the next observation: what a seed gives must not depend on the past
-        return super().seed(seed)
-
-    def sample(self, mask=None, probability=None) -> np.ndarray:
-        return super().sample(tuple(self.available) if mask is probability is None else mask, probability)
+def find(what: str, name: str, known: dict):
+    if name not in known:
+        nearest = difflib.get_close_matches(str(name), known, n=4, cutoff=0)
+        raise ValueError(f"unknown {what} {name!r}; the nearest known are {', '.join(nearest)}")
+    return known[name]

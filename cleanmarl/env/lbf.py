@@ -3,23 +3,26 @@
 import gymnasium
 import numpy as np
 
-from cleanmarl.env import TeamEnv
+from cleanmarl.env import TeamEnv, find
 
 
 class LevelBasedForaging(TeamEnv):
     """Terminated when all food is collected; the agents' rewards of such an episode sum to 1."""
 
     def __init__(self, env_name: str, _: str, kwargs: dict, *, time_limit: int | None, **team):
-        from lbforaging.foraging import ForagingEnv
+        import lbforaging.foraging.environment as foraging
+        import pyglet
 
+        pyglet.options["headless"] = True  # a picture takes no window, and a training machine has no screen
+        specs = {name: spec for name, spec in gymnasium.registry.items() if name.startswith("Foraging")}
         # Not by gymnasium.make, which keeps max_episode_steps for a wrapper of its own and adds slow checks.
-        kwargs = gymnasium.spec(env_name).kwargs | kwargs
-        kwargs["max_episode_steps"] = time_limit = time_limit or kwargs["max_episode_steps"]
-        self._env = ForagingEnv(**kwargs)
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
+        kwargs = find("LBF environment", env_name, specs).kwargs | kwargs
+        self._env, self._choices = foraging.ForagingEnv(**kwargs), tuple(foraging.Action)
+        self._env.metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
         box = self._env.observation_space[0]
-        only_none = np.eye(1, 6, dtype=np.int8).repeat(self._env.n_agents, axis=0)
-        super().__init__(box.shape[0], only_none, (box.low.min(), box.high.max()), time_limit=time_limit, **team)
+        only_none = np.eye(1, len(self._choices), dtype=np.int8).repeat(self._env.n_agents, axis=0)
+        limit = time_limit or kwargs["max_episode_steps"]
+        super().__init__(box.shape[0], only_none, (box.low.min(), box.high.max()), time_limit=limit, **team)
 
     def _start(self, seed: int) -> dict:
         for player in self._env.players:
@@ -31,13 +34,8 @@ class LevelBasedForaging(TeamEnv):
         return self._observation(observations), rewards, not self._env.field.any(), False, {}
 
     def _observation(self, observations: tuple[np.ndarray, ...]) -> dict:
-        avail_actions = np.zeros((self.n_agents, self.n_actions), np.int8)
-        for row, player in zip(avail_actions, self._env.players, strict=True):
-            row[[action.value for action in self._env._valid_actions[player]]] = 1
-        return self._observe(np.stack(observations), avail_actions)
+        avail_actions = [[c in self._env._valid_actions[p] for c in self._choices] for p in self._env.players]
+        return self._observe(np.stack(observations), np.array(avail_actions, np.int8))
 
     def render(self) -> np.ndarray | None:
-        import pyglet
-
-        pyglet.options["headless"] = True  # a picture takes no window, and a training machine has no screen
         return self._env.render(mode="rgb_array") if self.render_mode else None

@@ -1,14 +1,14 @@
 """PettingZoo's parallel environments: the families mpe (package `mpe2`), sisl, butterfly, and a user's own."""
 
-import difflib
 import importlib
+import os
 import pkgutil
 import sys
 
 import numpy as np
 from gymnasium.spaces import Discrete, flatdim, flatten
 
-from cleanmarl.env import TeamEnv
+from cleanmarl.env import TeamEnv, find
 
 FAMILIES = {"mpe": "mpe2", "sisl": "pettingzoo.sisl", "butterfly": "pettingzoo.butterfly"}
 
@@ -16,9 +16,9 @@ FAMILIES = {"mpe": "mpe2", "sisl": "pettingzoo.sisl", "butterfly": "pettingzoo.b
 class PettingZooTeam(TeamEnv):
     """`parallel_env(**kwargs)` of the module `env_name`; it gets `time_limit` as `max_cycles` if it takes that.
 
-    Observations are flattened and zero-padded to the longest. An agent that is gone before the episode ends sees zeros,
-    can only take action 0, and earns nothing. An `action_mask` in an agent's info says which actions it may take.
-    An episode is over when no agent is left: truncated if one of the last ones was cut short, else terminated.
+    Observations are flattened and zero-padded to the longest. An agent that is gone sees zeros and can only take action
+    0; an `action_mask` in an agent's info says which actions it can take. An episode is over when no agent is left:
+    truncated if one of the last ones was cut short, else terminated.
     """
 
     def __init__(self, env_name: str, env_family: str, kwargs: dict, *, time_limit: int | None, **team):
@@ -29,8 +29,7 @@ class PettingZooTeam(TeamEnv):
         except TypeError:
             self._env = parallel_env(**kwargs)
         core = getattr(self._env.unwrapped, "env", self._env.unwrapped)  # some of sisl and butterfly are only shells
-        time_limit = time_limit or getattr(core, "max_cycles", None)
-        self.metadata = {"render_modes": [], "render_fps": 10} | self._env.metadata
+        limit = time_limit or getattr(core, "max_cycles", None)
         self._choices = {agent: self._env.action_space(agent) for agent in self._env.possible_agents}
         for agent, space in self._choices.items():
             if not isinstance(space, Discrete):
@@ -38,22 +37,20 @@ class PettingZooTeam(TeamEnv):
         self._views = {agent: self._env.observation_space(agent) for agent in self._choices}
         self._size = max(map(flatdim, self._views.values()))
         counts = np.array([[space.n] for space in self._choices.values()])
-        super().__init__(self._size, (np.arange(counts.max()) < counts).astype(np.int8), time_limit=time_limit, **team)
+        super().__init__(self._size, (np.arange(counts.max()) < counts).astype(np.int8), time_limit=limit, **team)
 
     def _start(self, seed: int) -> dict:
-        observations, infos = self._env.reset(seed=seed)
-        return self._observation(observations, infos, list(self._env.agents))
+        return self._observation(*self._env.reset(seed=seed), list(self._env.agents))
 
     def _advance(self, actions: list[int]) -> tuple:
         acting, choices = self._present, zip(self._choices.items(), actions, strict=True)
         actions = {agent: int(space.start) + action for (agent, space), action in choices if agent in acting}
         observations, rewards, terminations, truncations, infos = self._env.step(actions)
         staying = [a for a in self._env.agents if not (terminations.get(a) or truncations.get(a))]
-        cut_short = [a for a in acting if truncations.get(a) and not terminations.get(a)]
+        cut = [a for a in acting if truncations.get(a) and not terminations.get(a)]
         # At the end, those that were cut short are seen as if they went on: the learner bootstraps from them.
-        observation = self._observation(observations, infos, staying or cut_short or acting)
-        terminated, truncated = not (staying or cut_short), bool(cut_short and not staying)
-        return observation, [rewards.get(agent, 0) for agent in acting], terminated, truncated, {}
+        observation = self._observation(observations, infos, staying or cut or acting)
+        return observation, [rewards.get(a, 0) for a in acting], not (staying or cut), bool(cut and not staying), {}
 
     def _observation(self, observations: dict, infos: dict, present: list) -> dict:
         self._present = present
@@ -68,16 +65,15 @@ class PettingZooTeam(TeamEnv):
 
 
 def _load(env_name: str, env_family: str):
-    """The `parallel_env` of the module `env_name` in the package of `env_family`."""
     package = FAMILIES.get(env_family, env_family)
+    own = package == env_family  # in the known families, packages are only the inner parts of environments
+    if own and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a script's folder is on the path, but the package is where the user works
     try:
-        return importlib.import_module(f"{package}.{env_name}").parallel_env
+        home = importlib.import_module(package)
     except ModuleNotFoundError as error:
-        if error.name == f"{package}.{env_name}":
-            names = [module.name for module in pkgutil.iter_modules(sys.modules[package].__path__) if not module.ispkg]
-            nearest = ", ".join(difflib.get_close_matches(env_name, names, cutoff=0))
-            raise ValueError(f"unknown {env_family} environment {env_name!r}, the nearest are {nearest}") from None
-        if env_family in FAMILIES or not package.startswith(error.name):
-            raise
-        known = f"{', '.join(FAMILIES)}, or a package of your own that Python finds"
-        raise ValueError(f"env_family must be {known}, got {env_family!r}") from None
+        if own and package.startswith(error.name):
+            raise ValueError(f"env_family must be {', '.join(FAMILIES)} or a package, not {env_family!r}") from None
+        raise
+    inside = {m.name: f"{package}.{m.name}" for m in pkgutil.iter_modules(home.__path__) if own or not m.ispkg}
+    return importlib.import_module(find(f"{env_family} environment", env_name, inside)).parallel_env

@@ -1,34 +1,31 @@
 """The original SMAClite (package `smaclite`), to compare the compiled engine with."""
 
 import random
-from functools import partial
 
 import gymnasium
 import numpy as np
 
 from cleanmarl.battle.scenario import load_map, map_names
-from cleanmarl.env import TeamEnv
+from cleanmarl.env import TeamEnv, find
 
 
 class UpstreamSMAClite(TeamEnv):
     """Terminated when a side has died out, with `info["battle_won"]`. The default time limit is SMAC's, on its maps."""
 
-    def __init__(self, env_name: str, _: str, kwargs: dict, *, time_limit: int | None, **team):
+    def __init__(self, env_name: str, _: str, kwargs: dict, *, time_limit: int | None, reward_aggr: str, **team):
         import smaclite  # noqa: F401
 
-        self._make = partial(gymnasium.make, f"smaclite/{env_name}-v0", **kwargs)
-        self._env = env = self._make().unwrapped
-        self.metadata = env.metadata
-        if time_limit is None and env_name in map_names():
-            time_limit = load_map(env_name).episode_limit
+        maps = {spec.name: spec.id for spec in gymnasium.registry.values() if spec.namespace == "smaclite"}
+        self._make = lambda **seed: gymnasium.make(find("upstream map", env_name, maps), **kwargs, **seed).unwrapped
+        self._env = env = self._make()
         stop = np.eye(1, env.n_actions, 1, dtype=np.int8).repeat(env.n_agents, axis=0)
-        team["reward_aggr"] = "sum"  # it gives a single reward
-        super().__init__(env.obs_size, stop, state_size=env.state_size, time_limit=time_limit, **team)
+        limit = time_limit or (load_map(env_name).episode_limit if env_name in map_names() else None)
+        super().__init__(env.obs_size, stop, state_size=env.state_size, time_limit=limit, reward_aggr="sum", **team)
 
     def _start(self, seed: int) -> dict:
         callers = random.getstate(), np.random.get_state()
         self._env.close()
-        self._env = self._make(seed=seed).unwrapped  # takes its seed only here; an old one also shows its last actions
+        self._env = self._make(seed=seed)  # it takes its seed only here; a used one also shows its last actions
         observations, _ = self._env.reset(seed=seed)
         self._stream = random.getstate()
         random.setstate(callers[0])
@@ -36,11 +33,9 @@ class UpstreamSMAClite(TeamEnv):
         return self._observation(observations)
 
     def _advance(self, actions: list[int]) -> tuple:
-        callers = random.getstate()
-        random.setstate(self._stream)  # the original draws from the global generator, which is the caller's
+        callers, _ = random.getstate(), random.setstate(self._stream)  # it draws from the caller's global generator
         observations, reward, terminated, truncated, info = self._env.step(actions)
-        self._stream = random.getstate()
-        random.setstate(callers)
+        self._stream, _ = random.getstate(), random.setstate(callers)
         return self._observation(observations), [reward], terminated, truncated, info
 
     def _observation(self, observations: tuple[np.ndarray, ...]) -> dict:

@@ -1,0 +1,641 @@
+"""`BattleEnv` and `BattleVectorEnv` as Gymnasium environments, one's own scenarios, and the cache of compiled code."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from numba.core.caching import FunctionCache
+
+import cleanmarl.battle
+from cleanmarl.battle import BattleEnv, BattleVectorEnv, ScenarioError, compiled
+
+
+def random_actions(observation: dict, rng: np.random.Generator) -> np.ndarray:
+    """One uniformly random available action per agent."""
+    avail_actions = observation["avail_actions"]
+    return (rng.random(avail_actions.shape) * avail_actions).argmax(-1)
+
+
+def episode(env, seed, rng_seed: int = 0, steps: int = 200) -> list:
+    """All that an environment returns in an episode of random actions."""
+    rng = np.random.default_rng(rng_seed)
+    observation, info = env.reset(seed=seed)
+    returned = [(observation, info)]
+    for _ in range(steps):
+        returned.append(env.step(random_actions(observation, rng)))
+        observation, _, terminated, truncated, _ = returned[-1]
+        if terminated or truncated:
+            break
+    return returned
+
+
+def equal(a, b) -> bool:
+    """Whether two returned values are the same, arrays and their types included."""
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    if isinstance(a, np.ndarray):
+        if a.dtype != b.dtype or a.shape != b.shape:
+            return False
+        return all(map(equal, a, b)) if a.dtype == object else np.array_equal(a, b)
+    return type(a) is type(b) and a == b
+
+
+# One battle
+
+
+@pytest.mark.filterwarnings("ignore:.*A Box observation space m.*imum value is:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*Not able to test alternative render modes:UserWarning")
+@pytest.mark.parametrize("map_name", ["3m", "MMM", "2s3z", "2s_vs_1sc", "corridor", "2c_vs_64zg"])
+def test_gymnasium_finds_nothing_wrong(map_name):
+    check_env(BattleEnv(map_name), skip_render_check=True)
+
+
+@pytest.mark.parametrize("agent_ids", [False, True])
+@pytest.mark.parametrize("map_name", ["3m", "MMM", "bane_vs_bane"])
+def test_observations_lie_in_their_space(map_name, agent_ids):
+    env = BattleEnv(map_name, agent_ids=agent_ids, time_limit=30)
+    for observation, *_ in episode(env, seed=1):
+        assert env.observation_space.contains(observation)
+        assert observation["obs"].shape == (env.n_agents, env.obs_size)
+        assert observation["state"].shape == (env.state_size,)
+        assert observation["avail_actions"].shape == (env.n_agents, env.n_actions)
+        assert (observation["avail_actions"].sum(axis=1) > 0).all()
+
+
+def test_a_step_returns_plain_numbers():
+    env = BattleEnv("3m")
+    _, info = env.reset(seed=0)
+    assert info == {}
+    _, reward, terminated, truncated, info = env.step([1, 1, 1])
+    assert (type(reward), type(terminated), type(truncated), info) == (float, bool, bool, {})
+
+
+def test_gymnasium_makes_every_map_by_its_name():
+    env = gymnasium.make("cleanmarl/3m-v0", disable_env_checker=True)
+    assert isinstance(env.unwrapped, BattleEnv) and env.unwrapped.map_name == "3m"
+    assert "cleanmarl/27m_vs_30m-v0" in gymnasium.registry
+    assert gymnasium.make("cleanmarl/MMM-v0", disable_env_checker=True, agent_ids=True).unwrapped.obs_size == 160 + 10
+
+
+def test_gymnasium_makes_vectors_of_battles():
+    envs = gymnasium.make_vec("cleanmarl/3m-v0", num_envs=3)
+    assert isinstance(envs.unwrapped, BattleVectorEnv)
+    observation, _ = envs.reset(seed=0)
+    assert observation["obs"].shape == (3, 3, 30)
+    observation, rewards, *_ = envs.step(np.ones((3, 3), int))
+    assert observation["state"].shape == (3, 48) and rewards.shape == (3,)
+
+
+@pytest.mark.parametrize("map_name", ["3m", "MMM", "so_many_baneling"])
+def test_the_same_seed_and_actions_give_the_same_episode(map_name):
+    env = BattleEnv(map_name)
+    first = episode(env, seed=3)
+    assert equal(first, episode(env, seed=3))
+    assert equal(first, episode(BattleEnv(map_name), seed=3))
+
+
+def test_different_seeds_give_different_episodes():
+    def fight(env, seed) -> list[float]:
+        """Rewards of a battle in which all agents attack what they can."""
+        observation, _ = env.reset(seed=seed)
+        rewards, over = [], False
+        while not over:
+            east = np.full(env.n_agents, 4)
+            mask = observation["avail_actions"]
+            actions = np.where(mask[:, 6:].any(axis=1), 6 + mask[:, 6:].argmax(axis=1), mask.argmax(axis=1))
+            actions = np.where(mask[np.arange(env.n_agents), east] & ~mask[:, 6:].any(axis=1), east, actions)
+            observation, reward, terminated, truncated, _ = env.step(actions)
+            rewards.append(reward)
+            over = terminated or truncated
+        return rewards
+
+    env = BattleEnv("8m")
+    assert len({tuple(fight(env, seed)) for seed in range(8)}) > 1
+
+
+def test_a_reset_without_seed_goes_on_with_the_random_stream():
+    runs = []
+    for _ in range(2):
+        env = BattleEnv("so_many_baneling")
+        runs.append([episode(env, seed) for seed in (5, None, None)])
+    assert equal(runs[0], runs[1])
+
+
+def test_returned_arrays_are_not_written_again():
+    env = BattleEnv("3m")
+    rng = np.random.default_rng(0)
+    observation, _ = env.reset(seed=0)
+    for _ in range(5):
+        kept = copy.deepcopy(observation)
+        new, *_ = env.step(random_actions(observation, rng))
+        assert equal(observation, kept)
+        assert not any(np.shares_memory(observation[key], new[key]) for key in new)
+        observation = new
+
+
+def test_the_state_forgets_the_last_actions_at_a_reset():
+    env = BattleEnv("3m")
+    start, _ = env.reset(seed=0)
+    env.step([2, 3, 4])
+    again, _ = env.reset(seed=1)
+    assert equal(start, again)
+    assert not again["state"][-27:].any()
+
+
+def test_agent_ids_are_appended_to_every_observation():
+    plain, with_ids = (BattleEnv("3m", agent_ids=agent_ids) for agent_ids in (False, True))
+    assert with_ids.obs_size == plain.obs_size + 3
+    for one, other in zip(episode(plain, seed=2), episode(with_ids, seed=2), strict=True):
+        assert np.array_equal(other[0]["obs"], np.hstack([one[0]["obs"], np.eye(3)]))
+        assert np.array_equal(other[0]["state"], one[0]["state"])
+
+
+def test_the_mask_says_which_actions_a_step_takes():
+    env = BattleEnv("MMM")
+    rng = np.random.default_rng(4)
+    observation, _ = env.reset(seed=4)
+    for _ in range(25):
+        observation, *_ = env.step(random_actions(observation, rng))
+    assert not observation["avail_actions"][:, 1].all()  # some are dead
+    usual = random_actions(observation, rng)
+    for agent in range(env.n_agents):
+        for action in range(-1, env.n_actions + 1):
+            actions = usual.copy()
+            actions[agent] = action
+            trial = copy.deepcopy(env)
+            if 0 <= action < env.n_actions and observation["avail_actions"][agent, action]:
+                trial.step(actions)
+            else:
+                with pytest.raises(ValueError, match=f"agent {agent}: action {action} is not available"):
+                    trial.step(actions)
+
+
+@pytest.mark.parametrize("make", [BattleEnv, lambda *args, **options: BattleVectorEnv(*args, 3, **options)])
+def test_actions_sampled_from_the_space_are_available(make):
+    env = make("MMM", time_limit=30)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(100):
+        observation, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        assert np.take_along_axis(observation["avail_actions"], env.action_space.sample()[..., None], -1).all()
+        if env.action_space.shape == (10,) and (terminated or truncated):
+            env.reset()
+
+
+def test_sampling_repeats_with_its_seed_and_takes_masks():
+    space = BattleEnv("3m").action_space
+    draws = []
+    for _ in range(2):
+        space.seed(5)
+        draws.append([space.sample().tolist() for _ in range(20)])
+    assert draws[0] == draws[1]
+    assert {action for draw in draws[0] for action in draw} == {1, 2, 3, 4, 5}
+    only_stop = tuple(np.eye(9, dtype=np.int8)[[1, 1, 1]])
+    assert space.sample(mask=only_stop).tolist() == [1, 1, 1]
+
+
+def test_an_unavailable_action_is_named_and_changes_nothing():
+    env, untouched = BattleEnv("3m"), BattleEnv("3m")
+    for e in (env, untouched):
+        e.reset(seed=7)
+        e.step([4, 4, 4])
+    with pytest.raises(ValueError, match=r"agent 1: action 6 is not available; available are \[1, 2, 3, 4, 5\]"):
+        env.step([2, 6, 2])
+    with pytest.raises(ValueError, match="agent 2: action 0"):
+        env.step([2, 2, 0])
+    assert equal(env.step([2, 3, 1]), untouched.step([2, 3, 1]))
+
+
+@pytest.mark.parametrize(
+    "actions", [[1, 1], [1, 1, 1, 1], 1, [], [1.0, 1.0, 1.0], [True, True, True], ["1", "1", "1"], None]
+)
+def test_actions_of_the_wrong_number_or_type_are_refused(actions):
+    env = BattleEnv("3m")
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="expected 3 whole numbers as actions"):
+        env.step(actions)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint8, np.int64])
+def test_actions_of_any_integer_type_are_taken(dtype):
+    env = BattleEnv("3m")
+    env.reset(seed=0)
+    env.step(np.array([1, 2, 3], dtype))
+
+
+def test_a_battle_begins_and_ends_with_reset():
+    env = BattleEnv("3m", time_limit=2)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step([1, 1, 1])
+    env.reset(seed=0)
+    env.step([1, 1, 1])
+    *_, terminated, truncated, info = env.step([1, 1, 1])
+    assert (terminated, truncated, info) == (False, True, {"battle_won": False})
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step([1, 1, 1])
+    env.reset()
+    env.step([1, 1, 1])
+
+
+def test_the_time_limit_is_the_maps_own_unless_given():
+    assert BattleEnv("3m").time_limit == 60
+    assert BattleEnv("3m", time_limit=5).time_limit == 5
+    for limit in (0, -1):
+        with pytest.raises(ScenarioError, match=f"time_limit must be at least 1, got {limit}"):
+            BattleEnv("3m", time_limit=limit)
+
+
+def test_a_lost_battle_is_terminated_and_not_won():
+    env = BattleEnv("3m", time_limit=200)
+    env.reset(seed=0)
+    over = False
+    while not over:
+        observation, _, over, _, info = env.step(np.where(env._battles.look()[2][0, :, 0], 0, 1))
+    assert info == {"battle_won": False}
+    assert not observation["obs"].any()
+
+
+def test_the_default_are_upstreams_walls():
+    def south_of_11(**walls):
+        scenario = {**SCENARIO, "groups": [{"side": "ally", "at": [9, 11], "units": {"MARINE": 1}}, ENEMIES]}
+        env = BattleEnv(map_file=scenario, **walls)
+        env.reset(seed=0)
+        env.step([3])
+        return env.step([3])[0]["state"][3] * 32 + 16
+
+    assert south_of_11() == south_of_11(walls="upstream") == pytest.approx(9.068, abs=1e-3)
+    assert south_of_11(walls="published") == pytest.approx(9.310, abs=1e-3)
+    with pytest.raises(ScenarioError, match="walls must be one of upstream, published, got 'none'"):
+        BattleEnv("3m", walls="none")
+
+
+def test_an_unknown_map_is_answered_with_the_nearest_names():
+    with pytest.raises(ScenarioError, match=r"unknown map '2s3x'; did you mean .*2s3z"):
+        BattleEnv("2s3x")
+    with pytest.raises(ScenarioError, match=r"unknown map '\?'; known are 3m, 8m"):
+        BattleEnv("?")
+
+
+# Scenarios of one's own
+
+ALLIES = {"side": "ally", "at": [9, 16], "units": {"MARINE": 2}}
+ENEMIES = {"side": "enemy", "at": [23, 16], "units": {"ZEALOT": 1}}
+SCENARIO = {"terrain": "SIMPLE", "attack_point": [9, 16], "groups": [ALLIES, ENEMIES]}
+
+MINE = """
+size = [20, 12]
+walls = [[0, 0, 20, 2], [9, 5, 11, 8]]
+episode_limit = 40
+attack_point = [3, 6.5]
+
+[[groups]]
+side = "ally"
+at = [3.5, 6.5]
+units = { SNIPER = 1, ROCK = 2 }
+
+[[groups]]
+side = "ally"
+at = [3, 9]
+units = { MEDIVAC = 1 }
+
+[[groups]]
+side = "enemy"
+at = [16, 6]
+units = { ZERGLING = 4 }
+
+[units.SNIPER]
+like = "MARINE"
+range = 9
+damage = 20
+
+[units.ROCK]
+hp = 500
+shield = 5
+armor = 3
+attack = "standard"
+cooldown = 2
+range = 0.1
+speed = 0.5
+radius = 0.8
+damage = 1
+"""
+
+
+def test_a_battle_of_ones_own_is_read_from_a_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE)
+    env = BattleEnv(map_file=path)
+    assert (env.map_name, env.time_limit, env.n_agents, env.n_actions) == ("mine.toml", 40, 4, 6 + 4)
+    assert BattleEnv(map_file=str(path)).obs_size == env.obs_size
+    world, units = env._battles.world, env._battles.start
+    assert world.blocked.shape == (12, 20) and world.blocked.sum() == 20 * 2 + 2 * 3
+    assert units["hp"].tolist() == [45, 500, 500, 150, 35, 35, 35, 35]
+    assert units["range"].tolist()[:2] == [9, 0.1]
+    assert units["speed"].tolist()[:2] == [3.15, 0.5]  # the first like a marine's
+    assert world.rules["max_reward"] == 10 * 4 + 200 + 4 * 35
+    for observation, *_ in episode(env, seed=0):
+        assert env.observation_space["state"].contains(observation["state"])
+
+
+def test_own_statistics_decide_the_battle(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE)
+    env = BattleEnv(map_file=path)
+    env.reset(seed=0)
+    env._battles.units[0]["x"][4] = env._battles.units[0]["x"][0] + 5.9
+    env.step([6, 1, 1, 1])
+    assert env._battles.units[0]["hp"][4] == pytest.approx(35 - 20 + 0.38 / 2, abs=0.05)
+
+
+def test_own_units_may_replace_known_ones():
+    scenario = {**SCENARIO, "units": {"MARINE": {"like": "MARINE", "hp": 1}}}
+    assert BattleEnv(map_file=scenario)._battles.start["hp"].tolist() == [1, 1, 100]
+
+
+def test_a_scenario_of_a_maps_shape_is_that_map():
+    groups = [{"side": side, "at": [x, 16], "units": {"MARINE": 3}} for side, x in (("ally", 9), ("enemy", 23))]
+    scenario = {"terrain": "SIMPLE", "attack_point": [9, 16], "groups": groups, "episode_limit": 60}
+    assert equal(episode(BattleEnv(map_file=scenario), seed=1), episode(BattleEnv("3m"), seed=1))
+
+
+def with_unit(**fields) -> dict:
+    return {**SCENARIO, "units": {"OWN": {"like": "MARINE", **fields}}}
+
+
+def with_group(**fields) -> dict:
+    return {**SCENARIO, "groups": [{**ALLIES, **fields}, ENEMIES]}
+
+
+def without(table: dict, key: str) -> dict:
+    return {name: value for name, value in table.items() if name != key}
+
+
+OWN_GROUND = without(SCENARIO, "terrain")
+MALFORMED = [
+    (without(SCENARIO, "groups"), "groups: missing"),
+    (without(SCENARIO, "attack_point"), "attack_point: missing"),
+    ({**SCENARIO, "atack_point": [1, 1]}, r"atack_point: unknown field; did you mean attack_point"),
+    ({**SCENARIO, "attack_point": [1]}, "attack_point: expected 2 numbers"),
+    ({**SCENARIO, "attack_point": [1, "x"]}, r"attack_point\[1\]: expected a number, got 'x'"),
+    ({**SCENARIO, "attack_point": [1, float("nan")]}, r"attack_point\[1\]: expected a number, got nan"),
+    ({**SCENARIO, "attack_point": 3}, "attack_point: expected 2 numbers, got 3"),
+    ({**SCENARIO, "episode_limit": 0}, "episode_limit: expected a whole number >= 1, got 0"),
+    ({**SCENARIO, "episode_limit": 1.5}, "episode_limit: expected a whole number >= 1, got 1.5"),
+    ({**SCENARIO, "episode_limit": True}, "episode_limit: expected a whole number >= 1, got True"),
+    ({**SCENARIO, "terrain": "SIMPEL"}, "terrain: unknown .*did you mean SIMPLE"),
+    ({**SCENARIO, "terrain": 5}, "terrain: unknown"),
+    ({**SCENARIO, "terrain": ["SIMPLE"]}, "terrain: unknown"),
+    ({**SCENARIO, "walls": []}, "terrain: give either terrain, or size and walls"),
+    ({**OWN_GROUND, "size": [32]}, "size: expected 2 numbers"),
+    ({**OWN_GROUND, "size": [32, 0]}, r"size\[1\]: expected a whole number >= 1, got 0"),
+    ({**OWN_GROUND, "walls": [[0, 0, 33, 1]]}, r"walls\[0\]: not a rectangle inside 32 x 32"),
+    ({**OWN_GROUND, "walls": [[0, 0, 1, 1], [5, 5, 5, 6]]}, r"walls\[1\]: not a rectangle inside"),
+    ({**OWN_GROUND, "walls": [[0, 0, 1]]}, r"walls\[0\]: expected 4 numbers"),
+    ({**OWN_GROUND, "walls": [[0, 0, 1.5, 2]]}, r"walls\[0\]\[2\]: expected a whole number"),
+    ({**OWN_GROUND, "walls": 7}, "walls: expected a list"),
+    ({**SCENARIO, "groups": {}}, "groups: expected a list of groups"),
+    ({**SCENARIO, "groups": [3]}, r"groups\[0\]: expected a table"),
+    ({**SCENARIO, "groups": [ALLIES]}, "groups: there is no group of side 'enemy'"),
+    ({**SCENARIO, "groups": [ENEMIES]}, "groups: there is no group of side 'ally'"),
+    (with_group(side="allies"), r"groups\[0\].side: expected one of ally, enemy, got 'allies'"),
+    (with_group(sides="ally"), r"groups\[0\].sides: unknown field; did you mean side"),
+    (with_group(at=[9]), r"groups\[0\].at: expected 2 numbers"),
+    (with_group(at=[9, None]), r"groups\[0\].at\[1\]: expected a number"),
+    (with_group(units={}), r"groups\[0\].units: expected a table of kind = count"),
+    (with_group(units=["MARINE"]), r"groups\[0\].units: expected a table of kind = count"),
+    (with_group(units={"MARIN": 3}), r"groups\[0\].units.MARIN: unknown unit; did you mean MARINE"),
+    (with_group(units={"MARINE": 0}), r"groups\[0\].units.MARINE: expected a whole number >= 1, got 0"),
+    (with_group(units={"MARINE": 2.5}), r"groups\[0\].units.MARINE: expected a whole number >= 1, got 2.5"),
+    ({**SCENARIO, "groups": [without(ALLIES, "at"), ENEMIES]}, r"groups\[0\].at: missing"),
+    ({**SCENARIO, "units": []}, "units: expected a table of unit kinds"),
+    ({**SCENARIO, "units": {"OWN": 3}}, "units.OWN: expected a table"),
+    (with_unit(like="MARIN"), "units.OWN.like: unknown unit; did you mean MARINE"),
+    (with_unit(hitpoints=3), "units.OWN.hitpoints: unknown field"),
+    (with_unit(hp=0), "units.OWN.hp: expected a number > 0, got 0"),
+    (with_unit(hp="many"), "units.OWN.hp: expected a number > 0, got 'many'"),
+    (with_unit(radius=0), "units.OWN.radius: expected a number > 0"),
+    (with_unit(speed=-1), "units.OWN.speed: expected a number >= 0, got -1"),
+    (with_unit(speed=float("inf")), "units.OWN.speed: expected a number >= 0, got inf"),
+    (with_unit(attacks=0), "units.OWN.attacks: expected a whole number"),
+    (with_unit(attacks=1.5), "units.OWN.attacks: expected a whole number"),
+    (with_unit(cooldown=0), "units.OWN.cooldown: expected a number > 0, got 0"),
+    (with_unit(attack="bite"), "units.OWN.attack: expected one of standard, kamikaze, laser, heal, got 'bite'"),
+    (with_unit(attack=["heal"]), "units.OWN.attack: expected one of"),
+    (with_unit(plane="SEA"), "units.OWN.plane: expected one of GROUND, AIR, got 'SEA'"),
+    (with_unit(targets="GROUND"), "units.OWN.targets: expected a list of names"),
+    (with_unit(targets=["SEA"]), "units.OWN.targets: expected one of GROUND, AIR, got 'SEA'"),
+    (with_unit(attributes=[1]), "units.OWN.attributes: expected a list of names"),
+    (with_unit(bonus=3), "units.OWN.bonus: expected a table"),
+    (with_unit(bonus={"LIGHT": "x"}), "units.OWN.bonus.LIGHT: expected a number, got 'x'"),
+    (with_unit(beam=[1]), "units.OWN.beam: expected 2 numbers"),
+    ({**SCENARIO, "units": {"OWN": {"hp": 3}}}, "units.OWN.attack: missing"),
+]
+
+
+@pytest.mark.parametrize(("scenario", "message"), MALFORMED, ids=[message for _, message in MALFORMED])
+def test_a_malformed_scenario_is_refused_by_the_name_of_the_field(scenario, message):
+    with pytest.raises(ScenarioError, match=f"^scenario: {message}"):
+        BattleEnv(map_file=scenario)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (MINE.replace("speed = 0.5", "sped = 0.5"), "mine.toml: units.ROCK.sped: unknown field; did you mean speed"),
+        (MINE.replace("ZERGLING", "ZERGLINGS"), "mine.toml: .*ZERGLINGS: unknown unit; did you mean ZERGLING"),
+        (MINE.replace("[[groups]]", "[[groups]"), "mine.toml is not a TOML file: .*line 7"),
+        ("", "mine.toml: groups: missing"),
+        (b"\xff\xfe", "mine.toml is not a TOML file"),
+    ],
+)
+def test_a_malformed_file_is_refused_by_its_name(tmp_path, content, message):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ScenarioError, match=message):
+        BattleEnv(map_file=path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ScenarioError, match=r"cannot read the map file .*none\.toml: No such file"):
+        BattleEnv(map_file=tmp_path / "none.toml")
+
+
+# Many battles
+
+MODES = list(AutoresetMode)
+
+
+def both(map_name: str, num_envs: int, mode: AutoresetMode, **options):
+    """A `BattleVectorEnv` and Gymnasium's vector of `BattleEnv`s."""
+    envs = BattleVectorEnv(map_name, num_envs, autoreset_mode=mode, **options)
+    options.pop("num_threads", None)
+    return envs, SyncVectorEnv([lambda: BattleEnv(map_name, **options)] * num_envs, autoreset_mode=mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("map_name", "steps"), [("3m", 300), ("so_many_baneling", 150), ("MMM", 150)])
+def test_battles_side_by_side_are_as_gymnasiums_vector_of_them(map_name, steps, mode):
+    ours, gymnasiums = both(map_name, 4, mode, time_limit=14, agent_ids=True)
+    assert ours.observation_space == gymnasiums.observation_space
+    assert ours.single_action_space == gymnasiums.single_action_space
+    assert ours.metadata["autoreset_mode"] == gymnasiums.metadata["autoreset_mode"]
+    rng = np.random.default_rng(1)
+    returned = ours.reset(seed=11)
+    assert equal(returned, gymnasiums.reset(seed=11))
+    ended = 0
+    for _ in range(steps):
+        actions = random_actions(returned[0], rng)
+        if rng.random() < 0.1:  # so that battles end at different times
+            lazy = returned[0]["avail_actions"][..., 1].astype(bool)
+            actions = np.where(lazy, 1, actions)
+        returned = ours.step(actions)
+        assert equal(returned, gymnasiums.step(actions))
+        over = returned[2] | returned[3]
+        ended += over.sum()
+        if mode == AutoresetMode.DISABLED and over.any():
+            seeds = rng.integers(100, size=4).tolist() if rng.random() < 0.5 else None
+            returned = ours.reset(seed=seeds, options={"reset_mask": over})
+            assert equal(returned, gymnasiums.reset(seed=seeds, options={"reset_mask": over}))
+    assert ended >= 4 * (steps // 15)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_seeds_may_be_given_per_battle(mode):
+    ours, gymnasiums = both("so_many_baneling", 3, mode, time_limit=9)
+    for seed in (5, [7, 7, 9], None, [1, None, 3]):
+        returned = ours.reset(seed=seed)
+        assert equal(returned, gymnasiums.reset(seed=seed))
+        rng = np.random.default_rng(2)
+        for _ in range(9):
+            actions = random_actions(returned[0], rng)
+            returned = ours.step(actions)
+            assert equal(returned, gymnasiums.step(actions))
+    with pytest.raises(ValueError, match="expected 3 seeds, got 2"):
+        ours.reset(seed=[1, 2])
+
+
+def test_the_last_observation_of_a_battle_is_in_the_infos_when_it_restarts_at_once():
+    envs = BattleVectorEnv("3m", 2, time_limit=2, autoreset_mode="SameStep")
+    start, _ = envs.reset(seed=0)
+    envs.step(np.full((2, 3), 2))
+    observation, _, terminated, truncated, infos = envs.step(np.full((2, 3), 2))
+    assert truncated.all() and not terminated.any()
+    assert equal(observation, start)
+    assert infos["_final_obs"].all()
+    assert infos["final_info"]["battle_won"].tolist() == [False, False]
+    assert infos["final_obs"][1]["state"][3] * 32 == pytest.approx(-0.4 + 2 * 1.575, abs=1e-4)
+
+
+def test_a_battle_that_is_over_waits_for_its_reset_where_that_is_left_to_the_caller():
+    envs = BattleVectorEnv("3m", 2, time_limit=1, autoreset_mode=AutoresetMode.DISABLED)
+    envs.reset(seed=0)
+    envs.step(np.ones((2, 3), int))
+    with pytest.raises(gymnasium.error.ResetNeeded, match=r"\[0, 1\]"):
+        envs.step(np.ones((2, 3), int))
+    envs.reset(options={"reset_mask": np.array([True, False])})
+    with pytest.raises(gymnasium.error.ResetNeeded, match=r"\[1\]"):
+        envs.step(np.ones((2, 3), int))
+    with pytest.raises(ValueError, match=r"reset_mask.* must have shape \(2,\)"):
+        envs.reset(options={"reset_mask": np.array([True])})
+
+
+@pytest.mark.parametrize("num_threads", [2, 3, 8, 50])
+def test_results_do_not_depend_on_the_number_of_threads(num_threads):
+    runs = []
+    for threads in (1, num_threads):
+        envs = BattleVectorEnv("2s3z", 7, time_limit=20, num_threads=threads)
+        rng = np.random.default_rng(3)
+        returned = [envs.reset(seed=3)]
+        for _ in range(60):
+            returned.append(envs.step(random_actions(returned[-1][0], rng)))
+        runs.append(returned)
+        envs.close()
+    assert equal(runs[0], runs[1])
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_an_unavailable_action_names_the_battle(num_threads):
+    envs = BattleVectorEnv("3m", 3, num_threads=num_threads)
+    envs.reset(seed=0)
+    actions = np.ones((3, 3), int)
+    actions[1, 2] = 7
+    with pytest.raises(ValueError, match="battle 1, agent 2: action 7 is not available"):
+        envs.step(actions)
+
+
+def test_an_unavailable_action_leaves_all_battles_as_they_were():
+    for num_threads in (1, 3):
+        envs, untouched = (BattleVectorEnv("3m", 3, num_threads=num_threads) for _ in range(2))
+        envs.reset(seed=0), untouched.reset(seed=0)
+        actions = np.full((3, 3), 2)
+        actions[1, 2] = 7
+        with pytest.raises(ValueError, match="not available"):
+            envs.step(actions)
+        assert equal(envs.step(np.full((3, 3), 4)), untouched.step(np.full((3, 3), 4)))
+
+
+def test_vectors_refuse_what_they_cannot_be():
+    for name in ("num_envs", "num_threads"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+            BattleVectorEnv("3m", **{name: 0})
+    with pytest.raises(ValueError, match="expected 2 x 3 whole numbers"):
+        envs = BattleVectorEnv("3m", 2)
+        envs.reset(seed=0)
+        envs.step([1, 1, 1])
+
+
+# The cache of compiled code
+
+FIRST_STEP = """
+from cleanmarl.battle import BattleEnv
+env = BattleEnv("3m")
+env.reset(seed=0)
+env.step([1, 1, 1])
+"""
+
+
+def first_step(cache=None) -> str:
+    """What a new process prints on standard error."""
+    environment = os.environ | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
+    done = subprocess.run([sys.executable, "-c", FIRST_STEP], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+def test_compiling_is_announced_and_done_once(tmp_path):
+    first = first_step(tmp_path).splitlines()
+    assert len(first) == 2
+    assert first[0].startswith("compiling the battle engine") and first[1].startswith("compiled the battle engine in ")
+    assert first_step(tmp_path) == ""
+
+
+def test_compiled_code_is_kept_under_a_digest_of_the_package():
+    kept = [value for value in vars(compiled).values() if isinstance(getattr(value, "_cache", None), FunctionCache)]
+    assert len(kept) >= 5
+    for function in kept:
+        assert compiled.SOURCES in [cell.cell_contents for cell in function.py_func.__closure__]
+
+
+def test_the_digest_changes_with_any_source_file_of_the_package(tmp_path):
+    package = Path(cleanmarl.battle.__file__).parent
+    shutil.copytree(package, tmp_path / "cleanmarl" / "battle", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "cleanmarl" / "__init__.py").touch()
+    with (tmp_path / "cleanmarl" / "battle" / "orca.py").open("a") as file:
+        file.write("# a change\n")
+    code = "from cleanmarl.battle import compiled; print(compiled.__file__, compiled.SOURCES)"
+    path, digest = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert Path(path).is_relative_to(tmp_path)
+    assert digest != compiled.SOURCES

@@ -1,0 +1,439 @@
+"""The one environment interface. This file is also a user's own PettingZoo module: see `Departures`, `parallel_env`."""
+
+import os
+import random
+import subprocess
+import sys
+from importlib.util import find_spec
+from types import ModuleType
+from typing import ClassVar
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+from gymnasium.utils.env_checker import check_env
+from pettingzoo import ParallelEnv
+
+from cleanmarl.env import make_env, make_vector_env
+
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+LBF = ("lbf", "Foraging-8x8-2p-3f-v3")
+SPREAD = ("pz", "simple_spread_v3")
+LISTENER = ("pz", "simple_speaker_listener_v4")  # two agents that see 3 and 11 numbers and choose among 3 and 5
+OWN = ("pz", "test_env", "tests")
+UPSTREAM = ("smaclite-upstream", "3m")
+TASKS = [
+    LBF,
+    ("lbf", "Foraging-2s-10x10-4p-2f-coop-v3"),
+    SPREAD,
+    LISTENER,
+    ("pz", "simple_tag_v3"),
+    ("pz", "pursuit_v5", "sisl"),
+    ("pz", "knights_archers_zombies_v11", "butterfly"),
+    OWN,
+    UPSTREAM,
+    ("smaclite", "3m"),
+]
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # check_env on unbounded boxes and the missing spec
+every_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task[1])
+
+
+class Departures(ParallelEnv):
+    """Agents leave at the step and in the way that `ends` says; they see the step, and earn 1 and 2 for each."""
+
+    metadata: ClassVar[dict] = {"name": "departures"}
+    possible_agents: ClassVar[list] = ["small", "large"]
+
+    def __init__(self, ends, masks):
+        self.ends, self.masks = ends, masks
+
+    def observation_space(self, agent):
+        return Box(0, 99, (1,) if agent == "small" else (2, 2))
+
+    def action_space(self, agent):
+        return Discrete(2) if agent == "small" else Discrete(3, start=5)
+
+    def reset(self, seed=None, options=None):
+        self.agents, self.steps, self.noise = list(self.possible_agents), 0, np.random.default_rng(seed).uniform(1, 9)
+        return self._observations(), {agent: {} for agent in self.agents}
+
+    def step(self, actions):
+        self.steps, self.actions = self.steps + 1, actions
+        left = {agent: how for agent in self.agents for step, how in [self.ends[agent]] if step == self.steps}
+        terminated, truncated = ({a: left.get(a) in (how, "both") for a in self.agents} for how in ("ends", "cut"))
+        observations, infos = (
+            self._observations(),
+            {a: {"action_mask": self.masks[a]} for a in self.agents if self.masks},
+        )
+        rewards = {agent: 1 + self.possible_agents.index(agent) for agent in self.agents}
+        self.agents = [agent for agent in self.agents if agent not in left]
+        return observations, rewards, terminated, truncated, infos
+
+    def _observations(self):
+        return {a: np.full(self.observation_space(a).shape, self.steps + self.noise, np.float32) for a in self.agents}
+
+
+def parallel_env(small=(30, "ends"), large=(30, "ends"), masks=None):
+    return Departures({"small": small, "large": large}, masks)
+
+
+class FakeSMAClite(gymnasium.Env):
+    """What the adapter knows of the original: its attributes, its calls, its use of the global random generators."""
+
+    metadata: ClassVar[dict] = {"render_modes": ["human"], "render_fps": 60}
+    n_agents, n_actions, obs_size, state_size = 3, 9, 5, 4
+    observation_space, action_space = Box(0, 1, (1,)), Discrete(1)
+
+    def __init__(self, seed=None):
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed(seed)
+        self.last_actions = [0, 0, 0]
+
+    def reset(self, seed=None, options=None):
+        self.steps = 0
+        return self._observations(), {}
+
+    def step(self, actions):
+        assert all(type(action) is int for action in actions)
+        self.steps, self.last_actions = self.steps + 1, actions
+        return self._observations(), 0.5, self.steps == 90, False, {"battle_won": self.steps == 90}
+
+    def get_avail_actions(self):
+        dead, alive = np.eye(self.n_actions)[0], np.array([0, 1, 1, 1, 1, 1, 0, 0, 0])
+        return [alive, alive, dead if self.steps > 2 else alive]
+
+    def get_state(self):
+        return np.array([self.steps, *self.last_actions])
+
+    def _observations(self):
+        return tuple(np.array([random.random() for _ in range(5)]) for _ in range(3))
+
+
+@pytest.fixture(autouse=True)
+def upstream(monkeypatch):
+    """A `smaclite` package as far as `import` and `gymnasium.make` can see."""
+    if find_spec("smaclite") is None:
+        monkeypatch.setitem(sys.modules, "smaclite", ModuleType("smaclite"))
+        for name in ("3m", "custom"):
+            spec = gymnasium.envs.registration.EnvSpec(f"smaclite/{name}-v0", entry_point=FakeSMAClite)
+            monkeypatch.setitem(gymnasium.registry, spec.id, spec)
+
+
+def play(env, seed, max_steps=60):
+    """All observations and outcomes of an episode of available actions that depend on the seed only."""
+    choose = np.random.default_rng(seed)
+    observation, _ = env.reset(seed=seed)
+    episode, over = [(observation,)], False
+    while not over and len(episode) <= max_steps:
+        actions = [choose.choice(np.flatnonzero(available)) for available in observation["avail_actions"]]
+        observation, reward, terminated, truncated, info = env.step(actions)
+        episode.append((observation, reward, terminated, truncated, info))
+        over = terminated or truncated
+    return episode
+
+
+def assert_same(episode, other):
+    np.testing.assert_equal(other, episode)
+
+
+@every_task
+def test_every_environment_passes_gymnasiums_checker(task):
+    check_env(make_env(*task), skip_render_check=True)
+
+
+@every_task
+def test_observations_lie_in_their_space_and_sizes_are_as_announced(task):
+    env = make_env(*task)
+    for observation, *_ in play(env, seed=0):
+        assert env.observation_space.contains(observation)
+    assert observation["obs"].shape == (env.n_agents, env.obs_size)
+    assert observation["state"].shape == (env.state_size,)
+    assert observation["avail_actions"].shape == (env.n_agents, env.n_actions)
+    assert list(env.action_space.nvec) == [env.n_actions] * env.n_agents
+
+
+@every_task
+def test_a_seeded_reset_determines_the_episode_whatever_was_played_before(task):
+    used, fresh = make_env(*task), make_env(*task)
+    play(used, seed=1)
+    assert_same(play(used, seed=2), play(fresh, seed=2))
+
+
+@every_task
+def test_a_seeded_reset_determines_the_unseeded_ones_after_it(task):
+    first, second = make_env(*task), make_env(*task)
+    for env in (first, second):
+        env.reset(seed=4)
+    assert_same(first.reset(), second.reset())
+
+
+@every_task
+def test_sample_draws_available_actions_only(task):
+    env = make_env(*task)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(20):
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        if terminated or truncated:
+            env.reset()
+
+
+@every_task
+def test_an_unavailable_action_is_an_error_that_names_agent_and_action(task):
+    env = make_env(*task)
+    env.reset(seed=0)
+    legal = [np.flatnonzero(available)[0] for available in env.reset(seed=0)[0]["avail_actions"]]
+    for action in (env.n_actions, -1):
+        with pytest.raises(ValueError, match=rf"agent 1.* action {action}\b"):
+            env.step([legal[0], action, *legal[2:]])
+
+
+@pytest.mark.parametrize("task", [LBF, SPREAD, LISTENER, UPSTREAM], ids=lambda task: task[1])
+def test_agent_ids_are_appended_to_observations_but_not_to_the_state(task):
+    (with_ids, _), (without, _) = (make_env(*task, agent_ids=ids).reset(seed=0) for ids in (True, False))
+    n_agents = len(without["obs"])
+    np.testing.assert_array_equal(with_ids["obs"][:, :-n_agents], without["obs"])
+    np.testing.assert_array_equal(with_ids["obs"][:, -n_agents:], np.eye(n_agents))
+    np.testing.assert_array_equal(with_ids["state"], without["state"])
+
+
+@pytest.mark.parametrize("task", [LBF, SPREAD, LISTENER], ids=lambda task: task[1])
+def test_the_state_of_a_task_without_one_is_all_observations(task):
+    observation, _ = make_env(*task, agent_ids=False).reset(seed=0)
+    np.testing.assert_array_equal(observation["state"], observation["obs"].ravel())
+
+
+@pytest.mark.parametrize("task", [LBF, SPREAD, OWN], ids=lambda task: task[1])
+def test_the_team_reward_is_a_float_the_sum_or_the_mean_over_agents(task):
+    summed, mean = (make_env(*task, reward_aggr=aggr) for aggr in ("sum", "mean"))
+    for (_, total, *_), (_, average, *_) in zip(play(summed, 0)[1:], play(mean, 0)[1:], strict=True):
+        assert type(total) is type(average) is float
+        assert average == total / summed.n_agents
+    if task == OWN:
+        assert total == 1 + 2
+
+
+@pytest.mark.parametrize(("task", "limit"), [(LBF, 50), (SPREAD, 25), (UPSTREAM, 60), (("smaclite", "3m"), 60)])
+@pytest.mark.parametrize("time_limit", [None, 3, 70])
+def test_running_out_of_time_is_truncation(task, limit, time_limit):
+    env = make_env(*task, time_limit=time_limit)
+    assert env.time_limit == (time_limit or limit)
+    observation, _ = env.reset(seed=0)
+    for step in range(1, env.time_limit + 1):
+        idle = np.argmax(observation["avail_actions"], axis=1)  # no-op or, for SMAClite's living, stop
+        observation, _, terminated, truncated, _ = env.step(idle)
+        if terminated:
+            assert task[0] == "smaclite"  # the enemies win
+            break
+        assert truncated == (step == env.time_limit)
+
+
+@pytest.mark.parametrize("time_limit", [2, 50])
+def test_lbf_terminates_when_all_food_is_collected_even_in_the_last_step(time_limit):
+    env = make_env(*LBF, time_limit=time_limit)
+    env.reset(seed=0)
+    game = env._env
+    game.field[:] = 0
+    game.field[3, 3] = 1
+    game.players[0].position, game.players[1].position = (3, 2), (7, 7)
+    game._gen_valid_moves()
+    _, reward, terminated, truncated, _ = env.step([0, 0])
+    assert (reward, terminated, truncated) == (0, False, False)
+    _, reward, terminated, truncated, _ = env.step([5, 0])
+    assert reward > 0
+    assert (terminated, truncated) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "terminated", "truncated"),
+    [
+        ((2, "ends"), (2, "ends"), True, False),
+        ((2, "cut"), (2, "cut"), False, True),
+        ((2, "ends"), (2, "cut"), False, True),
+        ((2, "both"), (2, "both"), True, False),
+        ((1, "cut"), (2, "ends"), True, False),
+        ((1, "ends"), (2, "cut"), False, True),
+        ((1, "ends"), (3, "ends"), False, False),
+    ],
+)
+def test_pettingzoo_is_truncated_if_an_agent_was_cut_short_in_the_last_step(small, large, terminated, truncated):
+    env = make_env(*OWN, small=small, large=large)
+    env.reset(seed=0)
+    assert env.step([0, 0])[2:4] == (False, False)
+    assert env.step([0, 0])[2:4] == (terminated, truncated)
+
+
+def test_smaller_observations_are_padded_and_missing_actions_unavailable():
+    env = make_env(*LISTENER, agent_ids=False)
+    observation, _ = env.reset(seed=0)
+    speaker, listener = observation["obs"]
+    assert speaker[:3].any()
+    assert not speaker[3:].any()
+    assert listener.shape == (11,)
+    assert observation["avail_actions"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+
+
+def test_an_agent_that_is_gone_sees_zeros_can_do_action_0_only_and_earns_nothing():
+    env = make_env(*OWN, agent_ids=False, small=(1, "ends"), large=(3, "ends"))
+    env.reset(seed=0)
+    observation, reward, *_ = env.step([1, 2])
+    assert reward == 1 + 2
+    assert not observation["obs"][0].any()
+    assert observation["obs"][1].all()
+    assert observation["avail_actions"].tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert env.step([0, 2])[1] == 2
+    assert env._env.actions == {"large": 5 + 2}  # actions count from the start of their space
+    with pytest.raises(ValueError, match="agent 0"):
+        env.step([1, 0])
+
+
+def test_what_the_learner_bootstraps_from_at_a_truncation_is_seen_as_if_it_went_on():
+    env = make_env(*OWN, agent_ids=False, small=(2, "ends"), large=(2, "cut"))
+    env.reset(seed=0)
+    env.step([0, 0])
+    observation, _, terminated, truncated, _ = env.step([0, 0])
+    assert (terminated, truncated) == (False, True)
+    assert observation["obs"].any(axis=1).tolist() == [False, True]
+    assert observation["avail_actions"].tolist() == [[1, 0, 0], [1, 1, 1]]
+
+
+def test_an_action_mask_makes_actions_unavailable():
+    env = make_env(*OWN, masks={"small": np.array([0, 1], np.int8), "large": np.array([1, 0, 1], np.int8)})
+    env.reset(seed=0)
+    assert env.step([0, 0])[0]["avail_actions"].tolist() == [[0, 1, 0], [1, 0, 1]]
+
+
+def test_images_are_flattened():
+    env = make_env("pz", "pursuit_v5", "sisl")
+    assert (env.obs_size, env.time_limit) == (7 * 7 * 3 + env.n_agents, 500)
+
+
+@pytest.mark.parametrize("task", [LBF, SPREAD, ("pz", "pursuit_v5", "sisl")], ids=lambda task: task[1])
+def test_render_gives_an_image(task):
+    env = make_env(*task, render_mode="rgb_array")
+    env.reset(seed=0)
+    try:
+        image = env.render()
+    except ImportError as error:  # pyglet draws LBF without a screen by EGL only
+        pytest.skip(str(error))
+    assert (image.dtype, image.ndim, image.shape[2]) == (np.uint8, 3, 3)
+    assert env.metadata["render_fps"] > 0
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "message"),
+    [
+        (("smacklite", "3m"), {}, "env_type.* smaclite, smaclite-upstream, lbf or pz"),
+        (("smaclite", "3mm"), {}, "'3mm'.* 3m"),
+        (("smaclite-upstream", "3n"), {}, "'3n'.* 3m"),
+        (("lbf", "Foraging-8x8-2p-3f-v2"), {}, "'Foraging-8x8-2p-3f-v2'.* Foraging-8x8-2p-3f-v3"),
+        (("pz", "simple_sprad_v3"), {}, "'simple_sprad_v3'.* simple_spread_v3"),
+        (("pz", "pursuit_v4", "sisl"), {}, "'pursuit_v4'.* pursuit_v5"),
+        (("pz", "tset_env", "tests"), {}, "'tset_env'.* test_env"),
+        (("pz", "simple_spread_v3", "mpee"), {}, "env_family.* mpe, sisl, .*package, not 'mpee'"),
+        (("pz", "game", "my.envs"), {}, "env_family.* mpe, sisl, .*package, not 'my.envs'"),
+        (SPREAD, {"continuous_actions": True}, "Discrete.* agent_0 in simple_spread_v3 are Box"),
+        (LBF, {"reward_aggr": "max"}, "reward_aggr 'max'.* mean, sum"),
+        (LBF, {"time_limit": 0}, "time_limit must be at least 1"),
+        (LBF, {"render_mode": "human"}, "render_mode 'human'.*'rgb_array'"),
+    ],
+)
+@pytest.mark.parametrize("make", [make_env, make_vector_env])
+def test_what_does_not_exist_is_an_error_that_says_what_would(make, task, options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make(*task, **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "package", "source"),
+    [
+        (LBF, "lbforaging", "lbforaging"),
+        (SPREAD, "mpe2", "mpe2"),
+        (UPSTREAM, "smaclite", r"git\+https://github.com/uoe-agents/smaclite"),
+    ],
+)
+def test_a_missing_package_is_an_error_that_says_how_to_install_it(monkeypatch, task, package, source):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=f"{task[0]} .*needs {package}: pip install {source}$"):
+        make_env(*task)
+
+
+def test_importing_the_module_imports_no_environment():
+    heavy = "{'lbforaging', 'pettingzoo', 'mpe2', 'pygame', 'smaclite', 'torch'}"
+    code = f"import sys, cleanmarl.env; print({heavy} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize("task", [LBF, SPREAD, ("smaclite", "3m")], ids=lambda task: task[1])
+def test_a_vector_environment_steps_like_single_ones_and_starts_over_in_the_same_step(task):
+    singles = [make_env(*task, time_limit=4) for _ in range(2)]
+    envs = make_vector_env(*task, num_envs=2, time_limit=4)
+    for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):
+        assert getattr(envs, name) == getattr(singles[0], name)
+    observations, _ = envs.reset(seed=3)
+    expected = [env.reset(seed=3 + i)[0] for i, env in enumerate(singles)]
+    for step in range(1, 11):
+        actions = observations["avail_actions"].shape[2] - 1 - observations["avail_actions"][:, :, ::-1].argmax(axis=2)
+        observations, rewards, _, truncated, infos = envs.step(actions)
+        for i, env in enumerate(singles):
+            expected[i], reward, *_ = env.step(actions[i])
+            assert rewards[i] == pytest.approx(reward, abs=1e-6)
+            assert truncated[i] == (step % 4 == 0)
+            if truncated[i]:
+                np.testing.assert_equal(infos["final_obs"][i], expected[i])
+                expected[i], _ = env.reset()
+            np.testing.assert_equal({name: value[i] for name, value in observations.items()}, expected[i])
+    envs.close()
+
+
+def test_a_scenario_file_makes_a_battle(tmp_path):
+    scenario = tmp_path / "mine.toml"
+    scenario.write_text("""
+        terrain = "SIMPLE"
+        episode_limit = 7
+        attack_point = [9, 16]
+        groups = [
+          { side = "ally", at = [9, 16], units = { MARINE = 2 } },
+          { side = "enemy", at = [23, 16], units = { MARINE = 1 } },
+        ]""")
+    env = make_env("smaclite", str(scenario))
+    assert (env.n_agents, env.time_limit) == (2, 7)
+    envs = make_vector_env("smaclite", str(scenario), num_envs=2, agent_ids=False)
+    assert envs.obs_size == env.obs_size - env.n_agents
+
+
+def test_the_original_gets_its_own_randomness_and_leaves_the_callers_alone():
+    env = make_env(*UPSTREAM)
+    expected = play(env, seed=1)
+    random.seed(5)
+    np.random.seed(5)
+    callers = random.getstate(), np.random.get_state()
+    episode = play(env, seed=1)
+    np.testing.assert_equal((random.getstate(), np.random.get_state()), callers)
+    assert_same(episode, expected)
+
+
+def test_the_original_has_the_time_limit_of_smac_on_smacs_maps_only():
+    assert make_env(*UPSTREAM).time_limit == 60
+    assert make_env("smaclite-upstream", "custom").time_limit is None
+
+
+@pytest.mark.skipif(find_spec("smaclite") is not None, reason="a test of the stand-in for the original")
+def test_the_original_terminates_with_the_word_who_won():
+    *_, (observation, reward, terminated, truncated, info) = play(make_env(*UPSTREAM, time_limit=90), 0, max_steps=90)
+    assert (reward, terminated, truncated, info) == (0.5, True, False, {"battle_won": True})
+    assert observation["avail_actions"][2].tolist() == [1] + 8 * [0]
+
+
+@pytest.mark.skipif(find_spec("smaclite") is None, reason="the original SMAClite is not installed (nor on the index)")
+def test_the_original_and_the_engine_have_the_same_form():
+    original, engine = make_env("smaclite-upstream", "2s3z"), make_env("smaclite", "2s3z")
+    for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):
+        assert getattr(original, name) == getattr(engine, name)
+    play(original, seed=0)
