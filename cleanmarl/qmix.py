@@ -92,7 +92,7 @@ class Args:
     """everything random is derived from it"""
     double_q: bool = False
     """let the network choose the next actions and the target network value them"""
-    td_lambda: float = 0.0
+    td_lambda: float = 0.9
     """learn from lambda-returns of the stored episode; 0 for one-step targets"""
     mixer: Literal["qmix", "vdn"] = "qmix"
     """vdn: Q_tot is the plain sum"""
@@ -110,22 +110,26 @@ class Args:
 
 def check_args(args: Args):
     """Raise ValueError, in one line, for a value with which nothing could be learned."""
-    counts = "buffer_size total_timesteps train_freq batch_size hidden_dim hyper_dim target_network_update_freq"
-    counts += " log_every eval_steps num_eval_ep time_limit torch_threads"
+    counts = (
+        "buffer_size total_timesteps train_freq target_network_update_freq log_every eval_steps num_eval_ep time_limit"
+    )
+    counts += " torch_threads"
     parts = "start_e end_e exploration_fraction gamma polyak td_lambda"
     bounds = dict.fromkeys(counts.split(), (1, np.inf)) | dict.fromkeys(parts.split(), (0, 1))
-    bounds |= {"batch_size": (1, args.buffer_size), "num_layers": (0, np.inf), "hypernet_layers": (1, 2)}
-    bounds |= {"learning_rate": (1e-12, np.inf), "seed": (0, np.inf)}
+    bounds |= {"batch_size": (1, args.buffer_size), "num_layers": (0, 64), "hypernet_layers": (1, 2)}
+    bounds |= {"hidden_dim": (1, 2**16), "hyper_dim": (1, 2**16), "learning_rate": (1e-12, 1e3)}
+    bounds |= {"seed": (0, 2**63 - 1), "clip_gradients": (-np.inf, np.inf)}
     for name, (low, high) in bounds.items():
         value = getattr(args, name)
-        if value is not None and not low <= value <= high:
+        if value is not None and not low <= value <= high:  # NaN is nowhere
             wanted = f"at least {low}" if high == np.inf else f"from {low} to {high}"
             raise ValueError(f"--{name.replace('_', '-')} must be {wanted}, got {value}")
-    optimizer = getattr(torch.optim, args.optimizer, None)
-    if not (isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer)):
-        raise ValueError(
-            f"--optimizer must be the name of one in torch.optim, as Adam or RMSprop, got {args.optimizer}"
-        )
+    try:
+        parameter = nn.Parameter(torch.zeros(1))
+        parameter.grad = torch.zeros(1)
+        getattr(torch.optim, args.optimizer)([parameter], lr=args.learning_rate).step()
+    except Exception:
+        raise ValueError(f"--optimizer must be one of torch.optim, as Adam or RMSprop, got {args.optimizer}") from None
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(args.device):
         here = ", ".join(name for name, there in available.items() if there)
@@ -235,7 +239,7 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma: float, td_lambda: 
     real = steps < lengths[:, None]  # [B, T]
     last = steps == lengths[:, None] - 1  # [B, T]
     # Unrolled, G_t is the sum over s >= t of (gamma lambda)^(s - t) times the terms of step s: a product of matrices.
-    terms = torch.zeros(real.shape, device=reward.device)
+    terms = reward.new_zeros(real.shape)
     terms[real] = reward + torch.where(last[real], bootstrap, (1 - td_lambda) * bootstrap)
     ahead = steps[:, None] - steps  # s - t
     weights = torch.where(ahead >= 0, (gamma * td_lambda) ** ahead.clamp(min=0), 0.0)  # [T, T]
@@ -397,6 +401,12 @@ def write_atomically(path: Path, write):
     os.replace(temporary, path)
 
 
+def save_model(networks: Networks, args: Args, run_folder: Path):
+    weights = {"agent": networks.agent.state_dict(), "mixer": networks.mixer.state_dict()}
+    if args.save_model:
+        write_atomically(run_folder / "model.pt", lambda temporary: torch.save(weights, temporary))
+
+
 def save_video(args: Args, agent: AgentNetwork, path: Path):
     """Save one greedy episode as a GIF."""
     frames = []
@@ -430,14 +440,12 @@ def open_run(args: Args) -> Path:
 
 def finish(args, networks, eval_env, evaluation, log, run_folder, step, num_episodes, stop) -> dict[str, float]:
     """Save the model before anything else; then evaluate it, unless the training was stopped."""
-    if args.save_model:
-        weights = {"agent": networks.agent.state_dict(), "mixer": networks.mixer.state_dict()}
-        write_atomically(run_folder / "model.pt", lambda temporary: torch.save(weights, temporary))
-    if not stop.is_set():
+    save_model(networks, args, run_folder)
+    if not stop.is_set() and num_episodes % args.eval_steps != 0:  # or else it has just been evaluated
         evaluation = evaluate(eval_env, networks.agent, args, num_episodes, args.num_eval_ep)
         log.write(evaluation, step)
-        if args.capture_video:
-            save_video(args, networks.agent, run_folder / "episode.gif")
+    if not stop.is_set() and args.capture_video:
+        save_video(args, networks.agent, run_folder / "episode.gif")
     log.close()
     results = ", ".join(f"{name} {value:.2f}" for name, value in evaluation.items())
     print(f"{'stopped' if stop.is_set() else 'done'} after {step} steps, {num_episodes} episodes; {results}")
@@ -479,6 +487,8 @@ def train(args: Args, env, eval_env, run_folder: Path, stop: Event) -> dict[str,
 
 def main():
     args = tyro.cli(Args, description=__doc__)
+    stop = Event()
+    signal.signal(signal.SIGINT, lambda *_: stop.set())  # the episode under way is finished
     try:
         check_args(args)
         env, eval_env = open_env(args), open_env(args)
@@ -486,8 +496,6 @@ def main():
     except (ValueError, ImportError, OSError) as error:
         print(f"{Path(__file__).name}: error: {error}", file=sys.stderr)
         sys.exit(2)
-    stop = Event()
-    signal.signal(signal.SIGINT, lambda *_: stop.set())  # the episode under way is finished
     train(args, env, eval_env, run_folder, stop)
     sys.exit(130 if stop.is_set() else 0)
 

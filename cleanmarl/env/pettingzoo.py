@@ -75,5 +75,10 @@ def _load(env_name: str, env_family: str):
         if own and package.startswith(error.name):
             raise ValueError(f"env_family must be {', '.join(FAMILIES)} or a package, not {env_family!r}") from None
         raise
+    if not hasattr(home, "__path__"):
+        raise ValueError(f"env_family must be a package with a module {env_name}, not the module {env_family!r}")
     inside = {m.name: f"{package}.{m.name}" for m in pkgutil.iter_modules(home.__path__) if own or not m.ispkg}
-    return importlib.import_module(find(f"{env_family} environment", env_name, inside)).parallel_env
+    module = importlib.import_module(find(f"{env_family} environment", env_name, inside))
+    if not hasattr(module, "parallel_env"):
+        raise ValueError(f"the module {module.__name__} has no parallel_env()")
+    return module.parallel_env
