@@ -35,7 +35,7 @@ class Args:
     env_type: str = "smaclite"
     """smaclite, lbf, pz (PettingZoo), or smaclite-upstream"""
     env_name: str = "3m"
-    """map or environment, as 3m, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
+    """map, scenario file or environment, as 3m, mine.toml, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
     env_family: str = "mpe"
     """PettingZoo family: mpe, sisl, butterfly, or a dotted package of one's own"""
     agent_ids: bool = True
@@ -428,13 +428,16 @@ def open_env(args: Args, render_mode: str | None = None):
 
 
 def open_run(args: Args) -> Path:
-    """Make the run's folder, with the arguments in it."""
+    """Make the run's folder, with the arguments in it. Raises ValueError where it cannot be written."""
     parts = (args.env_type, Path(args.env_name).stem, Path(__file__).stem, args.seed, time.strftime("%Y%m%d-%H%M%S"))
     folder = Path("runs") / "__".join(map(str, parts))
     while folder.exists():
         folder = folder.with_name(folder.name + "-2")
-    folder.mkdir(parents=True)
-    write_atomically(folder / "args.json", lambda path: path.write_text(json.dumps(asdict(args), indent=2)))
+    try:
+        folder.mkdir(parents=True)
+        write_atomically(folder / "args.json", lambda path: path.write_text(json.dumps(asdict(args), indent=2)))
+    except OSError as error:
+        raise ValueError(f"cannot write the run folder {folder}: {error.strerror}") from None
     return folder
 
 
@@ -493,7 +496,7 @@ def main():
         check_args(args)
         env, eval_env = open_env(args), open_env(args)
         run_folder = open_run(args)
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError) as error:
         print(f"{Path(__file__).name}: error: {error}", file=sys.stderr)
         sys.exit(2)
     train(args, env, eval_env, run_folder, stop)

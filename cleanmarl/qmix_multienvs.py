@@ -1,0 +1,582 @@
+"""QMIX from many environments at once: `qmix.py`, but one batched forward pass acts in all of them.
+
+    python cleanmarl/qmix_multienvs.py --env-name MMM --num-envs 8
+
+An episode is stored the moment it ends, and its environment starts the next one; no episode waits for a longer one.
+After every `train_freq`-th finished episode comes a training round of `n_epochs` updates.
+Data flows one way: arguments -> environments -> collect episodes -> store them -> update -> evaluate.
+Shapes in comments: N transitions, B episodes, T steps, E environments; a batch's transitions are rows of flat tensors.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Event
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from gymnasium.vector import AutoresetMode
+from PIL import Image
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from cleanmarl.env import make_env, make_vector_env
+
+
+@dataclass
+class Args:
+    env_type: str = "smaclite"
+    """smaclite, lbf, pz (PettingZoo), or smaclite-upstream"""
+    env_name: str = "MMM"
+    """map, scenario file or environment, as 3m, mine.toml, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
+    env_family: str = "mpe"
+    """PettingZoo family: mpe, sisl, butterfly, or a dotted package of one's own"""
+    num_envs: int = 4
+    """environments that are played at once"""
+    agent_ids: bool = True
+    """append a one-hot agent id to each observation"""
+    buffer_size: int = 5000
+    """capacity of the replay buffer, in episodes"""
+    total_timesteps: int = 1000000
+    """environment steps to train for, over all environments; the episode that reaches them is finished"""
+    gamma: float = 0.99
+    """discount factor"""
+    train_freq: int = 2
+    """a training round every so many finished episodes, over all environments"""
+    optimizer: str = "Adam"
+    """name of an optimizer in torch.optim"""
+    learning_rate: float = 0.0005
+    """learning rate of the optimizer"""
+    batch_size: int = 32
+    """episodes in a batch"""
+    start_e: float = 1
+    """epsilon at the start"""
+    end_e: float = 0.025
+    """epsilon at the end of exploration"""
+    exploration_fraction: float = 0.05
+    """part of total_timesteps over which epsilon falls"""
+    hidden_dim: int = 64
+    """hidden units of the agent network"""
+    hyper_dim: int = 64
+    """hidden units of the mixing network and of its hypernetworks"""
+    num_layers: int = 1
+    """hidden layers of the agent network after the first"""
+    target_network_update_freq: int = 1
+    """update the target networks every so many training rounds"""
+    polyak: float = 0.005
+    """step of the target networks towards the networks; 1 copies them"""
+    normalize_reward: bool = False
+    """standardise the rewards of each batch"""
+    clip_gradients: float = -1
+    """largest norm of the gradient; 0 or less for no limit"""
+    n_epochs: int = 2
+    """batches, and so updates, in a training round"""
+    log_every: int = 10
+    """log every so many finished episodes"""
+    eval_steps: int = 50
+    """evaluate every so many finished episodes"""
+    num_eval_ep: int = 5
+    """episodes in an evaluation"""
+    use_wnb: bool = False
+    """log to Weights & Biases too"""
+    wnb_project: str = ""
+    """Weights & Biases project"""
+    wnb_entity: str = ""
+    """Weights & Biases entity"""
+    device: str = "cpu"
+    """cpu, cuda or mps"""
+    seed: int = 1
+    """everything random is derived from it"""
+    double_q: bool = False
+    """let the network choose the next actions and the target network value them"""
+    td_lambda: float = 0.9
+    """learn from lambda-returns of the stored episode; 0 for one-step targets"""
+    mixer: Literal["qmix", "vdn"] = "qmix"
+    """vdn: Q_tot is the plain sum"""
+    hypernet_layers: int = 1
+    """layers of the hypernetworks that make W1 and W2: 1 or 2"""
+    time_limit: int | None = None
+    """episode limit in steps; None for the environment's own"""
+    save_model: bool = True
+    """save the networks in the run folder"""
+    capture_video: bool = False
+    """save a greedy episode as a GIF in the run folder at the end"""
+    torch_threads: int = 1
+    """threads of PyTorch on the CPU"""
+
+
+def check_args(args: Args):
+    """Raise ValueError, in one line, for a value with which nothing could be learned."""
+    counts = (
+        "buffer_size total_timesteps train_freq target_network_update_freq log_every eval_steps num_eval_ep time_limit"
+    )
+    counts += " torch_threads num_envs n_epochs"
+    parts = "start_e end_e exploration_fraction gamma polyak td_lambda"
+    bounds = dict.fromkeys(counts.split(), (1, np.inf)) | dict.fromkeys(parts.split(), (0, 1))
+    bounds |= {"batch_size": (1, args.buffer_size), "num_layers": (0, 64), "hypernet_layers": (1, 2)}
+    bounds |= {"hidden_dim": (1, 2**16), "hyper_dim": (1, 2**16), "learning_rate": (1e-12, 1e3)}
+    bounds |= {"seed": (0, 2**63 - 1), "clip_gradients": (-np.inf, np.inf)}
+    for name, (low, high) in bounds.items():
+        value = getattr(args, name)
+        if value is not None and not low <= value <= high:  # NaN is nowhere
+            wanted = f"at least {low}" if high == np.inf else f"from {low} to {high}"
+            raise ValueError(f"--{name.replace('_', '-')} must be {wanted}, got {value}")
+    try:
+        parameter = nn.Parameter(torch.zeros(1))
+        parameter.grad = torch.zeros(1)
+        getattr(torch.optim, args.optimizer)([parameter], lr=args.learning_rate).step()
+    except Exception:
+        raise ValueError(f"--optimizer must be one of torch.optim, as Adam or RMSprop, got {args.optimizer}") from None
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(args.device):
+        here = ", ".join(name for name, there in available.items() if there)
+        raise ValueError(f"--device must be one that is available here ({here}), got {args.device}")
+
+
+class AgentNetwork(nn.Module):
+    """The action values of one agent from its own observation; all agents share it."""
+
+    def __init__(self, obs_size: int, n_actions: int, hidden_dim: int, num_layers: int):
+        super().__init__()
+        layers = [nn.Linear(obs_size, hidden_dim), nn.ReLU()]
+        for _ in range(num_layers):
+            layers += [nn.Linear(hidden_dim, hidden_dim), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden_dim, n_actions))
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        return self.layers(obs)  # [..., obs_size] -> [..., n_actions]
+
+
+class QMixer(nn.Module):
+    """Q_tot from the agents' values, monotonic in each of them (eq. 6 of Rashid et al. 2018).
+
+    Hypernetworks make the mixing network's weights from the state. The absolute value keeps its weights, and so
+    dQ_tot/dq_i, at least 0: every agent's own argmax is its part of the joint one. Biases may have any sign.
+    """
+
+    def __init__(self, n_agents: int, state_size: int, hyper_dim: int, hypernet_layers: int):
+        super().__init__()
+
+        def hypernetwork(size: int, layers: int) -> nn.Module:
+            if layers == 1:
+                return nn.Linear(state_size, size)
+            return nn.Sequential(nn.Linear(state_size, hyper_dim), nn.ReLU(), nn.Linear(hyper_dim, size))
+
+        self.w1 = hypernetwork(n_agents * hyper_dim, hypernet_layers)
+        self.b1 = hypernetwork(hyper_dim, 1)
+        self.w2 = hypernetwork(hyper_dim, hypernet_layers)
+        self.b2 = hypernetwork(1, 2)
+
+    def forward(self, q: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        """The agents' values [N, n_agents] and the state [N, state_size] -> Q_tot [N]."""
+        w1 = self.w1(state).abs().view(*q.shape, -1)  # [N, n_agents, hyper_dim]
+        w2 = self.w2(state).abs()  # [N, hyper_dim]
+        hidden = F.elu((q.unsqueeze(1) @ w1).squeeze(1) + self.b1(state))  # [N, hyper_dim]
+        return (hidden * w2).sum(-1) + self.b2(state).squeeze(-1)  # [N]
+
+
+class VDNMixer(nn.Module):
+    """Q_tot is the sum of the agents' values (Sunehag et al., 2018)."""
+
+    def forward(self, q: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        return q.sum(-1)  # [N, n_agents] -> [N]
+
+
+class Networks(nn.Module):
+    """What is learned, agent and mixer, and the target networks that follow it."""
+
+    def __init__(self, args: Args, env):
+        super().__init__()
+        self.agent = AgentNetwork(env.obs_size, env.n_actions, args.hidden_dim, args.num_layers)
+        self.mixer = VDNMixer()
+        if args.mixer == "qmix":
+            self.mixer = QMixer(env.n_agents, env.state_size, args.hyper_dim, args.hypernet_layers)
+        self.target_agent = deepcopy(self.agent).requires_grad_(False)
+        self.target_mixer = deepcopy(self.mixer).requires_grad_(False)
+        self.to(args.device)
+
+    def learned(self) -> list[nn.Parameter]:
+        return [*self.agent.parameters(), *self.mixer.parameters()]
+
+    @torch.no_grad()
+    def update_targets(self, polyak: float):
+        """theta_target <- polyak theta + (1 - polyak) theta_target"""
+        targets = [*self.target_agent.parameters(), *self.target_mixer.parameters()]
+        for target, parameter in zip(targets, self.learned(), strict=True):
+            target.lerp_(parameter, polyak)
+
+
+class EpisodeBuffer:
+    """The last `capacity` episodes, each a dict of arrays with one row per transition."""
+
+    def __init__(self, capacity: int):
+        self.episodes: deque[dict[str, np.ndarray]] = deque(maxlen=capacity)
+
+    def store(self, episode: dict[str, np.ndarray]):
+        self.episodes.append(episode)
+
+    def sample(self, batch_size: int, rng: np.random.Generator, device: str) -> dict[str, torch.Tensor]:
+        """Whole episodes, their transitions end to end; `lengths` [B] tells where each one ends."""
+        chosen = [self.episodes[i] for i in rng.choice(len(self.episodes), batch_size, replace=False)]
+        batch = {key: torch.from_numpy(np.concatenate([episode[key] for episode in chosen])) for key in chosen[0]}
+        batch["lengths"] = torch.tensor([len(episode["reward"]) for episode in chosen])
+        return {key: value.to(device) for key, value in batch.items()}
+
+
+def td_target(reward, terminated, next_q_tot, lengths, gamma: float, td_lambda: float) -> torch.Tensor:
+    """What Q_tot is to become, [N]: r + gamma (1 - terminated) next_q_tot or, with td_lambda > 0, the lambda-return.
+
+    G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1), where the last step of an episode bootstraps from V alone,
+    through truncation but not through termination.
+    """
+    bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
+    if td_lambda == 0:
+        return reward + bootstrap
+    steps = torch.arange(int(lengths.max()), device=reward.device)
+    real = steps < lengths[:, None]  # [B, T]
+    last = steps == lengths[:, None] - 1  # [B, T]
+    # Unrolled, G_t is the sum over s >= t of (gamma lambda)^(s - t) times the terms of step s: a product of matrices.
+    terms = reward.new_zeros(real.shape)
+    terms[real] = reward + torch.where(last[real], bootstrap, (1 - td_lambda) * bootstrap)
+    ahead = steps[:, None] - steps  # s - t
+    weights = torch.where(ahead >= 0, (gamma * td_lambda) ** ahead.clamp(min=0), 0.0)  # [T, T]
+    return (terms @ weights)[real]
+
+
+def qmix_loss(networks: Networks, batch: dict[str, torch.Tensor], args: Args) -> torch.Tensor:
+    """Mean squared TD error of Q_tot over the transitions of a batch."""
+    reward = batch["reward"]  # [N]
+    if args.normalize_reward:
+        reward = (reward - reward.mean()) / (reward.std(correction=0) + 1e-8)
+
+    with torch.no_grad():
+        # Each agent's best available next action; by monotonicity, together they are the joint argmax of Q_tot.
+        next_q = networks.target_agent(batch["next_obs"])  # [N, n_agents, n_actions]
+        choosing_q = networks.agent(batch["next_obs"]) if args.double_q else next_q
+        choosing_q = choosing_q.masked_fill(batch["next_avail_actions"] == 0, -torch.inf)
+        next_q = next_q.gather(-1, choosing_q.argmax(-1, keepdim=True)).squeeze(-1)  # [N, n_agents]
+        next_q_tot = networks.target_mixer(next_q, batch["next_states"])  # [N]
+        target = td_target(reward, batch["done"], next_q_tot, batch["lengths"], args.gamma, args.td_lambda)
+
+    q = networks.agent(batch["obs"]).gather(-1, batch["actions"].unsqueeze(-1)).squeeze(-1)  # [N, n_agents]
+    return F.mse_loss(networks.mixer(q, batch["states"]), target)
+
+
+def update(networks: Networks, optimizer, batch: dict[str, torch.Tensor], args: Args) -> dict[str, torch.Tensor]:
+    """One step of gradient descent; returns the loss and the norm of its gradient."""
+    loss = qmix_loss(networks, batch, args)
+    optimizer.zero_grad()
+    loss.backward()
+    grad_norm = nn.utils.get_total_norm([parameter.grad for parameter in networks.learned()])
+    if args.clip_gradients > 0:
+        nn.utils.clip_grads_with_norm_(networks.learned(), args.clip_gradients, grad_norm)
+    optimizer.step()
+    return {"train/loss": loss.detach(), "train/grads": grad_norm}
+
+
+def linear_schedule(args: Args, step: int) -> float:
+    """Epsilon at an environment step."""
+    fraction = min(1.0, step / max(1, args.exploration_fraction * args.total_timesteps))
+    return args.start_e + fraction * (args.end_e - args.start_e)
+
+
+def random_stream(args: Args, purpose: str, *number: int) -> np.random.Generator:
+    """A stream of its own for each purpose and episode or update: no state of a generator outlives what it is for."""
+    return np.random.default_rng((args.seed, ("train", "explore", "sample", "eval").index(purpose), *number))
+
+
+@torch.inference_mode()
+def act(agent: AgentNetwork, observation: dict, epsilon: float, rng: np.random.Generator, device: str) -> np.ndarray:
+    """An action per agent, [n_agents]: each, on its own, random among its available ones with probability epsilon."""
+    avail_actions = observation["avail_actions"]
+    explores = rng.random(len(avail_actions)) < epsilon  # [n_agents]
+    scores = rng.random(avail_actions.shape, np.float32)  # [n_agents, n_actions]
+    if not explores.all():
+        q = agent(torch.from_numpy(observation["obs"]).to(device)).cpu().numpy()
+        scores = np.where(explores[:, None], scores, q)
+    return np.where(avail_actions, scores, -np.inf).argmax(-1)
+
+
+@torch.inference_mode()
+def act_in_all(agent: AgentNetwork, observation: dict, epsilon: float, streams: list, device: str) -> np.ndarray:
+    """`act` in all environments in one forward pass, [E, n_agents]; each has a stream of random numbers of its own."""
+    avail_actions = observation["avail_actions"]  # [E, n_agents, n_actions]
+    explores = np.stack([rng.random(avail_actions.shape[1]) for rng in streams]) < epsilon  # [E, n_agents]
+    scores = np.stack([rng.random(avail_actions.shape[1:], np.float32) for rng in streams])
+    if not explores.all():
+        q = agent(torch.from_numpy(observation["obs"]).to(device)).cpu().numpy()
+        scores = np.where(explores[..., None], scores, q)
+    return np.where(avail_actions, scores, -np.inf).argmax(-1)
+
+
+class EnvironmentDied(RuntimeError):
+    """The process of an environment is gone."""
+
+
+class Collector:
+    """Environments that step together; each plays one training episode after the other."""
+
+    def __init__(self, envs, args: Args):
+        self.envs, self.args, self.num_started = envs, args, 0
+        self.seeds, self.streams, self.transitions = ([None] * args.num_envs for _ in range(3))
+        self.start(np.ones(args.num_envs, bool))
+
+    def start(self, mask: np.ndarray):
+        """Begin the next episode in each environment where the mask [E] is True."""
+        for i in np.flatnonzero(mask):
+            self.seeds[i] = int(random_stream(self.args, "train", self.num_started).integers(2**31))
+            self.streams[i] = random_stream(self.args, "explore", self.num_started)
+            self.transitions[i], self.num_started = [], self.num_started + 1
+        self.observation, _ = self.watched(self.envs.reset, seed=self.seeds, options={"reset_mask": mask})
+
+    def watched(self, call, *args, **options):
+        """A call to the environments; raises EnvironmentDied, with the number and seed, if one of them is gone."""
+        try:
+            return call(*args, **options)
+        except (EOFError, OSError) as error:
+            time.sleep(0.1)  # until the system knows that the process is gone
+            dead = [i for i, process in enumerate(self.envs.processes) if not process.is_alive()]
+            about = ", ".join(f"environment {i} (seed of its episode: {self.seeds[i]})" for i in dead)
+            raise EnvironmentDied(f"the process of {about or 'an environment'} died") from error
+
+    def step(self, agent: AgentNetwork, epsilon: float) -> list[tuple[dict[str, np.ndarray], dict]]:
+        """One step of every environment; returns the episodes that ended, each with its last info."""
+        actions = act_in_all(agent, self.observation, epsilon, self.streams, self.args.device)
+        before = self.observation
+        after, reward, terminated, truncated, infos = self.watched(self.envs.step, actions)
+        for i, transitions in enumerate(self.transitions):
+            transition = {"obs": before["obs"][i], "actions": actions[i], "reward": np.float32(reward[i])}
+            transition |= {"states": before["state"][i], "done": np.float32(terminated[i])}  # truncated ones bootstrap
+            transition |= {"next_obs": after["obs"][i], "next_states": after["state"][i]}
+            transition |= {"next_avail_actions": after["avail_actions"][i]}
+            transitions.append(transition)
+        self.observation, over, ended = after, terminated | truncated, []
+        for i in np.flatnonzero(over):
+            episode = {key: np.stack([row[key] for row in self.transitions[i]]) for key in self.transitions[i][0]}
+            ended.append((episode, {key: infos[key][i] for key in ("battle_won",) if key in infos}))
+        if ended:
+            self.start(over)
+        return ended
+
+
+def evaluate(
+    env, agent: AgentNetwork, args: Args, number: int, episodes: int, frames: list | None = None
+) -> dict[str, float]:
+    """Mean results of greedy episodes; their pictures are appended to `frames` if it is given."""
+    results = []
+    for i in range(episodes):
+        rng = random_stream(args, "eval", number, i)
+        observation, _ = env.reset(seed=int(rng.integers(2**31)))
+        reward_sum, length, over = 0.0, 0, False
+        while not over:
+            if frames is not None:
+                frames.append(env.render())
+            actions = act(agent, observation, 0.0, rng, args.device)
+            observation, reward, terminated, truncated, info = env.step(actions)
+            reward_sum, length, over = reward_sum + reward, length + 1, terminated or truncated
+        results.append((reward_sum, length, info.get("battle_won", np.nan)))
+    reward_sums, lengths, won = np.array(results, float).T
+    means = {"ep_reward": reward_sums.mean(), "std_ep_reward": reward_sums.std(), "ep_length": lengths.mean()}
+    if not np.isnan(won).any():  # only battles are won
+        means["battle_won"] = won.mean()
+    return {f"eval/{name}": float(value) for name, value in means.items()}
+
+
+class Log:
+    """Scalars to TensorBoard, the progress bar and, if asked, Weights & Biases, whose failures never end a training."""
+
+    SHOWN = ("rollout/epsilon", "rollout/ep_reward", "eval/ep_reward", "eval/battle_won")  # in the progress bar
+
+    def __init__(self, args: Args, run_folder: Path):
+        self.writer = SummaryWriter(str(run_folder))
+        self.progress = tqdm(total=args.total_timesteps, unit=" steps", unit_scale=True, dynamic_ncols=True)
+        self.started, self.recent, self.shown, self.wandb = time.perf_counter(), [], {}, None
+        if args.use_wnb:
+            self.attempt(self.open_wandb, args, run_folder)
+
+    def open_wandb(self, args: Args, run_folder: Path):
+        import wandb  # here, because it takes long to import
+
+        account = {"project": args.wnb_project or None, "entity": args.wnb_entity or None}
+        self.wandb = wandb.init(name=run_folder.name, dir=str(run_folder), config=asdict(args), **account)
+
+    def attempt(self, call, *args, **options):
+        try:
+            call(*args, **options)
+        except Exception as error:
+            self.wandb = None
+            tqdm.write(f"warning: going on without Weights & Biases: {error}", file=sys.stderr)
+
+    def episode(self, episode: dict[str, np.ndarray], info: dict):
+        self.recent.append((episode["reward"].sum(), len(episode["reward"]), info.get("battle_won", np.nan)))
+        self.progress.update(len(episode["reward"]))
+
+    def training(self, args: Args, step: int, num_episodes: int, num_updates: int, learning: dict[str, torch.Tensor]):
+        """Means over the episodes since the last call, and where the training stands."""
+        means = dict(zip(("ep_reward", "ep_length", "battle_won"), np.mean(self.recent, axis=0), strict=True))
+        self.recent.clear()
+        scalars = {f"rollout/{name}": mean for name, mean in means.items() if not np.isnan(mean)}
+        scalars |= {"rollout/epsilon": linear_schedule(args, step), "rollout/num_episodes": num_episodes}
+        scalars |= {name: value.item() for name, value in learning.items()} | {"train/num_updates": num_updates}
+        self.write(scalars | {"charts/SPS": step / (time.perf_counter() - self.started)}, step)
+
+    def write(self, scalars: dict[str, float], step: int):
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)
+        if self.wandb:
+            self.attempt(self.wandb.log, scalars, step=step)
+        self.shown |= {name: f"{value:.2f}" for name, value in scalars.items() if name in self.SHOWN}
+        self.progress.set_postfix(self.shown, refresh=False)
+
+    def close(self):
+        self.progress.close()
+        self.writer.close()
+        if self.wandb:
+            self.attempt(self.wandb.finish)
+
+
+def write_atomically(path: Path, write):
+    """Let `write(temporary_path)` make the file, then put it in its place whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def save_model(networks: Networks, args: Args, run_folder: Path):
+    weights = {"agent": networks.agent.state_dict(), "mixer": networks.mixer.state_dict()}
+    if args.save_model:
+        write_atomically(run_folder / "model.pt", lambda temporary: torch.save(weights, temporary))
+
+
+def save_video(args: Args, agent: AgentNetwork, path: Path):
+    """Save one greedy episode as a GIF."""
+    frames = []
+    try:
+        env = open_env(args, render_mode="rgb_array")
+        evaluate(env, agent, args, 0, 1, frames)
+        env.close()
+        first, *others = [Image.fromarray(frame) for frame in frames]
+        duration = 1000 // env.metadata.get("render_fps", 10)  # milliseconds
+        options = {"format": "GIF", "append_images": others, "duration": duration, "loop": 0}
+        write_atomically(path, lambda temporary: first.save(temporary, save_all=True, **options))
+    except Exception as error:  # a display that is missing must not cost the training's results
+        tqdm.write(f"warning: no video, {args.env_name} cannot be drawn here: {error}", file=sys.stderr)
+
+
+def open_env(args: Args, render_mode: str | None = None):
+    options = {"agent_ids": args.agent_ids, "time_limit": args.time_limit, "render_mode": render_mode}
+    return make_env(args.env_type, args.env_name, args.env_family, **options)
+
+
+def open_envs(args: Args):
+    """The environments to train in; each is reset by itself, with the seed of its next episode."""
+    options = {"agent_ids": args.agent_ids, "time_limit": args.time_limit, "autoreset_mode": AutoresetMode.DISABLED}
+    return make_vector_env(args.env_type, args.env_name, args.env_family, args.num_envs, **options)
+
+
+def open_run(args: Args) -> Path:
+    """Make the run's folder, with the arguments in it. Raises ValueError where it cannot be written."""
+    parts = (args.env_type, Path(args.env_name).stem, Path(__file__).stem, args.seed, time.strftime("%Y%m%d-%H%M%S"))
+    folder = Path("runs") / "__".join(map(str, parts))
+    while folder.exists():
+        folder = folder.with_name(folder.name + "-2")
+    try:
+        folder.mkdir(parents=True)
+        write_atomically(folder / "args.json", lambda path: path.write_text(json.dumps(asdict(args), indent=2)))
+    except OSError as error:
+        raise ValueError(f"cannot write the run folder {folder}: {error.strerror}") from None
+    return folder
+
+
+def finish(args, networks, eval_env, evaluation, log, run_folder, step, num_episodes, stop) -> dict[str, float]:
+    """Save the model before anything else; then evaluate it, unless the training was stopped."""
+    save_model(networks, args, run_folder)
+    if not stop.is_set() and num_episodes % args.eval_steps != 0:  # or else it has just been evaluated
+        evaluation = evaluate(eval_env, networks.agent, args, num_episodes, args.num_eval_ep)
+        log.write(evaluation, step)
+    if not stop.is_set() and args.capture_video:
+        save_video(args, networks.agent, run_folder / "episode.gif")
+    log.close()
+    results = ", ".join(f"{name} {value:.2f}" for name, value in evaluation.items())
+    print(f"{'stopped' if stop.is_set() else 'done'} after {step} steps, {num_episodes} episodes; {results}")
+    print(f"run folder: {run_folder}")
+    return evaluation
+
+
+def train(args: Args, envs, eval_env, run_folder: Path, stop: Event) -> dict[str, float]:
+    """Train until `total_timesteps` or until `stop` is set; returns the last evaluation.
+
+    Raises EnvironmentDied when the process of an environment is gone; the model is saved first.
+    """
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.torch_threads)
+    networks = Networks(args, envs)
+    optimizer = getattr(torch.optim, args.optimizer)(networks.learned(), lr=args.learning_rate)
+    buffer, log = EpisodeBuffer(args.buffer_size), Log(args, run_folder)
+    collector = Collector(envs, args)
+    step = num_episodes = num_rounds = num_updates = 0
+    evaluation, learning, ended = {}, {}, []  # the latest results
+
+    while not (ended and (step >= args.total_timesteps or stop.is_set())):
+        try:
+            ended = collector.step(networks.agent, linear_schedule(args, step))
+        except EnvironmentDied:
+            save_model(networks, args, run_folder)
+            raise
+        step += args.num_envs
+        for episode, info in ended:
+            buffer.store(episode)
+            log.episode(episode, info)
+            num_episodes += 1
+
+            if num_episodes % args.train_freq == 0 and len(buffer.episodes) >= args.batch_size:
+                for _ in range(args.n_epochs):
+                    batch = buffer.sample(args.batch_size, random_stream(args, "sample", num_updates), args.device)
+                    learning = update(networks, optimizer, batch, args)
+                    num_updates += 1
+                num_rounds += 1
+                if num_rounds % args.target_network_update_freq == 0:
+                    networks.update_targets(args.polyak)
+
+            if num_episodes % args.eval_steps == 0:
+                evaluation = evaluate(eval_env, networks.agent, args, num_episodes, args.num_eval_ep)
+                log.write(evaluation, step)
+            if num_episodes % args.log_every == 0:
+                log.training(args, step, num_episodes, num_updates, learning)
+
+    return finish(args, networks, eval_env, evaluation, log, run_folder, step, num_episodes, stop)
+
+
+def main():
+    args = tyro.cli(Args, description=__doc__)
+    stop = Event()
+    signal.signal(signal.SIGINT, lambda *_: stop.set())  # an episode under way is finished
+    try:
+        check_args(args)
+        envs, eval_env = open_envs(args), open_env(args)
+        run_folder = open_run(args)
+    except (ValueError, ImportError) as error:
+        print(f"{Path(__file__).name}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        train(args, envs, eval_env, run_folder, stop)
+    except EnvironmentDied as error:
+        envs.close(terminate=True)
+        print(f"{Path(__file__).name}: error: {error}; run folder: {run_folder}", file=sys.stderr)
+        sys.exit(1)
+    envs.close()
+    sys.exit(130 if stop.is_set() else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""Sphinx configuration. Build: sphinx-build -W -q -b html docs docs/_build/html"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "CleanMARL-QMIX"
+extensions = ["myst_parser", "tables"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = project
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
+html_show_copyright = False

@@ -1,0 +1,118 @@
+"""The documentation does what it says: its Python blocks run, its commands too, and they print what it quotes.
+
+Commands are shortened in steps, not in shape. A page is a story: its blocks share a folder and their names, in order.
+A Python or TOML block that begins with a path in a comment is that file. ```text is not run; in ```console, what a
+command prints must match the lines below it, where `...` stands for anything. Where Python code prints, a comment after
+the `print` says what, or a ```text block right after the code does.
+"""
+
+import contextlib
+import doctest
+import io
+import re
+import runpy
+import shlex
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from cleanmarl.battle.scenario import load_scenario
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
+SHORTER = {"qmix.py": ["--total-timesteps", "700"], "cleanmarl.battle.speed": ["--seconds", "0.02"]}
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and content of the fenced blocks of a page."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(block: str) -> list[str]:
+    """The commands of a shell block that run the project's code; of a loop, its first round."""
+    block = block.replace("\\\n", " ")
+    for name, first in re.findall(r"\bfor (\w+) in ([^\s;]+)", block):
+        block = re.sub(rf"\$\{{?{name}\b\}}?", first, block)
+    return re.findall(r"(?:[A-Z_]+=\S+ )*\bpython (?:-m cleanmarl\.|cleanmarl/|\w+\.py)[^\n;&|>]*", block)
+
+
+def run(command: str) -> tuple[int, str, str]:
+    """Run a command in this process: exit status, standard output, standard error."""
+    words = shlex.split(command, comments=True)
+    settings = dict(word.split("=", 1) for word in words[: words.index("python")])
+    module, *arguments = (word for word in words[words.index("python") + 1 :] if word != "-m")
+    arguments += next((extra for name, extra in SHORTER.items() if module.endswith(name)), [])
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    argv, path, interrupt, threads = sys.argv, sys.path[:], signal.getsignal(signal.SIGINT), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        sys.path[:0] = settings.get("PYTHONPATH", "").split(":") if "PYTHONPATH" in settings else []
+        sys.argv = [module, *arguments]
+        try:
+            (runpy.run_path if module.endswith(".py") else runpy.run_module)(module, run_name="__main__")
+        except SystemExit as end:
+            status = end.code or 0
+        finally:
+            sys.argv, sys.path[:] = argv, path
+            signal.signal(signal.SIGINT, interrupt)
+            torch.set_num_threads(threads)
+    return status, out.getvalue(), err.getvalue()
+
+
+def check_console(block: str):
+    """Each command, after a $, prints what follows it: on standard output or, if it fails, on standard error."""
+    for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+        status, out, err = run(command)
+        printed = err if status else out
+        same = doctest.OutputChecker().check_output(expected, printed, doctest.ELLIPSIS)
+        assert same, f"{command}\nshould print:\n{expected}\nbut prints:\n{printed}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
+    for name in ("cleanmarl", "tests", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    names, printed = {"__name__": "__main__"}, None
+    for language, block in blocks(page):
+        assert language != "text" or printed is None or block.strip() in printed
+        printed = None
+        file = re.match(r"# (\S+\.\w+)\n", block)
+        if file and language in ("python", "toml"):
+            Path(file[1]).parent.mkdir(exist_ok=True)
+            Path(file[1]).write_text(block)
+        if language == "toml":
+            load_scenario(tomllib.loads(block))
+        elif language == "python" and not file:
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile(block, str(page), "exec"), names)
+            printed = out.getvalue()
+            for comment in re.findall(r"print\(.*\)  # (.*)", block):
+                assert comment in printed
+        elif language == "console" and "$ " in block:
+            check_console(block)
+        elif language in ("bash", "console"):
+            for copy in re.findall(r"^cp .*", block, re.MULTILINE):
+                subprocess.run(shlex.split(copy), check=True)
+            for command in commands(block):
+                status, _, err = run(command)
+                assert status == 0, f"{command}\n{err}"
+
+
+def test_the_table_of_arguments_has_every_argument_of_the_script():
+    from dataclasses import asdict
+
+    from cleanmarl.qmix import Args
+
+    tables = runpy.run_path(str(ROOT / "docs/_ext/tables.py"))
+    table = tables["read_args"](ROOT / "cleanmarl/qmix.py")
+    assert {name: eval(default) for name, default, _ in table} == asdict(Args())
+    assert all(doc for _, _, doc in table)
