@@ -144,6 +144,18 @@ def check_args(args: Args):
         raise ValueError(f"--device must be one that is available here ({here}), got {args.device}")
 
 
+def start(layer: nn.Linear, scale: float) -> nn.Linear:
+    """Scale a layer's first weights; 0 zeroes it, bias and all. So Q_tot starts at 0, however large the state.
+
+    It would start near the square of the state's size otherwise, a hundred times the largest return of Level-Based
+    Foraging, and bootstrapping would keep it there for thousands of updates.
+    """
+    with torch.no_grad():
+        layer.weight *= scale
+        layer.bias *= scale > 0
+    return layer
+
+
 class AgentNetwork(nn.Module):
     """The action values of one agent from what it has seen and done in the episode; all agents share it."""
 
@@ -152,7 +164,7 @@ class AgentNetwork(nn.Module):
         self.encoder = nn.Linear(obs_size + (n_actions if args.last_action else 0), args.hidden_dim)
         cell = nn.GRU if args.rnn == "gru" else nn.LSTM
         self.rnn = cell(args.hidden_dim, args.hidden_dim, args.num_layers, batch_first=True)
-        self.head = nn.Linear(args.hidden_dim, n_actions)
+        self.head = start(nn.Linear(args.hidden_dim, n_actions), 0)
 
     def forward(self, inputs: torch.Tensor, hidden=None) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs [B, C, n_agents, input_size], the hidden state before them -> q [B, C, n_agents, n_actions], after."""
@@ -171,15 +183,16 @@ class QMixer(nn.Module):
     def __init__(self, n_agents: int, state_size: int, hyper_dim: int, hypernet_layers: int):
         super().__init__()
 
-        def hypernetwork(size: int, layers: int) -> nn.Module:
+        def hypernetwork(size: int, layers: int, scale: float) -> nn.Module:
             if layers == 1:
-                return nn.Linear(state_size, size)
-            return nn.Sequential(nn.Linear(state_size, hyper_dim), nn.ReLU(), nn.Linear(hyper_dim, size))
+                return start(nn.Linear(state_size, size), scale)
+            hidden = [nn.Linear(state_size, hyper_dim), nn.ReLU()]
+            return nn.Sequential(*hidden, start(nn.Linear(hyper_dim, size), scale))
 
-        self.w1 = hypernetwork(n_agents * hyper_dim, hypernet_layers)
-        self.b1 = hypernetwork(hyper_dim, 1)
-        self.w2 = hypernetwork(hyper_dim, hypernet_layers)
-        self.b2 = hypernetwork(1, 2)
+        self.w1 = hypernetwork(n_agents * hyper_dim, hypernet_layers, 0.1)
+        self.b1 = hypernetwork(hyper_dim, 1, 0)
+        self.w2 = hypernetwork(hyper_dim, hypernet_layers, 0.1)
+        self.b2 = hypernetwork(1, 2, 0)
 
     def forward(self, q: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """The agents' values [N, n_agents] and the state [N, state_size] -> Q_tot [N]."""
