@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections import deque
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -545,6 +546,7 @@ def train(args: Args, envs, eval_env, run_folder: Path, stop: Event) -> dict[str
             ended = collector.step(networks.agent, linear_schedule(args, step))
         except EnvironmentDied:
             save_model(networks, args, run_folder)
+            log.close()
             raise
         step += args.num_envs
         for episode, info in ended:
@@ -584,6 +586,7 @@ def main():
     try:
         train(args, envs, eval_env, run_folder, stop)
     except EnvironmentDied as error:
+        warnings.simplefilter("ignore")  # of the others' steps, which are under way
         envs.close(terminate=True)
         print(f"{Path(__file__).name}: error: {error}; run folder: {run_folder}", file=sys.stderr)
         sys.exit(1)

@@ -2,7 +2,7 @@
 
 import difflib
 import multiprocessing
-from functools import partial
+import signal
 
 import gymnasium
 import numpy as np
@@ -19,7 +19,6 @@ def make_env(
 ) -> gymnasium.Env:
     """One environment, of the form that `TeamEnv` describes; `etc` goes to the package behind it. ValueError: a name or
     option does not exist, or actions are not Discrete; ImportError: a package is missing (and how to install it).
-
     env_type: "smaclite" (the compiled engine), "smaclite-upstream" (the original package), "lbf" or "pz"
     env_name: a SMAC map or a scenario file ("mine.toml"), "Foraging-8x8-2p-3f-v3", "simple_spread_v3", ...
     env_family: of "pz": mpe, sisl, butterfly, or a package, one's own too, whose module `env_name` has `parallel_env()`
@@ -47,7 +46,7 @@ def make_env(
             raise ValueError(f"env_type must be smaclite, smaclite-upstream, lbf or pz, got {env_type!r}")
         return Env(env_name, env_family, etc, reward_aggr=reward_aggr, **team)
     except ModuleNotFoundError as error:
-        source = "git+https://github.com/uoe-agents/smaclite" if error.name == "smaclite" else error.name
+        source = "git+https://github.com/uoe-agents/" * (error.name == "smaclite") + error.name
         raise ImportError(f"{env_type} {env_name} needs {error.name}: pip install {source}") from error
 
 
@@ -62,10 +61,15 @@ def make_vector_env(
     # A fork of a process with PyTorch's threads may hang; the fork server has none, and shares what it has imported.
     context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     multiprocessing.set_forkserver_preload(["torch", "cleanmarl.env"])
-    make_one = partial(make_env, env_type, env_name, env_family, **options)
+
+    def make_one():
+        if multiprocessing.parent_process():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent alone
+        return make_env(env_type, env_name, env_family, **options)
+
     envs = AsyncVectorEnv([make_one] * num_envs, context=context, autoreset_mode=autoreset_mode)
-    for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):
-        setattr(envs, name, envs.get_attr(name)[0])
+    names = ("n_agents", "n_actions", "obs_size", "state_size", "time_limit")
+    vars(envs).update({name: envs.get_attr(name)[0] for name in names})
     return envs
 
 
@@ -75,7 +79,6 @@ class TeamEnv(gymnasium.Env):
     obs: float32 [n_agents, obs_size], what each agent sees, and its one-hot number where `agent_ids`
     state: float32 [state_size], for training only: the task's own, or else all agents' observations without numbers
     avail_actions: int8 [n_agents, n_actions], 1 where the agent can take the action
-
     `terminated`: the task itself ended; `truncated`: time was up, after `time_limit` steps (None where unknown).
     A seeded reset determines all episodes until the next one. Subclasses have `_env`, `_start(seed)` -> observation,
     `_advance(actions)` -> observation, rewards, terminated, truncated, info, and the actions always legal `at_start`.

@@ -1,7 +1,6 @@
 """PettingZoo's parallel environments: the families mpe (package `mpe2`), sisl, butterfly, and a user's own."""
 
 import importlib
-import os
 import pkgutil
 import sys
 
@@ -67,8 +66,7 @@ class PettingZooTeam(TeamEnv):
 def _load(env_name: str, env_family: str):
     package = FAMILIES.get(env_family, env_family)
     own = package == env_family  # in the known families, packages are only the inner parts of environments
-    if own and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a script's folder is on the path, but the package is where the user works
+    sys.path += [""] * own  # a script's folder is on the path, but the package is where the user works
     try:
         home = importlib.import_module(package)
     except ModuleNotFoundError as error:

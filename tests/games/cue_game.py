@@ -1,0 +1,51 @@
+"""A game that needs memory: a cue, seen only at the first step, decides which joint action is right at the last."""
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from pettingzoo import ParallelEnv
+
+LENGTH = 5
+"""steps of an episode: the cue at the first, nothing to see at the others, the team's choice at the last"""
+
+
+class CueGame(ParallelEnv):
+    """At the last step, the first agent's action is to be the cue and the second's the other: each wins half a point.
+
+    Both see the cue (0 or 1, one-hot) at the first step and, at all steps, which step it is (one-hot). Without a memory
+    no team wins more than half a point on average.
+    """
+
+    def __init__(self):
+        self.metadata = {"name": "cue_game"}
+        self.possible_agents = ["agent_1", "agent_2"]
+
+    def observation_space(self, agent: str) -> Box:
+        return Box(0, 1, (2 + LENGTH,), np.float32)
+
+    def action_space(self, agent: str) -> Discrete:
+        return Discrete(2)
+
+    def reset(self, seed: int | None = None, options: dict | None = None):
+        self.agents, self.steps = list(self.possible_agents), 0
+        self.cue = int(np.random.default_rng(seed).integers(2))
+        return self.everyone(self.observation()), self.everyone({})
+
+    def step(self, actions: dict):
+        self.steps += 1
+        over = self.steps == LENGTH
+        right = dict(zip(self.possible_agents, (self.cue, 1 - self.cue), strict=True))
+        rewards = {agent: 0.5 * (over and actions[agent] == right[agent]) for agent in self.possible_agents}
+        if over:
+            self.agents = []
+        return self.everyone(self.observation()), rewards, self.everyone(over), self.everyone(False), self.everyone({})
+
+    def observation(self) -> np.ndarray:
+        cue = np.eye(2)[self.cue] if self.steps == 0 else np.zeros(2)
+        return np.concatenate((cue, np.arange(LENGTH) == self.steps)).astype(np.float32)
+
+    def everyone(self, value) -> dict:
+        return dict.fromkeys(self.possible_agents, value)
+
+
+def parallel_env() -> CueGame:
+    return CueGame()
