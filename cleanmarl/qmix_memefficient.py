@@ -225,7 +225,7 @@ class Networks(nn.Module):
 
 def shrink(array: np.ndarray) -> np.ndarray:
     """The array in the smallest dtype that holds its values exactly."""
-    for dtype in ("?", "u1", "i1", "u2", "i2", "f2", "u4", "i4", "f4"):
+    for dtype in ("?", "u1", "i1", "u2", "i2", "f2", "u4", "i4"):
         with np.errstate(invalid="ignore", over="ignore"):
             # The first row tells nearly always, at a fraction of the cost.
             if (array[:1].astype(dtype) == array[:1]).all() and (array.astype(dtype) == array).all():
