@@ -14,6 +14,7 @@ import time
 from collections import deque
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from threading import Event
 from typing import Literal
@@ -127,13 +128,19 @@ def check_args(args: Args):
     try:
         parameter = nn.Parameter(torch.zeros(1))
         parameter.grad = torch.zeros(1)
-        getattr(torch.optim, args.optimizer)([parameter], lr=args.learning_rate).step()
+        make_optimizer(args, [parameter]).step()
     except Exception:
         raise ValueError(f"--optimizer must be one of torch.optim, as Adam or RMSprop, got {args.optimizer}") from None
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(args.device):
         here = ", ".join(name for name, there in available.items() if there)
         raise ValueError(f"--device must be one that is available here ({here}), got {args.device}")
+
+
+def make_optimizer(args: Args, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    kind = getattr(torch.optim, args.optimizer)
+    fused = {"fused": True} if "fused" in signature(kind).parameters else {}  # all parameters in one call
+    return kind(parameters, lr=args.learning_rate, **fused)
 
 
 def start(layer: nn.Linear, scale: float) -> nn.Linear:
@@ -328,7 +335,7 @@ def collect_episode(env, agent: AgentNetwork, args: Args, number: int, step: int
         transition |= {"next_avail_actions": next_observation["avail_actions"]}
         transitions.append(transition)
         observation, over = next_observation, terminated or truncated
-    return {key: np.stack([transition[key] for transition in transitions]) for key in transitions[0]}, info
+    return {key: np.array([transition[key] for transition in transitions]) for key in transitions[0]}, info
 
 
 def evaluate(
@@ -474,7 +481,7 @@ def train(args: Args, env, eval_env, run_folder: Path, stop: Event) -> dict[str,
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     networks = Networks(args, env)
-    optimizer = getattr(torch.optim, args.optimizer)(networks.learned(), lr=args.learning_rate)
+    optimizer = make_optimizer(args, networks.learned())
     buffer, log = EpisodeBuffer(args.buffer_size), Log(args, run_folder)
     step = num_episodes = num_updates = 0
     evaluation, learning = {}, {}  # the latest results

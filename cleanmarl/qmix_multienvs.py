@@ -17,9 +17,12 @@ import warnings
 from collections import deque
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from threading import Event
 from typing import Literal
+
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # before PyTorch starts: threads that wait make room for others' work
 
 import numpy as np
 import torch
@@ -112,7 +115,7 @@ class Args:
     """save the networks in the run folder"""
     capture_video: bool = False
     """save a greedy episode as a GIF in the run folder at the end"""
-    torch_threads: int = 1
+    torch_threads: int = 2
     """threads of PyTorch on the CPU"""
 
 
@@ -135,13 +138,19 @@ def check_args(args: Args):
     try:
         parameter = nn.Parameter(torch.zeros(1))
         parameter.grad = torch.zeros(1)
-        getattr(torch.optim, args.optimizer)([parameter], lr=args.learning_rate).step()
+        make_optimizer(args, [parameter]).step()
     except Exception:
         raise ValueError(f"--optimizer must be one of torch.optim, as Adam or RMSprop, got {args.optimizer}") from None
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(args.device):
         here = ", ".join(name for name, there in available.items() if there)
         raise ValueError(f"--device must be one that is available here ({here}), got {args.device}")
+
+
+def make_optimizer(args: Args, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    kind = getattr(torch.optim, args.optimizer)
+    fused = {"fused": True} if "fused" in signature(kind).parameters else {}  # all parameters in one call
+    return kind(parameters, lr=args.learning_rate, **fused)
 
 
 def start(layer: nn.Linear, scale: float) -> nn.Linear:
@@ -342,16 +351,17 @@ class Collector:
 
     def __init__(self, envs, args: Args):
         self.envs, self.args, self.num_started = envs, args, 0
-        self.seeds, self.streams, self.transitions = ([None] * args.num_envs for _ in range(3))
-        self.start(np.ones(args.num_envs, bool))
+        self.seeds, self.streams = [None] * args.num_envs, [None] * args.num_envs
+        self.transitions = [[] for _ in range(args.num_envs)]
+        self.over = np.ones(args.num_envs, bool)  # [E], where the next step begins an episode
 
-    def start(self, mask: np.ndarray):
-        """Begin the next episode in each environment where the mask [E] is True."""
-        for i in np.flatnonzero(mask):
+    def start(self):
+        """Begin the next episode in each environment whose last one is over."""
+        for i in np.flatnonzero(self.over):
             self.seeds[i] = int(random_stream(self.args, "train", self.num_started).integers(2**31))
             self.streams[i] = random_stream(self.args, "explore", self.num_started)
-            self.transitions[i], self.num_started = [], self.num_started + 1
-        self.observation, _ = self.watched(self.envs.reset, seed=self.seeds, options={"reset_mask": mask})
+            self.num_started += 1
+        self.observation, _ = self.watched(self.envs.reset, seed=self.seeds, options={"reset_mask": self.over})
 
     def watched(self, call, *args, **options):
         """A call to the environments; raises EnvironmentDied, with the number and seed, if one of them is gone."""
@@ -365,6 +375,8 @@ class Collector:
 
     def step(self, agent: AgentNetwork, epsilon: float) -> list[tuple[dict[str, np.ndarray], dict]]:
         """One step of every environment; returns the episodes that ended, each with its last info."""
+        if self.over.any():
+            self.start()
         actions = act_in_all(agent, self.observation, epsilon, self.streams, self.args.device)
         before = self.observation
         after, reward, terminated, truncated, infos = self.watched(self.envs.step, actions)
@@ -374,12 +386,11 @@ class Collector:
             transition |= {"next_obs": after["obs"][i], "next_states": after["state"][i]}
             transition |= {"next_avail_actions": after["avail_actions"][i]}
             transitions.append(transition)
-        self.observation, over, ended = after, terminated | truncated, []
-        for i in np.flatnonzero(over):
-            episode = {key: np.stack([row[key] for row in self.transitions[i]]) for key in self.transitions[i][0]}
+        self.observation, self.over, ended = after, terminated | truncated, []
+        for i in np.flatnonzero(self.over):
+            episode = {key: np.array([row[key] for row in self.transitions[i]]) for key in self.transitions[i][0]}
             ended.append((episode, {key: infos[key][i] for key in ("battle_won",) if key in infos}))
-        if ended:
-            self.start(over)
+            self.transitions[i] = []
         return ended
 
 
@@ -535,7 +546,7 @@ def train(args: Args, envs, eval_env, run_folder: Path, stop: Event) -> dict[str
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     networks = Networks(args, envs)
-    optimizer = getattr(torch.optim, args.optimizer)(networks.learned(), lr=args.learning_rate)
+    optimizer = make_optimizer(args, networks.learned())
     buffer, log = EpisodeBuffer(args.buffer_size), Log(args, run_folder)
     collector = Collector(envs, args)
     step = num_episodes = num_rounds = num_updates = 0

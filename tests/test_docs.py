@@ -8,6 +8,7 @@ the `print` says what, or a ```text block right after the code does.
 
 import contextlib
 import doctest
+import importlib
 import io
 import re
 import runpy
@@ -16,16 +17,22 @@ import signal
 import subprocess
 import sys
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
 
+from cleanmarl import qmix, qmix_memefficient
 from cleanmarl.battle.scenario import load_scenario
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
-SHORTER = {"qmix.py": ["--total-timesteps", "700"], "cleanmarl.battle.speed": ["--seconds", "0.02"]}
+SCRIPTS = ["qmix.py", "qmix_memefficient.py", "qmix_multienvs.py", "qmix_lstm.py"]
+SHORTER = {script: ["--total-timesteps", "700"] for script in SCRIPTS} | {
+    "cleanmarl.battle.speed": ["--seconds", "0.02"]
+}
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -107,12 +114,42 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
                 assert status == 0, f"{command}\n{err}"
 
 
-def test_the_table_of_arguments_has_every_argument_of_the_script():
-    from dataclasses import asdict
-
-    from cleanmarl.qmix import Args
-
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_table_of_arguments_has_every_argument_of_the_script(script):
+    args = importlib.import_module(f"cleanmarl.{Path(script).stem}").Args()
     tables = runpy.run_path(str(ROOT / "docs/_ext/tables.py"))
-    table = tables["read_args"](ROOT / "cleanmarl/qmix.py")
-    assert {name: eval(default) for name, default, _ in table} == asdict(Args())
+    table = tables["read_args"](ROOT / "cleanmarl" / script)
+    assert {name: eval(default) for name, default, _ in table} == asdict(args)
     assert all(doc for _, _, doc in table)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_has_a_page_with_the_table_of_its_own_arguments(script):
+    page = ROOT / "docs" / Path(script).with_suffix(".md")
+    assert re.findall(r"^```{args-table} (.*)$", page.read_text(), re.MULTILINE) == [f"cleanmarl/{script}"]
+
+
+def test_the_table_of_the_buffers_memory_tells_what_the_episodes_of_the_training_take(tmp_path, monkeypatch):
+    status, printed, _ = run(
+        f"python {shlex.quote(str(ROOT / 'docs/replay_memory.py'))} --maps 3m --total-timesteps 300"
+    )
+    assert status == 0
+    _, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines())
+
+    episodes, lean, store = [], qmix_memefficient.EpisodeBuffer(1000), qmix.EpisodeBuffer.store
+    monkeypatch.setattr(qmix.EpisodeBuffer, "store", lambda self, one: episodes.append(one) or store(self, one))
+    args = qmix.Args(env_name="3m", total_timesteps=300, num_eval_ep=1)
+    qmix.train(args, qmix.open_env(args), qmix.open_env(args), tmp_path, Event())
+    for episode in episodes:
+        lean.store(episode)
+    steps = sum(len(episode["reward"]) for episode in episodes)
+    here, there = (sum(array.nbytes for e in kept for array in e.values()) for kept in (lean.episodes, episodes))
+    # 61 rows of the state, 3 observations without ids, 3 actions, also one-hot, 3 masks, reward, terminated and filled
+    padded = len(episodes) * 61 * (4 * 48 + 4 * 3 * 30 + 3 * (8 + 4 * 9) + 4 * 3 * 9 + 4 + 1 + 8)
+    sizes = {"PyMARL": padded, "`qmix.py`": there, "`qmix_memefficient.py`": here}
+    length = f"{steps / len(episodes):.1f}"
+    in_full = {name: f"{5000 * size / len(episodes) / 1e6:.0f} MB" for name, size in sizes.items()}
+    assert rows == [
+        ["3m", length, "60", name, f"{size / steps:,.0f}", in_full[name], f"{size / here:.2f}"]
+        for name, size in sizes.items()
+    ]
