@@ -1,0 +1,97 @@
+"""What a full replay buffer takes in memory: PyMARL's, that of `qmix.py` and that of `qmix_memefficient.py`.
+
+    python docs/replay_memory.py > table.md
+
+trains `qmix.py` on each map and prints the means over all episodes of the training, as each of the three stores them.
+"""
+
+import contextlib
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from unittest import mock
+
+import numpy as np
+import tyro
+
+from cleanmarl import qmix, qmix_memefficient
+
+CAPACITY = 5000  # episodes, the default of both scripts
+
+
+@dataclass
+class Args:
+    maps: tuple[str, ...] = ("3m", "MMM", "corridor", "27m_vs_30m")
+    """maps to train on, one after the other"""
+    total_timesteps: int = 200000
+    """environment steps to train for on each map"""
+
+
+class MeasuredBuffer(qmix_memefficient.EpisodeBuffer):
+    """Notes each episode's length and its bytes in both scripts.
+
+    It keeps the lean form: all episodes of 27m_vs_30m in the other need 16 GB, and what is learned is the same.
+    """
+
+    def __init__(self, capacity: int):
+        super().__init__(capacity)
+        self.reference = qmix.EpisodeBuffer(1)
+        self.measured = []
+
+    def store(self, episode: dict[str, np.ndarray]):
+        super().store(episode)
+        self.reference.store(episode)
+        sizes = [sum(array.nbytes for array in kept.episodes[-1].values()) for kept in (self.reference, self)]
+        self.measured.append([len(episode["reward"]), *sizes])
+
+
+def pymarl_bytes(env) -> int:
+    """Bytes of an episode in PyMARL's `ReplayBuffer`, by the scheme in its `run.py`: rows up to the limit, and one."""
+    scheme = {
+        "state": (env.state_size, np.float32),
+        "obs": (env.n_agents * (env.obs_size - env.n_agents), np.float32),  # agent ids are appended when they are used
+        "actions": (env.n_agents, np.int64),
+        "actions_onehot": (env.n_agents * env.n_actions, np.float32),
+        "avail_actions": (env.n_agents * env.n_actions, np.int32),
+        "reward": (1, np.float32),
+        "terminated": (1, np.uint8),
+        "filled": (1, np.int64),
+    }
+    return (env.time_limit + 1) * sum(size * np.dtype(dtype).itemsize for size, dtype in scheme.values())
+
+
+def measure(map_name: str, total_timesteps: int) -> tuple[float, int, dict[str, float]]:
+    """Train on a map: (mean length of an episode, the limit, mean bytes of an episode in each buffer)."""
+    options = {"save_model": False, "eval_steps": 10**9, "num_eval_ep": 1}
+    args = qmix.Args(env_name=map_name, total_timesteps=total_timesteps, buffer_size=CAPACITY, **options)
+    env, buffer = qmix.open_env(args), MeasuredBuffer(CAPACITY)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.redirect_stdout(sys.stderr),
+        mock.patch.object(qmix, "EpisodeBuffer", lambda capacity: buffer),
+    ):
+        qmix.train(args, env, qmix.open_env(args), Path(folder), Event())
+    length, reference, lean = np.mean(buffer.measured, axis=0)
+    sizes = {"PyMARL": pymarl_bytes(env), "`qmix.py`": reference, "`qmix_memefficient.py`": lean}
+    return length, env.time_limit, sizes
+
+
+def in_units(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def main(args: Args):
+    print(f"| map | mean episode | limit | buffer | bytes per transition | {CAPACITY:,} episodes | relative |")
+    print("| --- | ---: | ---: | --- | ---: | ---: | ---: |")
+    for map_name in args.maps:
+        length, limit, sizes = measure(map_name, args.total_timesteps)
+        for buffer, size in sizes.items():
+            ratio = size / sizes["`qmix_memefficient.py`"]
+            cells = [map_name, f"{length:.1f}", limit, buffer, f"{size / length:,.0f}", in_units(CAPACITY * size)]
+            print("|", " | ".join(map(str, cells)), f"| {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))
