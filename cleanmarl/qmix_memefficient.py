@@ -8,6 +8,7 @@ Shapes in comments: N transitions, B episodes, T steps; the transitions of a bat
 """
 
 import json
+import math
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass
 from inspect import signature
 from pathlib import Path
 from threading import Event
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -231,39 +232,64 @@ class Networks(nn.Module):
 
 
 def shrink(array: np.ndarray) -> np.ndarray:
-    """The array in the smallest dtype that holds its values exactly."""
-    for dtype in ("?", "u1", "i1", "u2", "i2", "f2", "u4", "i4"):
-        with np.errstate(invalid="ignore", over="ignore"):
+    """The array in the smallest of the usual dtypes that holds its values exactly."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        for dtype in ("?", "u1", "i1", "i2", "f2"):
             # The first row tells nearly always, at a fraction of the cost.
             if (array[:1].astype(dtype) == array[:1]).all() and (array.astype(dtype) == array).all():
                 return array.astype(dtype)
     return array
 
 
-class EpisodeBuffer:
-    """The last `capacity` episodes, each a dict of arrays with one row per transition, `obs` and `states` one more."""
+class Packed(NamedTuple):
+    """An array without its zeros, of which observations and states are full."""
 
-    DTYPES: ClassVar = {"obs": "f4", "actions": "i8", "reward": "f4", "states": "f4", "done": "f4"}
-    DTYPES |= {"next_avail_actions": "i1"}
+    shape: tuple[int, ...]
+    there: np.ndarray
+    """a bit per value of the array, set where it is not 0"""
+    values: np.ndarray
+    """those that are not 0, in the smallest dtype"""
+
+    @classmethod
+    def of(cls, array: np.ndarray):
+        there = array != 0
+        return cls(array.shape, np.packbits(there), shrink(array[there]))
+
+    def unpack_into(self, rows: np.ndarray, next_rows: np.ndarray):
+        """Write all rows but the last to `rows`, all but the first to `next_rows`, which hold zeros."""
+        there = np.unpackbits(self.there, count=math.prod(self.shape)).view(bool).reshape(self.shape)
+        rows[there[:-1]] = self.values[: len(self.values) - there[-1].sum()]
+        next_rows[there[1:]] = self.values[there[0].sum() :]
+
+
+class EpisodeBuffer:
+    """The last `capacity` episodes, each a dict with one row per transition, `obs` and `states` one more and packed."""
+
+    DTYPES: ClassVar = {"actions": np.int64, "reward": np.float32, "done": np.float32, "next_avail_actions": np.int8}
 
     def __init__(self, capacity: int):
-        self.episodes: deque[dict[str, np.ndarray]] = deque(maxlen=capacity)
+        self.episodes: deque[dict[str, np.ndarray | Packed]] = deque(maxlen=capacity)
 
     def store(self, episode: dict[str, np.ndarray]):
-        once = {key: np.concatenate((episode[key], episode[f"next_{key}"][-1:])) for key in ("obs", "states")}
-        self.episodes.append({key: shrink((episode | once)[key]) for key in self.DTYPES})
+        stored = {key: shrink(episode[key]) for key in self.DTYPES}
+        for key in ("obs", "states"):  # the next ones are those of the next row; the last has a row of its own
+            stored[key] = Packed.of(np.concatenate((episode[key], episode[f"next_{key}"][-1:])))
+        self.episodes.append(stored)
 
     def sample(self, batch_size: int, rng: np.random.Generator, device: str) -> dict[str, torch.Tensor]:
         """Whole episodes, their transitions end to end; `lengths` [B] tells where each one ends."""
         chosen = [self.episodes[i] for i in rng.choice(len(self.episodes), batch_size, replace=False)]
-        rows = {key: [episode[key][: len(episode["reward"])] for episode in chosen] for key in self.DTYPES}
-        rows |= {f"next_{key}": [episode[key][1:] for episode in chosen] for key in ("obs", "states")}
-        batch = {}
-        for key, parts in rows.items():
-            dtype = self.DTYPES.get(key) or self.DTYPES[key.removeprefix("next_")]
-            batch[key] = torch.from_numpy(np.concatenate(parts, dtype=dtype, casting="unsafe"))
-        batch["lengths"] = torch.tensor([len(episode["reward"]) for episode in chosen])
-        return {key: value.to(device) for key, value in batch.items()}
+        lengths = [len(episode["reward"]) for episode in chosen]
+        batch = {"lengths": np.array(lengths)}
+        for key, dtype in self.DTYPES.items():
+            batch[key] = np.concatenate([episode[key] for episode in chosen], dtype=dtype, casting="unsafe")
+        for key in ("obs", "states"):
+            shape = (sum(lengths), *chosen[0][key].shape[1:])
+            batch[key], batch[f"next_{key}"] = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+            for episode, end, length in zip(chosen, np.cumsum(lengths), lengths, strict=True):
+                transitions = slice(end - length, end)
+                episode[key].unpack_into(batch[key][transitions], batch[f"next_{key}"][transitions])
+        return {key: torch.from_numpy(value).to(device) for key, value in batch.items()}
 
 
 def td_target(reward, terminated, next_q_tot, lengths, gamma: float, td_lambda: float) -> torch.Tensor:

@@ -488,7 +488,7 @@ def test_the_memory_holds_the_hidden_state_and_the_actions_just_taken(in_single_
     observation = {"obs": np.ones((2, 5), np.float32), "avail_actions": np.array([[0, 0, 1], [1, 0, 0]], np.int8)}
     actions, memory = qmix_lstm.act(agent, observation, None, 1.0, np.random.default_rng(0), args)
     assert actions.tolist() == [2, 0]
-    assert memory.last_actions.tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert memory.last_actions.tolist() == [2, 0]
     _, hidden = agent(torch.cat((torch.ones(1, 1, 2, 5), torch.zeros(1, 1, 2, 3)), dim=-1))
     torch.testing.assert_close(memory.hidden, hidden)
 
