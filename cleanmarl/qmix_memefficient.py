@@ -14,9 +14,12 @@ import signal
 import sys
 import time
 from collections import deque
+from contextlib import closing
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from inspect import signature
+from io import BytesIO
 from pathlib import Path
 from threading import Event
 from typing import ClassVar, Literal, NamedTuple
@@ -106,9 +109,29 @@ class Args:
     save_model: bool = True
     """save the networks in the run folder"""
     capture_video: bool = False
-    """save a greedy episode as a GIF in the run folder at the end"""
+    """save a greedy episode as a GIF in the run folder at the end; with --evaluate the best, the median, the worst"""
     torch_threads: int = 1
     """threads of PyTorch on the CPU"""
+    checkpoint_every: int = 1000
+    """save a checkpoint every so many episodes; one comes at the end anyway"""
+    resume: str = ""
+    """folder of a run to go on with, with its arguments; total_timesteps may be raised"""
+    evaluate: str = ""
+    """folder of a run whose agents play num_eval_ep greedy episodes; nothing is trained"""
+
+
+@dataclass
+class Progress:
+    """How far a training has come."""
+
+    step: int = 0
+    num_episodes: int = 0
+    num_updates: int = 0
+    seconds: float = 0.0
+    recent: list[tuple] = field(default_factory=list)  # reward, length and outcome of the episodes not yet logged
+    curves: dict[str, int] = field(default_factory=dict)  # bytes of the files of TensorBoard
+    evaluation: dict[str, float] = field(default_factory=dict)  # the latest
+    learning: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def check_args(args: Args):
@@ -116,7 +139,7 @@ def check_args(args: Args):
     counts = (
         "buffer_size total_timesteps train_freq target_network_update_freq log_every eval_steps num_eval_ep time_limit"
     )
-    counts += " torch_threads"
+    counts += " torch_threads checkpoint_every"
     parts = "start_e end_e exploration_fraction gamma polyak td_lambda"
     bounds = dict.fromkeys(counts.split(), (1, np.inf)) | dict.fromkeys(parts.split(), (0, 1))
     bounds |= {"batch_size": (1, args.buffer_size), "num_layers": (0, 64), "hypernet_layers": (1, 2)}
@@ -276,6 +299,14 @@ class EpisodeBuffer:
             stored[key] = Packed.of(np.concatenate((episode[key], episode[f"next_{key}"][-1:])))
         self.episodes.append(stored)
 
+    def played(self) -> dict[str, torch.Tensor]:
+        """Lengths, actions and rewards of the episodes, end to end: with its seed, they bring an episode back."""
+        played = {"lengths": torch.tensor([len(episode["reward"]) for episode in self.episodes], dtype=torch.int64)}
+        for key, dtype in (("actions", np.int16), ("reward", np.float32)):
+            parts = [episode[key] for episode in self.episodes] or [[]]
+            played[key] = torch.from_numpy(np.concatenate(parts, dtype=dtype, casting="unsafe"))
+        return played
+
     def sample(self, batch_size: int, rng: np.random.Generator, device: str) -> dict[str, torch.Tensor]:
         """Whole episodes, their transitions end to end; `lengths` [B] tells where each one ends."""
         chosen = [self.episodes[i] for i in rng.choice(len(self.episodes), batch_size, replace=False)]
@@ -343,6 +374,17 @@ def update(networks: Networks, optimizer, batch: dict[str, torch.Tensor], args: 
     return {"train/loss": loss.detach(), "train/grads": grad_norm}
 
 
+class TrainingFailed(RuntimeError):
+    """Why a training cannot go on."""
+
+
+def check_finite(progress: Progress):
+    """Raise TrainingFailed if the last update was not finite, before a checkpoint could keep what it made."""
+    if not all(value.isfinite() for value in progress.learning.values()):
+        results = ", ".join(f"{name} {value.item()}" for name, value in progress.learning.items())
+        raise TrainingFailed(f"update {progress.num_updates} is not finite: {results}")
+
+
 def linear_schedule(args: Args, step: int) -> float:
     """Epsilon at an environment step."""
     fraction = min(1.0, step / max(1, args.exploration_fraction * args.total_timesteps))
@@ -351,7 +393,7 @@ def linear_schedule(args: Args, step: int) -> float:
 
 def random_stream(args: Args, purpose: str, *number: int) -> np.random.Generator:
     """A stream of its own for each purpose and episode or update: no state of a generator outlives what it is for."""
-    return np.random.default_rng((args.seed, ("train", "explore", "sample", "eval").index(purpose), *number))
+    return np.random.default_rng((args.seed, ("train", "explore", "sample", "eval", "test").index(purpose), *number))
 
 
 @torch.inference_mode()
@@ -366,14 +408,19 @@ def act(agent: AgentNetwork, observation: dict, epsilon: float, rng: np.random.G
     return np.where(avail_actions, scores, -np.inf).argmax(-1)
 
 
-def collect_episode(env, agent: AgentNetwork, args: Args, number: int, step: int) -> tuple[dict[str, np.ndarray], dict]:
-    """Play training episode `number`, which begins at environment step `step`: (episode to store, its last info)."""
+def collect_episode(
+    env, agent: AgentNetwork, args: Args, number: int, step: int, taken: np.ndarray | None = None
+) -> tuple[dict[str, np.ndarray], dict]:
+    """Play training episode `number`, which begins at environment step `step`: (episode to store, its last info).
+
+    With the actions that were `taken` in it, [T, n_agents], it is played again.
+    """
     rng = random_stream(args, "explore", number)
     observation, _ = env.reset(seed=int(random_stream(args, "train", number).integers(2**31)))
     transitions, over = [], False
     while not over:
         epsilon = linear_schedule(args, step + len(transitions))
-        actions = act(agent, observation, epsilon, rng, args.device)
+        actions = act(agent, observation, epsilon, rng, args.device) if taken is None else taken[len(transitions)]
         next_observation, reward, terminated, truncated, info = env.step(actions)
         transition = {"obs": observation["obs"], "actions": actions, "reward": np.float32(reward)}
         transition |= {"states": observation["state"], "done": np.float32(terminated)}  # a truncated one bootstraps
@@ -384,23 +431,39 @@ def collect_episode(env, agent: AgentNetwork, args: Args, number: int, step: int
     return {key: np.array([transition[key] for transition in transitions]) for key in transitions[0]}, info
 
 
-def evaluate(
-    env, agent: AgentNetwork, args: Args, number: int, episodes: int, frames: list | None = None
-) -> dict[str, float]:
-    """Mean results of greedy episodes; their pictures are appended to `frames` if it is given."""
-    results = []
-    for i in range(episodes):
-        rng = random_stream(args, "eval", number, i)
-        observation, _ = env.reset(seed=int(rng.integers(2**31)))
-        reward_sum, length, over = 0.0, 0, False
-        while not over:
-            if frames is not None:
-                frames.append(env.render())
-            actions = act(agent, observation, 0.0, rng, args.device)
-            observation, reward, terminated, truncated, info = env.step(actions)
-            reward_sum, length, over = reward_sum + reward, length + 1, terminated or truncated
-        results.append((reward_sum, length, info.get("battle_won", np.nan)))
-    reward_sums, lengths, won = np.array(results, float).T
+def replay(env, agent: AgentNetwork, args: Args, buffer: EpisodeBuffer, saved: dict):
+    """Play the episodes of a checkpoint again. Raises TrainingFailed if the environment does not repeat them."""
+    played, last = saved["played"], saved["progress"]["num_episodes"]
+    ends = played["lengths"].cumsum(0)[:-1]
+    actions, rewards = np.split(played["actions"].long().numpy(), ends), np.split(played["reward"].numpy(), ends)
+    numbers = tqdm(range(last - len(played["lengths"]), last), "replaying", leave=False)
+    for number, taken, reward in zip(numbers, actions, rewards, strict=False):
+        try:
+            episode, _ = collect_episode(env, agent, args, number, 0, taken)
+        except (ValueError, IndexError):  # the action is not available, or the episode goes on
+            episode = None
+        if episode is None or not np.array_equal(episode["reward"], reward):
+            raise TrainingFailed(f"the environment does not repeat episode {number}, from its seed and actions")
+        buffer.store(episode)
+
+
+def play(env, agent: AgentNetwork, args: Args, rng: np.random.Generator, frames: list | None = None) -> tuple:
+    """A greedy episode: (reward, length, whether it was won or NaN); its pictures are appended to `frames` if given."""
+    observation, _ = env.reset(seed=int(rng.integers(2**31)))
+    reward_sum, length, over = 0.0, 0, False
+    while not over:
+        if frames is not None:
+            frames.append(env.render())
+        actions = act(agent, observation, 0.0, rng, args.device)
+        observation, reward, terminated, truncated, info = env.step(actions)
+        reward_sum, length, over = reward_sum + reward, length + 1, terminated or truncated
+    return reward_sum, length, info.get("battle_won", np.nan)
+
+
+def evaluate(env, agent: AgentNetwork, args: Args, number: int) -> dict[str, float]:
+    """Mean results of greedy episodes, after `number` training episodes."""
+    streams = [random_stream(args, "eval", number, i) for i in range(args.num_eval_ep)]
+    reward_sums, lengths, won = np.array([play(env, agent, args, rng) for rng in streams], float).T
     means = {"ep_reward": reward_sums.mean(), "std_ep_reward": reward_sums.std(), "ep_length": lengths.mean()}
     if not np.isnan(won).any():  # only battles are won
         means["battle_won"] = won.mean()
@@ -412,10 +475,13 @@ class Log:
 
     SHOWN = ("rollout/epsilon", "rollout/ep_reward", "eval/ep_reward", "eval/battle_won")  # in the progress bar
 
-    def __init__(self, args: Args, run_folder: Path):
+    def __init__(self, args: Args, run_folder: Path, progress: Progress):
+        for path in run_folder.glob("events.*") if progress.step else ():  # what was logged later comes again
+            os.truncate(path, progress.curves.get(path.name, 0))
         self.writer = SummaryWriter(str(run_folder))
-        self.progress = tqdm(total=args.total_timesteps, unit=" steps", unit_scale=True, dynamic_ncols=True)
-        self.started, self.recent, self.shown, self.wandb = time.perf_counter(), [], {}, None
+        bar = {"total": args.total_timesteps, "initial": progress.step, "unit": " steps", "unit_scale": True}
+        self.bar, self.started = tqdm(**bar, dynamic_ncols=True), time.perf_counter() - progress.seconds
+        self.shown, self.wandb = {}, None
         if args.use_wnb:
             self.attempt(self.open_wandb, args, run_folder)
 
@@ -423,27 +489,31 @@ class Log:
         import wandb  # here, because it takes long to import
 
         account = {"project": args.wnb_project or None, "entity": args.wnb_entity or None}
-        self.wandb = wandb.init(name=run_folder.name, dir=str(run_folder), config=asdict(args), **account)
+        run = {"name": run_folder.name, "id": run_folder.name, "resume": "allow", "dir": str(run_folder)}
+        self.wandb = wandb.init(config=asdict(args), **run, **account)
 
     def attempt(self, call, *args, **options):
         try:
             call(*args, **options)
         except Exception as error:
             self.wandb = None
-            tqdm.write(f"warning: going on without Weights & Biases: {error}", file=sys.stderr)
+            warn(f"going on without Weights & Biases: {error}")
 
-    def episode(self, episode: dict[str, np.ndarray], info: dict):
-        self.recent.append((episode["reward"].sum(), len(episode["reward"]), info.get("battle_won", np.nan)))
-        self.progress.update(len(episode["reward"]))
+    def episode(self, progress: Progress, episode: dict[str, np.ndarray], info: dict):
+        won = float(info.get("battle_won", np.nan))
+        progress.recent.append((float(episode["reward"].sum()), len(episode["reward"]), won))
+        self.bar.update(len(episode["reward"]))
 
-    def training(self, args: Args, step: int, num_episodes: int, num_updates: int, learning: dict[str, torch.Tensor]):
+    def training(self, args: Args, progress: Progress):
         """Means over the episodes since the last call, and where the training stands."""
-        means = dict(zip(("ep_reward", "ep_length", "battle_won"), np.mean(self.recent, axis=0), strict=True))
-        self.recent.clear()
+        means = dict(zip(("ep_reward", "ep_length", "battle_won"), np.mean(progress.recent, axis=0), strict=True))
+        progress.recent.clear()
         scalars = {f"rollout/{name}": mean for name, mean in means.items() if not np.isnan(mean)}
-        scalars |= {"rollout/epsilon": linear_schedule(args, step), "rollout/num_episodes": num_episodes}
-        scalars |= {name: value.item() for name, value in learning.items()} | {"train/num_updates": num_updates}
-        self.write(scalars | {"charts/SPS": step / (time.perf_counter() - self.started)}, step)
+        scalars["rollout/epsilon"] = linear_schedule(args, progress.step)
+        scalars |= {"rollout/num_episodes": progress.num_episodes, "train/num_updates": progress.num_updates}
+        scalars |= {name: value.item() for name, value in progress.learning.items()}
+        seconds = time.perf_counter() - self.started
+        self.write(scalars | {"charts/SPS": progress.step / seconds}, progress.step)
 
     def write(self, scalars: dict[str, float], step: int):
         for name, value in scalars.items():
@@ -451,41 +521,87 @@ class Log:
         if self.wandb:
             self.attempt(self.wandb.log, scalars, step=step)
         self.shown |= {name: f"{value:.2f}" for name, value in scalars.items() if name in self.SHOWN}
-        self.progress.set_postfix(self.shown, refresh=False)
+        self.bar.set_postfix(self.shown, refresh=False)
 
     def close(self):
-        self.progress.close()
+        self.bar.close()
         self.writer.close()
         if self.wandb:
             self.attempt(self.wandb.finish)
+            self.wandb = None
 
 
-def write_atomically(path: Path, write):
-    """Let `write(temporary_path)` make the file, then put it in its place whole."""
+def warn(text: str):
+    tqdm.write(f"warning: {text}", file=sys.stderr)
+
+
+def write_atomically(path: Path, content: bytes):
+    """Write a file whole or not at all. Raises OSError."""
     temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def save_model(networks: Networks, args: Args, run_folder: Path):
-    weights = {"agent": networks.agent.state_dict(), "mixer": networks.mixer.state_dict()}
-    if args.save_model:
-        write_atomically(run_folder / "model.pt", lambda temporary: torch.save(weights, temporary))
+def to_bytes(state: dict) -> bytes:
+    file = BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
 
 
-def save_video(args: Args, agent: AgentNetwork, path: Path):
-    """Save one greedy episode as a GIF."""
-    frames = []
+def save(run_folder: Path, args: Args, progress: Progress, networks: Networks, optimizer, played: dict, log: Log):
+    """Save the model, and in a checkpoint all that the training needs to go on; the last one is kept until it is whole.
+
+    No state of a generator is in it, since none outlives an episode or an update; of the episodes only what was done.
+    """
+    log.writer.flush()
+    progress.seconds = time.perf_counter() - log.started
+    progress.curves = {path.name: path.stat().st_size for path in run_folder.glob("events.*")}
+    state = {"format": 1, "script": Path(__file__).stem, "args": asdict(args), "progress": asdict(progress)}
+    state |= {"networks": networks.state_dict(), "optimizer": optimizer.state_dict(), "played": played}
+    model = {"agent": networks.agent.state_dict(), "mixer": networks.mixer.state_dict()}
+    content, path = to_bytes(state), run_folder / "checkpoint.pt"
+    try:
+        if args.save_model:
+            write_atomically(run_folder / "model.pt", to_bytes(model))
+        if path.exists():
+            os.replace(path, run_folder / "checkpoint.old")
+        write_atomically(path, sha256(content).digest() + content)
+    except OSError as error:
+        warn(f"going on without saving after {progress.num_episodes} episodes: {error.strerror}")
+
+
+def load_checkpoint(run_folder: Path) -> dict:
+    """The last whole checkpoint of a run. Raises ValueError if there is none that this script can go on from."""
+    for path in (run_folder / "checkpoint.pt", run_folder / "checkpoint.old"):
+        content = path.read_bytes() if path.is_file() else b""
+        if content and sha256(content[32:]).digest() == content[:32]:
+            saved = torch.load(BytesIO(content[32:]), map_location="cpu", weights_only=True)
+            if saved["script"] != Path(__file__).stem or saved["format"] > 1:
+                raise ValueError(f"{path} is from {saved['script']}.py, format {saved['format']}, not from this script")
+            return saved
+        warn(f"{path} is {'damaged' if content else 'missing'}")
+    raise ValueError(f"no checkpoint in {run_folder}, wanted the folder of a run, as runs/smaclite__3m__...")
+
+
+def save_video(args: Args, agent: AgentNetwork, path: Path, number: int):
+    """Save greedy test episode `number` as a GIF."""
+    frames, content = [], BytesIO()
     try:
         env = open_env(args, render_mode="rgb_array")
-        evaluate(env, agent, args, 0, 1, frames)
+        play(env, agent, args, random_stream(args, "test", number), frames)
         env.close()
         first, *others = [Image.fromarray(frame) for frame in frames]
         duration = 1000 // env.metadata.get("render_fps", 10)  # milliseconds
-        options = {"format": "GIF", "append_images": others, "duration": duration, "loop": 0}
-        write_atomically(path, lambda temporary: first.save(temporary, save_all=True, **options))
+        first.save(content, "GIF", save_all=True, append_images=others, duration=duration, loop=0)
+        write_atomically(path, content.getvalue())
     except Exception as error:  # a display that is missing must not cost the training's results
-        tqdm.write(f"warning: no video, {args.env_name} cannot be drawn here: {error}", file=sys.stderr)
+        warn(f"no video, {args.env_name} cannot be drawn here: {error}")
 
 
 def open_env(args: Args, render_mode: str | None = None):
@@ -494,79 +610,147 @@ def open_env(args: Args, render_mode: str | None = None):
 
 
 def open_run(args: Args) -> Path:
-    """Make the run's folder, with the arguments in it. Raises ValueError where it cannot be written."""
+    """The folder of the run, new or resumed, with the arguments in it. Raises ValueError where it cannot be written."""
     parts = (args.env_type, Path(args.env_name).stem, Path(__file__).stem, args.seed, time.strftime("%Y%m%d-%H%M%S"))
-    folder = Path("runs") / "__".join(map(str, parts))
-    while folder.exists():
+    folder = Path(args.resume or Path("runs") / "__".join(map(str, parts)))
+    while folder.exists() and not args.resume:
         folder = folder.with_name(folder.name + "-2")
     try:
-        folder.mkdir(parents=True)
-        write_atomically(folder / "args.json", lambda path: path.write_text(json.dumps(asdict(args), indent=2)))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "args.json", json.dumps(asdict(args), indent=2).encode())
     except OSError as error:
         raise ValueError(f"cannot write the run folder {folder}: {error.strerror}") from None
     return folder
 
 
-def finish(args, networks, eval_env, evaluation, log, run_folder, step, num_episodes, stop) -> dict[str, float]:
-    """Save the model before anything else; then evaluate it, unless the training was stopped."""
-    save_model(networks, args, run_folder)
-    if not stop.is_set() and num_episodes % args.eval_steps != 0:  # or else it has just been evaluated
-        evaluation = evaluate(eval_env, networks.agent, args, num_episodes, args.num_eval_ep)
-        log.write(evaluation, step)
-    if not stop.is_set() and args.capture_video:
-        save_video(args, networks.agent, run_folder / "episode.gif")
+def finish(args: Args, networks: Networks, eval_env, log: Log, run_folder: Path, progress: Progress, stopped: bool):
+    """Evaluate the trained agents, unless the training was stopped, and say where everything is."""
+    if not stopped and progress.num_episodes % args.eval_steps != 0:  # or else it has just been evaluated
+        progress.evaluation = evaluate(eval_env, networks.agent, args, progress.num_episodes)
+        log.write(progress.evaluation, progress.step)
+    if not stopped and args.capture_video:
+        save_video(args, networks.agent, run_folder / "episode.gif", 0)
     log.close()
-    results = ", ".join(f"{name} {value:.2f}" for name, value in evaluation.items())
-    print(f"{'stopped' if stop.is_set() else 'done'} after {step} steps, {num_episodes} episodes; {results}")
-    print(f"run folder: {run_folder}")
-    return evaluation
+    results = ", ".join(f"{name} {value:.2f}" for name, value in progress.evaluation.items())
+    said = f"{'stopped' if stopped else 'done'} after {progress.step} steps, {progress.num_episodes} episodes"
+    print(f"{said}; {results}\nrun folder: {run_folder}")
 
 
-def train(args: Args, env, eval_env, run_folder: Path, stop: Event) -> dict[str, float]:
-    """Train until `total_timesteps` or until `stop` is set; returns the last evaluation."""
+def confidence(values: np.ndarray) -> dict[str, float]:
+    """Mean and 95% confidence interval, from the normal distribution or, of what is 0 or 1, Wilson's (1927)."""
+    n, z, mean = len(values), 1.96, values.mean()
+    middle, half = mean, z * values.std(ddof=n > 1) / n**0.5
+    if np.isin(values, (0, 1)).all():
+        middle = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * (mean * (1 - mean) / n + z**2 / (4 * n**2)) ** 0.5
+    return {"mean": float(mean), "low": float(middle - half), "high": float(middle + half)}
+
+
+def evaluate_run(args: Args, saved: dict):
+    """Play greedy episodes with the networks of a run; write `evaluation.json` to its folder and, if asked, GIFs."""
+    env, folder = open_env(args), Path(args.evaluate)
+    networks = Networks(args, env)
+    networks.load_state_dict(saved["networks"])
+    streams = [random_stream(args, "test", i) for i in range(args.num_eval_ep)]
+    played = np.array([play(env, networks.agent, args, rng) for rng in tqdm(streams, "evaluating")], float)
+    columns = {name: played[:, i] for i, name in enumerate(("ep_reward", "ep_length", "battle_won"))}
+    results = {name: confidence(values) for name, values in columns.items() if not np.isnan(values).any()}
+    for name, result in results.items():
+        print(f"{name}: mean {result['mean']:.3f}, 95% confidence {result['low']:.3f} to {result['high']:.3f}")
+    results |= {"episodes": args.num_eval_ep, "seed": args.seed, "step": saved["progress"]["step"]}
+    write_atomically(folder / "evaluation.json", json.dumps(results, indent=2).encode())
+    order = played[:, 0].argsort(kind="stable")
+    for name, place in (("worst", 0), ("median", len(order) // 2), ("best", -1)):
+        if args.capture_video:
+            save_video(args, networks.agent, folder / f"{name}.gif", int(order[place]))
+
+
+def train(args: Args, env, eval_env, run_folder: Path, stop: Event, saved: dict | None = None) -> dict[str, float]:
+    """Train until `total_timesteps` or until `stop` is set, from a checkpoint if given; returns the last evaluation.
+
+    Raises TrainingFailed if an update is not finite, or the environment does not repeat the checkpoint's episodes.
+    """
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
-    networks = Networks(args, env)
+    networks, buffer, progress = Networks(args, env), EpisodeBuffer(args.buffer_size), Progress()
     optimizer = make_optimizer(args, networks.learned())
-    buffer, log = EpisodeBuffer(args.buffer_size), Log(args, run_folder)
-    step = num_episodes = num_updates = 0
-    evaluation, learning = {}, {}  # the latest results
+    if saved:
+        networks.load_state_dict(saved["networks"])
+        optimizer.load_state_dict(saved["optimizer"])
+        replay(env, networks.agent, args, buffer, saved)
+        progress = Progress(**saved["progress"])
 
-    while step < args.total_timesteps and not stop.is_set():
-        episode, info = collect_episode(env, networks.agent, args, num_episodes, step)
-        buffer.store(episode)
-        log.episode(episode, info)
-        step, num_episodes = step + len(episode["reward"]), num_episodes + 1
+    with closing(Log(args, run_folder, progress)) as log:
+        while progress.step < args.total_timesteps and not stop.is_set():
+            episode, info = collect_episode(env, networks.agent, args, progress.num_episodes, progress.step)
+            buffer.store(episode)
+            log.episode(progress, episode, info)
+            progress.step += len(episode["reward"])
+            progress.num_episodes += 1
 
-        if num_episodes % args.train_freq == 0 and len(buffer.episodes) >= args.batch_size:
-            batch = buffer.sample(args.batch_size, random_stream(args, "sample", num_updates), args.device)
-            learning = update(networks, optimizer, batch, args)
-            num_updates += 1
-        if num_episodes % args.target_network_update_freq == 0:
-            networks.update_targets(args.polyak)
+            if progress.num_episodes % args.train_freq == 0 and len(buffer.episodes) >= args.batch_size:
+                rng = random_stream(args, "sample", progress.num_updates)
+                progress.learning = update(networks, optimizer, buffer.sample(args.batch_size, rng, args.device), args)
+                progress.num_updates += 1
+                check_finite(progress)
+            if progress.num_episodes % args.target_network_update_freq == 0:
+                networks.update_targets(args.polyak)
 
-        if num_episodes % args.eval_steps == 0:
-            evaluation = evaluate(eval_env, networks.agent, args, num_episodes, args.num_eval_ep)
-            log.write(evaluation, step)
-        if num_episodes % args.log_every == 0:
-            log.training(args, step, num_episodes, num_updates, learning)
+            if progress.num_episodes % args.eval_steps == 0:
+                progress.evaluation = evaluate(eval_env, networks.agent, args, progress.num_episodes)
+                log.write(progress.evaluation, progress.step)
+            if progress.num_episodes % args.log_every == 0:
+                log.training(args, progress)
+            if progress.num_episodes % args.checkpoint_every == 0:
+                save(run_folder, args, progress, networks, optimizer, buffer.played(), log)
 
-    return finish(args, networks, eval_env, evaluation, log, run_folder, step, num_episodes, stop)
+        save(run_folder, args, progress, networks, optimizer, buffer.played(), log)
+        finish(args, networks, eval_env, log, run_folder, progress, stop.is_set())
+    return progress.evaluation
+
+
+def parse_args() -> tuple[Args, dict | None]:
+    """The command line; with --resume or --evaluate also the run's checkpoint, whose arguments are the defaults then.
+
+    Raises ValueError where there is none, or where the run cannot go on with the arguments.
+    """
+    args = tyro.cli(Args, description=__doc__)
+    if not (args.resume or args.evaluate):
+        return args, None
+    saved = load_checkpoint(Path(args.resume or args.evaluate))
+    own = saved["args"] | {"resume": "", "evaluate": ""}
+    args = tyro.cli(Args, description=__doc__, default=Args(**own))
+    free = "total_timesteps checkpoint_every device torch_threads save_model capture_video resume"
+    free += " use_wnb wnb_project wnb_entity"  # the others matter to what is learned, or to the curves
+    changed = [name for name, value in own.items() if value != getattr(args, name) and name not in free.split()]
+    if args.resume and changed:
+        values = ", ".join(f"--{name.replace('_', '-')} {own[name]}" for name in changed)
+        raise ValueError(f"--resume goes on with the run's own arguments, which are {values}")
+    if args.resume and args.total_timesteps < own["total_timesteps"]:
+        raise ValueError(f"--total-timesteps of a resumed run must be at least its own, {own['total_timesteps']}")
+    return args, saved
 
 
 def main():
-    args = tyro.cli(Args, description=__doc__)
-    stop = Event()
-    signal.signal(signal.SIGINT, lambda *_: stop.set())  # the episode under way is finished
+    stop, signals = Event(), []
+    for number in (signal.SIGINT, signal.SIGTERM):  # the episode under way is finished
+        signal.signal(number, lambda number, _: (signals.append(number), stop.set()))
     try:
+        args, saved = parse_args()
         check_args(args)
+        if args.evaluate:
+            return evaluate_run(args, saved)
         env, eval_env = open_env(args), open_env(args)
         run_folder = open_run(args)
     except (ValueError, ImportError) as error:
         print(f"{Path(__file__).name}: error: {error}", file=sys.stderr)
         sys.exit(2)
-    train(args, env, eval_env, run_folder, stop)
-    sys.exit(130 if stop.is_set() else 0)
+    try:
+        train(args, env, eval_env, run_folder, stop, saved)
+    except TrainingFailed as error:
+        print(f"{Path(__file__).name}: error: {error}; run folder: {run_folder}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(128 + signals[0] if signals else 0)
 
 
 if __name__ == "__main__":
