@@ -385,7 +385,7 @@ def collect_episode(
     return {key: np.array([transition[key] for transition in transitions]) for key in transitions[0]}, info
 
 
-def replay(env, agent: AgentNetwork, args: Args, buffer: EpisodeBuffer, saved: dict):
+def replay(env, agent: AgentNetwork, args: Args, buffer: EpisodeBuffer, saved: dict, stop: Event):
     """Play the episodes of a checkpoint again. Raises TrainingFailed if the environment does not repeat them."""
     played, last = saved["played"], saved["progress"]["num_episodes"]
     ends = played["lengths"].cumsum(0)[:-1]
@@ -398,6 +398,8 @@ def replay(env, agent: AgentNetwork, args: Args, buffer: EpisodeBuffer, saved: d
             episode = None
         if episode is None or not np.array_equal(episode["reward"], reward):
             raise TrainingFailed(f"the environment does not repeat episode {number}, from its seed and actions")
+        if stop.is_set():
+            raise TrainingFailed("stopped before it went on; the checkpoint is as it was")
         buffer.store(episode)
 
 
@@ -602,6 +604,7 @@ def confidence(values: np.ndarray) -> dict[str, float]:
 
 def evaluate_run(args: Args, saved: dict):
     """Play greedy episodes with the networks of a run; write `evaluation.json` to its folder and, if asked, GIFs."""
+    torch.set_num_threads(args.torch_threads)
     env, folder = open_env(args), Path(args.evaluate)
     networks = Networks(args, env)
     networks.load_state_dict(saved["networks"])
@@ -631,7 +634,7 @@ def train(args: Args, env, eval_env, run_folder: Path, stop: Event, saved: dict 
     if saved:
         networks.load_state_dict(saved["networks"])
         optimizer.load_state_dict(saved["optimizer"])
-        replay(env, networks.agent, args, buffer, saved)
+        replay(env, networks.agent, args, buffer, saved, stop)
         progress = Progress(**saved["progress"])
 
     with closing(Log(args, run_folder, progress)) as log:

@@ -468,7 +468,7 @@ class Collector:
         return ended
 
 
-def replay(collector: Collector, args: Args, buffer: EpisodeBuffer, saved: dict):
+def replay(collector: Collector, args: Args, buffer: EpisodeBuffer, saved: dict, stop: Event):
     """Play the episodes of a checkpoint again, those under way last. Raises TrainingFailed if they are not repeated."""
     played = saved["played"]
     numbers, ends = played["numbers"], played["lengths"].cumsum(0)[:-1]
@@ -477,6 +477,8 @@ def replay(collector: Collector, args: Args, buffer: EpisodeBuffer, saved: dict)
         for first in tqdm(range(0, len(numbers), args.num_envs), "replaying", leave=False):
             some = [min(first + i, len(numbers) - 1) for i in range(args.num_envs)]  # the last ones fill it up
             ended = collector.repeat([numbers[i] for i in some], [actions[i] for i in some])
+            if stop.is_set():
+                raise TrainingFailed("stopped before it went on; the checkpoint is as it was")
             for i, (episode, _) in dict(zip(some, ended, strict=True)).items():
                 if not np.array_equal(episode["reward"], rewards[i]):
                     raise ValueError(f"episode {numbers[i]} has other rewards")
@@ -695,6 +697,7 @@ def confidence(values: np.ndarray) -> dict[str, float]:
 
 def evaluate_run(args: Args, saved: dict):
     """Play greedy episodes with the networks of a run; write `evaluation.json` to its folder and, if asked, GIFs."""
+    torch.set_num_threads(args.torch_threads)
     env, folder = open_env(args), Path(args.evaluate)
     networks = Networks(args, env)
     networks.load_state_dict(saved["networks"])
@@ -725,7 +728,7 @@ def train(args: Args, envs, eval_env, run_folder: Path, stop: Event, saved: dict
     if saved:
         networks.load_state_dict(saved["networks"])
         optimizer.load_state_dict(saved["optimizer"])
-        replay(collector, args, buffer, saved)
+        replay(collector, args, buffer, saved, stop)
         progress = Progress(**saved["progress"])
 
     with closing(Log(args, run_folder, progress)) as log:

@@ -43,8 +43,13 @@ class MeasuredBuffer(qmix_memefficient.EpisodeBuffer):
     def store(self, episode: dict[str, np.ndarray]):
         super().store(episode)
         self.reference.store(episode)
-        sizes = [sum(array.nbytes for array in kept.episodes[-1].values()) for kept in (self.reference, self)]
+        sizes = [stored_bytes(kept.episodes[-1]) for kept in (self.reference, self)]
         self.measured.append([len(episode["reward"]), *sizes])
+
+
+def stored_bytes(episode: dict[str, np.ndarray | qmix_memefficient.Packed]) -> int:
+    arrays = [kept[1:] if isinstance(kept, qmix_memefficient.Packed) else [kept] for kept in episode.values()]
+    return sum(array.nbytes for part in arrays for array in part)
 
 
 def pymarl_bytes(env) -> int:

@@ -26,6 +26,7 @@ import torch
 
 from cleanmarl import qmix, qmix_memefficient
 from cleanmarl.battle.scenario import load_scenario
+from tests.test_qmix_memefficient import stored_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
@@ -143,7 +144,7 @@ def test_the_table_of_the_buffers_memory_tells_what_the_episodes_of_the_training
     for episode in episodes:
         lean.store(episode)
     steps = sum(len(episode["reward"]) for episode in episodes)
-    here, there = (sum(array.nbytes for e in kept for array in e.values()) for kept in (lean.episodes, episodes))
+    here, there = (sum(map(stored_bytes, kept)) for kept in (lean.episodes, episodes))
     # 61 rows of the state, 3 observations without ids, 3 actions, also one-hot, 3 masks, reward, terminated and filled
     padded = len(episodes) * 61 * (4 * 48 + 4 * 3 * 30 + 3 * (8 + 4 * 9) + 4 * 3 * 9 + 4 + 1 + 8)
     sizes = {"PyMARL": padded, "`qmix.py`": there, "`qmix_memefficient.py`": here}
