@@ -50,7 +50,9 @@ def commands(block: str) -> list[str]:
 
 
 def run(command: str) -> tuple[int, str, str]:
-    """Run a command in this process: exit status, standard output, standard error."""
+    """Run a command in this process: exit status, standard output, standard error. RUN_FOLDER is the newest run's."""
+    if "RUN_FOLDER" in command:
+        command = command.replace("RUN_FOLDER", str(max(Path("runs").iterdir(), key=lambda run: run.stat().st_mtime)))
     words = shlex.split(command, comments=True)
     settings = dict(word.split("=", 1) for word in words[: words.index("python")])
     module, *arguments = (word for word in words[words.index("python") + 1 :] if word != "-m")
@@ -128,6 +130,21 @@ def test_the_table_of_arguments_has_every_argument_of_the_script(script):
 def test_every_script_has_a_page_with_the_table_of_its_own_arguments(script):
     page = ROOT / "docs" / Path(script).with_suffix(".md")
     assert re.findall(r"^```{args-table} (.*)$", page.read_text(), re.MULTILINE) == [f"cleanmarl/{script}"]
+
+
+def test_the_curves_of_runs_are_drawn_and_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for script in ("qmix", "qmix_memefficient"):
+        for seed in (1, 2):
+            options = f"--seed {seed} --eval-steps 5 --num-eval-ep 1"
+            run(f"python {shlex.quote(str(ROOT / 'cleanmarl' / script))}.py {options}")
+    status, printed, _ = run(f"python {shlex.quote(str(ROOT / 'docs/curves.py'))} runs curves.svg --points 2")
+    assert status == 0
+    head, _, reference, lean = (line.split("|")[1:-1] for line in printed.strip().splitlines())
+    assert [cell.strip() for cell in head] == ["3m, battles won", "seeds", "0k", "1k"]
+    assert [cell.strip() for cell in reference[:2]] == ["`qmix.py`", "2"]
+    assert reference[1:] == lean[1:]
+    assert "<svg" in Path("curves.svg").read_text()
 
 
 def test_the_table_of_the_buffers_memory_tells_what_the_episodes_of_the_training_take(tmp_path, monkeypatch):
