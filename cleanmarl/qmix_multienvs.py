@@ -419,10 +419,12 @@ class Collector:
 
     def step(self, agent: AgentNetwork, epsilon: float) -> list[tuple[dict[str, np.ndarray], dict]]:
         """One step of every environment; returns the episodes that ended, each with its last info."""
-        if self.over.any():
+        num_begun = int(self.over.sum())
+        if num_begun:
             self.begin(self.num_started + np.cumsum(self.over) - 1)
-            self.num_started += int(self.over.sum())
-        return self.advance(act_in_all(agent, self.observation, epsilon, self.streams, self.args.device))
+        ended = self.advance(act_in_all(agent, self.observation, epsilon, self.streams, self.args.device))
+        self.num_started += num_begun  # not before, since a process may die in between
+        return ended
 
     def advance(self, actions: np.ndarray) -> list[tuple[dict[str, np.ndarray], dict]]:
         """Take the actions [E, n_agents]; returns the episodes that ended."""
@@ -456,6 +458,8 @@ class Collector:
         ended, longest = [], max(map(len, taken))
         for step in range(longest):
             now = [step - longest + len(part) for part in taken]
+            if step and self.over[np.array(now) > 0].any():
+                raise ValueError("an episode is shorter now")
             self.over = np.array(now) <= 0
             if self.over.any():
                 self.begin(numbers)
@@ -519,7 +523,7 @@ class Log:
     SHOWN = ("rollout/epsilon", "rollout/ep_reward", "eval/ep_reward", "eval/battle_won")  # in the progress bar
 
     def __init__(self, args: Args, run_folder: Path, progress: Progress):
-        for path in run_folder.glob("events.*") if progress.step else ():  # what was logged later comes again
+        for path in run_folder.glob("events.*"):  # of a resumed run: what was logged later comes again
             os.truncate(path, progress.curves.get(path.name, 0))
         self.writer = SummaryWriter(str(run_folder))
         bar = {"total": args.total_timesteps, "initial": progress.step, "unit": " steps", "unit_scale": True}
@@ -621,15 +625,23 @@ def save(run_folder: Path, args: Args, progress: Progress, networks: Networks, o
 
 def load_checkpoint(run_folder: Path) -> dict:
     """The last whole checkpoint of a run. Raises ValueError if there is none that this script can go on from."""
+    faults = []
     for path in (run_folder / "checkpoint.pt", run_folder / "checkpoint.old"):
-        content = path.read_bytes() if path.is_file() else b""
-        if content and sha256(content[32:]).digest() == content[:32]:
-            saved = torch.load(BytesIO(content[32:]), map_location="cpu", weights_only=True)
-            if saved["script"] != Path(__file__).stem or saved["format"] > 1:
-                raise ValueError(f"{path} is from {saved['script']}.py, format {saved['format']}, not from this script")
-            return saved
-        warn(f"{path} is {'damaged' if content else 'missing'}")
-    raise ValueError(f"no checkpoint in {run_folder}, wanted the folder of a run, as runs/smaclite__3m__...")
+        content = path.read_bytes() if os.path.isfile(path) else b""
+        try:
+            whole = sha256(content[32:]).digest() == content[:32]
+            saved = torch.load(BytesIO(content[32:]), map_location="cpu", weights_only=True) if whole else {}
+            script, version = saved["script"], saved["format"]
+        except Exception:  # nothing that `save` has written
+            faults.append(f"{path.name} is {'damaged' if os.path.exists(path) else 'missing'}")
+            continue
+        if script != Path(__file__).stem or version > 1:
+            raise ValueError(f"{path} is from {script}.py, format {version}, not from this script")
+        for fault in faults:
+            warn(f"{fault} in {run_folder}, going on from {path.name}")
+        return saved
+    wanted = "wanted the folder of a run, as runs/smaclite__3m__..."
+    raise ValueError(f"no checkpoint in {run_folder} ({', '.join(faults)}), {wanted}")
 
 
 def save_video(args: Args, agent: AgentNetwork, path: Path, number: int):
@@ -688,11 +700,12 @@ def finish(args: Args, networks: Networks, eval_env, log: Log, run_folder: Path,
 def confidence(values: np.ndarray) -> dict[str, float]:
     """Mean and 95% confidence interval, from the normal distribution or, of what is 0 or 1, Wilson's (1927)."""
     n, z, mean = len(values), 1.96, values.mean()
-    middle, half = mean, z * values.std(ddof=n > 1) / n**0.5
+    middle, half, bounds = mean, z * values.std(ddof=n > 1) / n**0.5, (-np.inf, np.inf)
     if np.isin(values, (0, 1)).all():
         middle = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * (mean * (1 - mean) / n + z**2 / (4 * n**2)) ** 0.5
-    return {"mean": float(mean), "low": float(middle - half), "high": float(middle + half)}
+        half, bounds = z / (1 + z**2 / n) * (mean * (1 - mean) / n + z**2 / (4 * n**2)) ** 0.5, (0, 1)
+    low, high = np.clip((middle - half, middle + half), *bounds)
+    return {"mean": float(mean), "low": float(low), "high": float(high)}
 
 
 def evaluate_run(args: Args, saved: dict):
@@ -700,7 +713,10 @@ def evaluate_run(args: Args, saved: dict):
     torch.set_num_threads(args.torch_threads)
     env, folder = open_env(args), Path(args.evaluate)
     networks = Networks(args, env)
-    networks.load_state_dict(saved["networks"])
+    try:
+        networks.load_state_dict(saved["networks"])
+    except RuntimeError:
+        raise ValueError(f"the networks of {folder} are not for these arguments, or for this environment") from None
     streams = [random_stream(args, "test", i) for i in range(args.num_eval_ep)]
     played = np.array([play(env, networks.agent, args, rng) for rng in tqdm(streams, "evaluating")], float)
     columns = {name: played[:, i] for i, name in enumerate(("ep_reward", "ep_length", "battle_won"))}
@@ -732,8 +748,7 @@ def train(args: Args, envs, eval_env, run_folder: Path, stop: Event, saved: dict
         progress = Progress(**saved["progress"])
 
     with closing(Log(args, run_folder, progress)) as log:
-        ended = saved is not None  # a checkpoint is saved when an episode has ended
-        while not (ended and (progress.step >= args.total_timesteps or stop.is_set())):
+        while not (collector.over.any() and (progress.step >= args.total_timesteps or stop.is_set())):
             try:
                 ended = collector.step(networks.agent, linear_schedule(args, progress.step))
             except EnvironmentDied:
@@ -777,6 +792,8 @@ def parse_args() -> tuple[Args, dict | None]:
     args = tyro.cli(Args, description=__doc__)
     if not (args.resume or args.evaluate):
         return args, None
+    if args.resume and args.evaluate:
+        raise ValueError("--resume and --evaluate exclude each other")
     saved = load_checkpoint(Path(args.resume or args.evaluate))
     own = saved["args"] | {"resume": "", "evaluate": ""}
     args = tyro.cli(Args, description=__doc__, default=Args(**own))
@@ -799,19 +816,21 @@ def main():
         args, saved = parse_args()
         check_args(args)
         if args.evaluate:
+            for number in (signal.SIGINT, signal.SIGTERM):  # nothing is lost
+                signal.signal(number, signal.SIG_DFL)
             return evaluate_run(args, saved)
         envs, eval_env = open_envs(args), open_env(args)
         run_folder = open_run(args)
-    except (ValueError, ImportError) as error:
-        print(f"{Path(__file__).name}: error: {error}", file=sys.stderr)
+    except (ValueError, ImportError, OSError) as error:
+        print(f"{Path(__file__).name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     try:
         train(args, envs, eval_env, run_folder, stop, saved)
     except TrainingFailed as error:
         warnings.simplefilter("ignore")  # of the others' steps, which are under way
-        envs.close(terminate=True)
+        envs.close(**{"terminate": True} if isinstance(error, EnvironmentDied) else {})
         print(f"{Path(__file__).name}: error: {error}; run folder: {run_folder}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(128 + signals[0] if signals else 1)
     envs.close()
     sys.exit(128 + signals[0] if signals else 0)
 

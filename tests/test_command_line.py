@@ -1,22 +1,29 @@
 """`python cleanmarl/qmix.py ...` as a user has it: what runs, what is refused and how, Ctrl-C, Weights & Biases."""
 
+import contextlib
 import dataclasses
+import io
 import os
 import signal
+import string
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cleanmarl import qmix
+from tests.test_qmix import TWO_STEPS
+from tests.test_scripts import MODULES, SCRIPTS
 
 SCRIPT = Path(__file__).parents[1] / "cleanmarl" / "qmix.py"
-TWO_STEPS = {"env_type": "pz", "env_family": "tests.games", "env_name": "two_step_game"}
 SMALL = ["--hidden-dim", "8", "--hyper-dim", "8", "--batch-size", "2", "--num-eval-ep", "1"]
 
 
@@ -34,18 +41,13 @@ def run(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, st
 
 
 @pytest.fixture
-def refusal(tmp_path, monkeypatch, capsys):
+def refusal(command, tmp_path, monkeypatch):
     """`refusal(*arguments)`: what the script, in this process, says before it gives up."""
 
     def refuse(*arguments: str) -> str:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
         monkeypatch.setattr(qmix, "train", lambda *_: pytest.fail("trains with it"))
-        with pytest.raises(SystemExit) as exit:
-            qmix.main()
-        out, err = capsys.readouterr()
-        assert exit.value.code == 2
-        assert out == ""
+        status, out, err = command("qmix", *arguments)
+        assert (status, out) == (2, "")
         assert err.startswith("qmix.py: error: ")
         assert err.count("\n") == 1
         assert not (tmp_path / "runs").is_dir()
@@ -146,6 +148,7 @@ def test_an_unknown_environment_type_is_told_the_known_ones(refusal):
 
 SIZES = ["buffer_size", "total_timesteps", "train_freq", "batch_size", "hidden_dim", "hyper_dim", "hypernet_layers"]
 SIZES += ["target_network_update_freq", "log_every", "eval_steps", "num_eval_ep", "time_limit", "torch_threads"]
+SIZES += ["checkpoint_every"]
 
 
 @pytest.mark.parametrize("value", ["0", "-3"])
@@ -210,13 +213,10 @@ def test_a_run_folder_that_cannot_be_made_is_refused(refusal, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["--mixer", "max"], ["--hidden-dim", "many"], ["--no-such-option", "1"]])
-def test_what_the_parser_does_not_understand_is_exit_status_2(tmp_path, monkeypatch, capsys, arguments):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-    with pytest.raises(SystemExit) as exit:
-        qmix.main()
-    assert exit.value.code == 2
-    assert arguments[0] in capsys.readouterr().err
+def test_what_the_parser_does_not_understand_is_exit_status_2(command, tmp_path, arguments):
+    status, _, err = command("qmix", *arguments)
+    assert status == 2
+    assert arguments[0] in err
     assert not (tmp_path / "runs").exists()
 
 
@@ -335,3 +335,98 @@ def test_a_failing_weights_and_biases_warns_once_and_the_training_goes_on(tmp_pa
     assert err.count("warning: ") == 1
     assert out.startswith("done after 20 steps, 10 episodes")
     assert (tmp_path / "model.pt").exists()
+
+
+# Anything at all
+
+VALUES = ["", " ", "-1", "0", "1", "3", "1.5", "1e999", "nan", "-inf", "9" * 30, "9" * 400, "9" * 5000, "0x10", "1_0"]
+VALUES += ["None", "True", "3m", "lbf", "pz", "gru", "vdn", "cpu", "cuda", "Adam", "SGD", "é", "\udcff", "🙂", "a\nb"]
+VALUES += [
+    "run",
+    "run/",
+    ".",
+    "..",
+    "/",
+    "~",
+    "/dev/null",
+    "/dev/full",
+    "x" * 5000,
+    "[]",
+    "%s",
+    "{}",
+    "-",
+    "--",
+    "-h",
+    "=",
+]
+VALUES += ["run/checkpoint.pt", "run/../run", "missing.toml", "\t", "--resume", "--evaluate=run", "@run", "*"]
+values = st.sampled_from(VALUES) | st.integers().map(str) | st.floats().map(str) | st.text(string.printable, max_size=6)
+
+
+def command_lines(script: str):
+    """Options, some misspelt or negated, each with its value, without one, or with two; and values alone."""
+    names = [field.name for field in dataclasses.fields(MODULES[script].Args)]
+    spelt = [f"--{name}" for name in names] + [f"--{name.replace('_', '-')}" for name in names]
+    odd = (
+        [f"--no-{name}" for name in names]
+        + [f"--{name[1:]}" for name in names]
+        + ["--", "-", "--help", "-h", "--=", ""]
+    )
+    option = st.sampled_from(spelt) | st.sampled_from(spelt) | st.sampled_from(odd)
+    both = st.tuples(option, values)
+    parts = (
+        both
+        | both
+        | both.map(lambda pair: ("=".join(pair),))
+        | option.map(lambda name: (name,))
+        | values.map(lambda value: (value,))
+    )
+    return st.lists(parts, max_size=5).map(lambda chosen: [word for part in chosen for word in part])
+
+
+@pytest.fixture(scope="module")
+def run_folders(tmp_path_factory):
+    """A folder for each script, in which `run` is the folder of one of its runs."""
+    folders = {}
+    for script, module in MODULES.items():
+        folders[script] = tmp_path_factory.mktemp(script)
+        args = module.Args(**TWO_STEPS, total_timesteps=8, batch_size=2, hidden_dim=4, hyper_dim=4, num_eval_ep=1)
+        (folders[script] / "run").mkdir()
+        with contextlib.closing(getattr(module, "open_envs", module.open_env)(args)) as env:
+            module.train(args, env, module.open_env(args), folders[script] / "run", Event())
+    return folders
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_any_arguments_run_or_are_refused(script, run_folders):
+    module, ends = MODULES[script], Counter()
+
+    @settings(deadline=None, max_examples=100, derandomize=True, database=None)
+    @given(command_lines(script))
+    def check(arguments):
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            patch.chdir(run_folders[script])
+            patch.setattr(sys, "argv", [f"{script}.py", *arguments])
+            for name in (
+                "open_env",
+                "open_envs",
+            ):  # which take long; that they refuse what is not there is tested above
+                patch.setattr(module, name, lambda *_, **__: contextlib.nullcontext(), raising=False)
+            for name in ("train", "evaluate_run"):
+                patch.setattr(module, name, lambda *_, name=name: ends.update([name]))
+            status = None
+            try:
+                status = module.main()
+            except SystemExit as end:
+                status = end.code
+        err.flush()
+        said = err.buffer.getvalue().decode()
+        ends.update([status])
+        assert status in (None, 0, 2)
+        assert "Traceback" not in said
+        assert (status == 2) == bool(said) or "warning" in said
+        assert not said.startswith(f"{script}.py: error: ") or said.count("\n") == 1
+
+    check()
+    print(ends)

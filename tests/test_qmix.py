@@ -512,7 +512,7 @@ def test_an_episode_is_determined_by_the_seed_and_its_number():
 
 def test_every_purpose_and_number_has_a_stream_of_its_own():
     keys = [(purpose, n) for purpose in ("train", "explore", "sample") for n in range(5)]
-    keys += [("eval", n, i) for n in range(5) for i in range(5)]
+    keys += [("eval", n, i) for n in range(5) for i in range(5)] + [("test", n) for n in range(5)]
     first = [qmix.random_stream(Args(seed=seed), *key).integers(2**62) for seed in range(3) for key in keys]
     assert len(set(first)) == 3 * len(keys)
 
@@ -638,13 +638,13 @@ def test_logging_changes_nothing_of_the_training(tmp_path):
 
 
 def test_evaluations_with_the_same_number_meet_the_same_episodes():
-    args = small_args(env_type="pz", env_name="simple_spread_v3")
+    args = small_args(env_type="pz", env_name="simple_spread_v3", num_eval_ep=2)
     env, other = qmix.open_env(args), qmix.open_env(args)
     agent = Networks(args, env).agent
-    first = qmix.evaluate(env, agent, args, 7, 2)
+    first = qmix.evaluate(env, agent, args, 7)
     other.reset(seed=5)
-    assert qmix.evaluate(other, agent, args, 7, 2) == first
-    assert qmix.evaluate(env, agent, args, 8, 2) != first
+    assert qmix.evaluate(other, agent, args, 7) == first
+    assert qmix.evaluate(env, agent, args, 8) != first
 
 
 ROLLOUT = {"rollout/ep_reward", "rollout/ep_length", "rollout/epsilon", "rollout/num_episodes"}
@@ -692,11 +692,11 @@ def test_the_rollouts_means_are_over_the_episodes_since_the_last_log(tmp_path, m
 
 
 def test_num_eval_ep_is_the_number_of_episodes_in_an_evaluation():
-    args = small_args(**TWO_STEPS)
+    args = small_args(num_eval_ep=4, **TWO_STEPS)
     env = qmix.open_env(args)
     starts, reset = [], env.reset
     env.reset = lambda **options: starts.append(options) or reset(**options)
-    qmix.evaluate(env, Networks(args, env).agent, args, 0, 4)
+    qmix.evaluate(env, Networks(args, env).agent, args, 0)
     assert len(starts) == 4
 
 
@@ -868,6 +868,9 @@ DOCUMENTED = dict(
     time_limit=None,
     save_model=True,
     capture_video=False,
+    checkpoint_every=1000,
+    resume="",
+    evaluate="",
 )
 
 

@@ -468,7 +468,7 @@ def memories(monkeypatch, play) -> list[Memory | None]:
 
 
 def test_every_episode_of_training_and_evaluation_begins_without_a_memory(in_single_precision, monkeypatch):
-    args = small_args(**TWO_STEPS)
+    args = small_args(num_eval_ep=3, **TWO_STEPS)
     env = qmix_lstm.open_env(args)
     agent = Networks(args, env).agent
 
@@ -476,7 +476,7 @@ def test_every_episode_of_training_and_evaluation_begins_without_a_memory(in_sin
         for number in range(3):
             qmix_lstm.collect_episode(env, agent, args, number, 0)
 
-    for play in (collect, lambda: qmix_lstm.evaluate(env, agent, args, 0, 3)):
+    for play in (collect, lambda: qmix_lstm.evaluate(env, agent, args, 0)):
         given = memories(monkeypatch, play)
         assert [memory is None for memory in given] == [True, False] * 3
         monkeypatch.undo()

@@ -8,7 +8,6 @@ import inspect
 import itertools
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +32,8 @@ DIFFERENCES = {
     ("EpisodeBuffer", "qmix_memefficient"): "stores every observation and state once, in its smallest dtype",
     ("Args", "qmix_multienvs"): "num_envs and n_epochs; counts over all environments; defaults of its own",
     ("check_args", "qmix_multienvs"): "num_envs and n_epochs are counts",
+    ("Progress", "qmix_multienvs"): "counts rounds, too",
+    ("replay", "qmix_multienvs"): "many episodes at once, and those under way",
     ("train", "qmix_multienvs"): "collects from all environments at once, updates in rounds; an environment may die",
     ("main", "qmix_multienvs"): "opens many environments, and closes their processes",
     ("Args", "qmix_lstm"): "rnn, last_action and tbptt; num_layers counts recurrent layers; defaults of its own",
@@ -43,7 +44,7 @@ DIFFERENCES = {
     ("update", "qmix_lstm"): "a step of gradient descent per chunk",
     ("act", "qmix_lstm"): "takes and returns what an agent remembers",
     ("collect_episode", "qmix_lstm"): "carries the memory; stores sequences of T + 1 observations",
-    ("evaluate", "qmix_lstm"): "carries the memory",
+    ("play", "qmix_lstm"): "carries the memory",
 }
 
 
@@ -178,21 +179,16 @@ def test_every_argument_is_documented_below_its_field(script):
 
 
 @pytest.fixture
-def called(tmp_path, monkeypatch, capsys):
-    """`called(script, *arguments)`: exit status, output and errors of the script, run in this process."""
-    interrupt = signal.getsignal(signal.SIGINT)
+def called(command, tmp_path, monkeypatch):
+    """`called(script, *arguments)`: exit status, output and errors of the script, which does not train."""
 
     def call(script: str, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
         monkeypatch.setattr(MODULES[script], "train", lambda *_: pytest.fail("trains with it"))
-        with pytest.raises(SystemExit) as end:
-            MODULES[script].main()
+        said = command(script, *arguments)
         assert not (tmp_path / "runs").exists()
-        return end.value.code, *capsys.readouterr()
+        return said
 
-    yield call
-    signal.signal(signal.SIGINT, interrupt)
+    return call
 
 
 @every_other_script

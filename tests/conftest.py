@@ -1,0 +1,33 @@
+"""For all tests: the scripts in this process."""
+
+import importlib
+import signal
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def handlers_of_signals():
+    """They are put back after a test, since a script leaves its own behind."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """`command(script, *arguments)`: exit status, output and errors of the script, run in an empty folder."""
+
+    def call(script: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
+        capsys.readouterr()
+        try:
+            status = importlib.import_module(f"cleanmarl.{script}").main()
+        except SystemExit as end:
+            status = end.code
+        return status or 0, *capsys.readouterr()
+
+    return call
