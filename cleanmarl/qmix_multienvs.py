@@ -145,15 +145,13 @@ class Progress:
 
 def check_args(args: Args):
     """Raise ValueError, in one line, for a value with which nothing could be learned."""
-    counts = (
-        "buffer_size total_timesteps train_freq target_network_update_freq log_every eval_steps num_eval_ep time_limit"
-    )
+    counts = "buffer_size total_timesteps train_freq target_network_update_freq log_every eval_steps num_eval_ep"
     counts += " torch_threads checkpoint_every num_envs n_epochs"
     parts = "start_e end_e exploration_fraction gamma polyak td_lambda"
     bounds = dict.fromkeys(counts.split(), (1, np.inf)) | dict.fromkeys(parts.split(), (0, 1))
     bounds |= {"batch_size": (1, args.buffer_size), "num_layers": (0, 64), "hypernet_layers": (1, 2)}
     bounds |= {"hidden_dim": (1, 2**16), "hyper_dim": (1, 2**16), "learning_rate": (1e-12, 1e3)}
-    bounds |= {"seed": (0, 2**63 - 1), "clip_gradients": (-np.inf, np.inf)}
+    bounds |= {"seed": (0, 2**63 - 1), "clip_gradients": (-np.inf, np.inf), "time_limit": (1, 10**5)}
     for name, (low, high) in bounds.items():
         value = getattr(args, name)
         if value is not None and not low <= value <= high:  # NaN is nowhere

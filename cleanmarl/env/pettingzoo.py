@@ -69,8 +69,8 @@ def _load(env_name: str, env_family: str):
     sys.path += [""] * own  # a script's folder is on the path, but the package is where the user works
     try:
         home = importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if own and package.startswith(error.name):
+    except (ModuleNotFoundError, TypeError) as error:  # TypeError: ".name" is relative to nothing
+        if own and package.startswith(getattr(error, "name", package)):
             raise ValueError(f"env_family must be {', '.join(FAMILIES)} or a package, not {env_family!r}") from None
         raise
     if not hasattr(home, "__path__"):
