@@ -143,17 +143,17 @@ class Progress:
 def check_args(args: Args):
     """Raise ValueError, in one line, for a value with which nothing could be learned."""
     counts = "buffer_size total_timesteps train_freq target_network_update_freq log_every eval_steps num_eval_ep"
-    counts += " torch_threads checkpoint_every tbptt"
+    counts += " checkpoint_every tbptt"
     parts = "start_e end_e exploration_fraction gamma polyak td_lambda"
-    bounds = dict.fromkeys(counts.split(), (1, np.inf)) | dict.fromkeys(parts.split(), (0, 1))
+    bounds = dict.fromkeys(counts.split(), (1, 2**31 - 1)) | dict.fromkeys(parts.split(), (0, 1))
     bounds |= {"batch_size": (1, args.buffer_size), "num_layers": (1, 64), "hypernet_layers": (1, 2)}
     bounds |= {"hidden_dim": (1, 2**16), "hyper_dim": (1, 2**16), "learning_rate": (1e-12, 1e3)}
     bounds |= {"seed": (0, 2**63 - 1), "clip_gradients": (-np.inf, np.inf), "time_limit": (1, 10**5)}
+    bounds |= {"torch_threads": (1, 1024)}
     for name, (low, high) in bounds.items():
         value = getattr(args, name)
         if value is not None and not low <= value <= high:  # NaN is nowhere
-            wanted = f"at least {low}" if high == np.inf else f"from {low} to {high}"
-            raise ValueError(f"--{name.replace('_', '-')} must be {wanted}, got {value}")
+            raise ValueError(f"--{name.replace('_', '-')} must be from {low} to {high}, got {value}")
     try:
         parameter = nn.Parameter(torch.zeros(1))
         parameter.grad = torch.zeros(1)

@@ -6,7 +6,7 @@ Every second kill hits while files are written. Exit status 1 if a weight, a sta
 """
 
 import importlib
-import itertools
+import json
 import multiprocessing
 import os
 import random
@@ -38,18 +38,19 @@ class Args:
     """the moments are derived from it"""
 
 
-def train(script: str, folder: Path, arguments: list[str], writing: bool, moment: int):
-    """Run a script, in a process of its own that dies at event `moment` of its functions, or of those that write.
+def train(script: str, folder: Path, arguments: list[str], kind: str = "any", moment: int = 0):
+    """Run a script, in a process of its own that dies at event number `moment`, if not 0, of a kind: any or writing.
 
-    An event is a call or a return of one of these functions, or of one in C that it calls.
+    An event is a call or a return of one of its functions, or of one in C that it calls.
     """
-    module, events = importlib.import_module(f"cleanmarl.{script}"), itertools.count()
+    module, events = importlib.import_module(f"cleanmarl.{script}"), {"any": 0, "writing": 0}
 
     def watch(frame, *_):
-        code = frame.f_code
-        counts = code.co_filename == module.__file__ and (not writing or code.co_name in ("save", "write_atomically"))
-        if counts and next(events) == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if frame.f_code.co_filename == module.__file__:
+            events["any"] += 1
+            events["writing"] += frame.f_code.co_name in ("save", "write_atomically")
+            if moment and events[kind] == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     os.chdir(folder)
     for stream in (1, 2):
@@ -61,7 +62,7 @@ def train(script: str, folder: Path, arguments: list[str], writing: bool, moment
         module.main()
     finally:
         sys.setprofile(None)
-        Path("events.txt").write_text(str(next(events)))
+        Path("events.json").write_text(json.dumps(events))
 
 
 def ends(script: str, folder: Path, *args) -> bool:
@@ -101,27 +102,26 @@ def differences(one: Path, other: Path) -> list[str]:
 
 def check(script: str, kills: int, seed: int, folder: Path) -> list[str]:
     """Kill trainings of a script, `kills` times in all; returns the names of what differs from the undisturbed one."""
-    rng, killed, events, differ = random.Random(seed), 0, {}, set()
-    for writing in (True, False):
-        undisturbed = folder / f"{script}-undisturbed-{writing}"
-        undisturbed.mkdir()
-        ends(script, undisturbed, TRAINING.split(), writing, -1)
-        events[writing] = int((undisturbed / "events.txt").read_text())
+    rng, killed, differ, undisturbed = random.Random(seed), 0, set(), folder / f"{script}-undisturbed"
+    undisturbed.mkdir()
+    ends(script, undisturbed, TRAINING.split())
+    events = json.loads((undisturbed / "events.json").read_text())
     while killed < kills:
         disturbed, saved, over = folder / f"{script}-{killed}", [], False
         disturbed.mkdir()
         while not over:
             arguments = ["--resume", str(saved[0].parent)] if saved else TRAINING.split()
-            writing = killed % 2 == 1
-            moment = rng.randrange(events[writing] // 3) if killed < kills else -1
-            over = ends(script, disturbed, arguments, writing, moment)
+            kind = ("any", "writing")[killed % 2]
+            moment = rng.randint(1, events[kind] // 2) if killed < kills else 0
+            over = ends(script, disturbed, arguments, kind, moment)
             saved = [*disturbed.glob("runs/*/checkpoint.pt"), *disturbed.glob("runs/*/checkpoint.old")]
             if not saved:
                 shutil.rmtree(disturbed / "runs", ignore_errors=True)
             if not over:
                 killed += 1
-                where = f"event {moment} of {events[writing]}{' that write' if writing else ''}"
-                print(f"{script}: kill {killed} at {where}, goes on from {saved[0].name if saved else 'the start'}")
+                event = f"event {moment} of {events[kind]}{' while writing' if kind == 'writing' else ''}"
+                goes_on = f"goes on from {saved[0].name if saved else 'the start'}"
+                print(f"{script}: kill {killed} at {event}, {goes_on}", flush=True)
         differ |= set(differences(saved[0].parent, next(undisturbed.glob("runs/*"))))
     return sorted(differ)
 
@@ -130,9 +130,8 @@ def main(args: Args):
     with tempfile.TemporaryDirectory() as folder:
         differ = {script: check(script, args.kills, args.seed, Path(folder)) for script in args.scripts}
     for script, names in differ.items():
-        print(
-            f"{script}: " + (f"different: {', '.join(names)}" if names else "the same weights and metrics, bit for bit")
-        )
+        verdict = f"different: {', '.join(names)}" if names else "the same weights and metrics, bit for bit"
+        print(f"{script}: {verdict}")
     sys.exit(any(differ.values()))
 
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cleanmarl import qmix
@@ -132,6 +132,7 @@ def test_the_name_nearest_to_a_misspelt_one_is_shown(refusal, environment, neare
         ["--env-type", "lbf", "--env-name", "CartPole-v1"],
         ["--env-type", "pz", "--env-name", "simple_spread_v3", "--env-family", "mpee"],
         ["--env-type", "pz", "--env-name", "simple_spread_v3", "--env-family", ""],
+        ["--env-type", "pz", "--env-name", "simple_spread_v3", "--env-family", "."],
         ["--env-type", "pz", "--env-name", "simple_spread_v3", "--env-family", "os"],
         ["--env-type", "pz", "--env-name", "games", "--env-family", "tests"],
     ],
@@ -151,9 +152,9 @@ SIZES += ["target_network_update_freq", "log_every", "eval_steps", "num_eval_ep"
 SIZES += ["checkpoint_every"]
 
 
-@pytest.mark.parametrize("value", ["0", "-3"])
+@pytest.mark.parametrize("value", ["0", "-3", "9" * 30, "9" * 400])
 @pytest.mark.parametrize("name", SIZES)
-def test_a_size_that_is_not_positive_is_refused(refusal, name, value):
+def test_a_size_that_is_not_positive_or_that_nothing_has_is_refused(refusal, name, value):
     option = f"--{name.replace('_', '-')}"
     message = refusal(option, value)
     assert option in message and value in message
@@ -205,6 +206,14 @@ def test_the_ends_of_the_allowed_ranges_are_accepted():
     for value in (0, 1):
         parts = dict.fromkeys(["start_e", "end_e", "exploration_fraction", "gamma", "polyak", "td_lambda"], value)
         qmix.check_args(qmix.Args(**ends, **parts))
+
+
+def test_a_training_runs_with_the_largest_sizes(tmp_path):
+    sizes = ["buffer_size", "batch_size", "train_freq", "target_network_update_freq", "log_every", "eval_steps"]
+    args = qmix.Args(**TWO_STEPS, **dict.fromkeys([*sizes, "checkpoint_every"], 2**31 - 1), time_limit=10**5)
+    args.total_timesteps, args.seed = 10, 2**63 - 1
+    qmix.check_args(args)
+    assert qmix.train(args, qmix.open_env(args), qmix.open_env(args), tmp_path, Event())["eval/ep_length"] == 2
 
 
 def test_a_run_folder_that_cannot_be_made_is_refused(refusal, tmp_path):
@@ -339,49 +348,32 @@ def test_a_failing_weights_and_biases_warns_once_and_the_training_goes_on(tmp_pa
 
 # Anything at all
 
-VALUES = ["", " ", "-1", "0", "1", "3", "1.5", "1e999", "nan", "-inf", "9" * 30, "9" * 400, "9" * 5000, "0x10", "1_0"]
-VALUES += ["None", "True", "3m", "lbf", "pz", "gru", "vdn", "cpu", "cuda", "Adam", "SGD", "é", "\udcff", "🙂", "a\nb"]
-VALUES += [
-    "run",
-    "run/",
-    ".",
-    "..",
-    "/",
-    "~",
-    "/dev/null",
-    "/dev/full",
-    "x" * 5000,
-    "[]",
-    "%s",
-    "{}",
-    "-",
-    "--",
-    "-h",
-    "=",
-]
-VALUES += ["run/checkpoint.pt", "run/../run", "missing.toml", "\t", "--resume", "--evaluate=run", "@run", "*"]
-values = st.sampled_from(VALUES) | st.integers().map(str) | st.floats().map(str) | st.text(string.printable, max_size=6)
+ODD = (
+    "|-1|0|1|1.5|1e999|nan|-inf|0x10|1_0|None|True|3m|pz|gru|vdn|cuda|Adam|SGD|é|\udcff|🙂|a\nb|\t|[]|%s|{}|-|--|-h|=|*"
+)
+ODD += "|run|run/|run/../run|run/checkpoint.pt|.|..|/|~|/dev/null|/dev/full|@run|missing.toml|--resume|--evaluate=run"
+anything = st.sampled_from([*ODD.split("|"), "9" * 30, "9" * 400, "9" * 5000, "x" * 5000])
+anything |= st.text(string.printable, max_size=6)
+FITTING = {
+    int: st.integers() | st.integers(0, 9) | st.sampled_from([10**30, 2**31, 2**63]),
+    float: st.floats() | st.floats(0, 1),
+    bool: st.just(""),
+    str: anything | st.just("run"),
+}
 
 
 def command_lines(script: str):
-    """Options, some misspelt or negated, each with its value, without one, or with two; and values alone."""
-    names = [field.name for field in dataclasses.fields(MODULES[script].Args)]
-    spelt = [f"--{name}" for name in names] + [f"--{name.replace('_', '-')}" for name in names]
-    odd = (
-        [f"--no-{name}" for name in names]
-        + [f"--{name[1:]}" for name in names]
-        + ["--", "-", "--help", "-h", "--=", ""]
-    )
-    option = st.sampled_from(spelt) | st.sampled_from(spelt) | st.sampled_from(odd)
-    both = st.tuples(option, values)
-    parts = (
-        both
-        | both
-        | both.map(lambda pair: ("=".join(pair),))
-        | option.map(lambda name: (name,))
-        | values.map(lambda value: (value,))
-    )
-    return st.lists(parts, max_size=5).map(lambda chosen: [word for part in chosen for word in part])
+    """Options with values that fit or do not, without one, negated, misspelt; and values alone."""
+    parts = [st.tuples(anything), st.tuples(st.sampled_from(["--help", "-h", "--", "--=", ""]))]
+    for field in dataclasses.fields(MODULES[script].Args):
+        name = f"--{field.name.replace('_', '-')}"
+        fits = st.tuples(st.just(name), FITTING.get(field.type, anything).map(str))
+        fits = st.just((name,)) if field.type is bool else fits
+        names = st.sampled_from([name, f"--{field.name}", f"--no-{name[2:]}", f"-{name[2:]}", name[:-1], name.upper()])
+        parts += [fits, fits, fits, fits, st.tuples(names), st.tuples(names, anything)]
+        parts += [st.builds("{}={}".format, names, anything).map(lambda word: (word,))]
+    chosen = st.lists(st.sampled_from(parts).flatmap(lambda part: part), max_size=6)
+    return chosen.map(lambda chosen: [word for part in chosen for word in part])
 
 
 @pytest.fixture(scope="module")
@@ -390,43 +382,80 @@ def run_folders(tmp_path_factory):
     folders = {}
     for script, module in MODULES.items():
         folders[script] = tmp_path_factory.mktemp(script)
-        args = module.Args(**TWO_STEPS, total_timesteps=8, batch_size=2, hidden_dim=4, hyper_dim=4, num_eval_ep=1)
+        args = module.Args(env_name="3m", time_limit=4, total_timesteps=8, batch_size=2, num_eval_ep=1)
         (folders[script] / "run").mkdir()
-        with contextlib.closing(getattr(module, "open_envs", module.open_env)(args)) as env:
-            module.train(args, env, module.open_env(args), folders[script] / "run", Event())
+        env = getattr(module, "open_envs", module.open_env)(args)
+        module.train(args, env, module.open_env(args), folders[script] / "run", Event())
     return folders
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_any_arguments_run_or_are_refused(script, run_folders):
-    module, ends = MODULES[script], Counter()
+def ending(script: str, arguments: list[str], **replaced) -> tuple[int, str]:
+    """Exit status and errors, with streams that are as strict about what is no text as those of a terminal."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", [f"{script}.py", *arguments])
+        for name, replacement in replaced.items():
+            patch.setattr(MODULES[script], name, replacement, raising=False)
+        try:
+            status = MODULES[script].main() or 0
+        except SystemExit as end:
+            status = end.code
+    err.flush()
+    return status, err.buffer.getvalue().decode()
 
-    @settings(deadline=None, max_examples=100, derandomize=True, database=None)
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_any_arguments_are_run_with_or_refused(script, run_folders, monkeypatch):
+    """What would take long is left out: environments, of which the test below is, trainings and evaluations."""
+    monkeypatch.chdir(run_folders[script])
+    reached = Counter()
+    slow = {name: lambda *_: SimpleNamespace(close=lambda: None) for name in ("open_env", "open_envs")}
+    slow |= {name: lambda *_, name=name: reached.update([name]) for name in ("train", "evaluate_run")}
+
+    @settings(deadline=None, max_examples=250, derandomize=True, database=None)
     @given(command_lines(script))
+    @example(["--resume", "run"])
+    @example(["--evaluate", "run"])
+    @example(["--resume", "run", "--evaluate", "run"])
+    @example(["--resume", "x" * 5000])
     def check(arguments):
-        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            patch.chdir(run_folders[script])
-            patch.setattr(sys, "argv", [f"{script}.py", *arguments])
-            for name in (
-                "open_env",
-                "open_envs",
-            ):  # which take long; that they refuse what is not there is tested above
-                patch.setattr(module, name, lambda *_, **__: contextlib.nullcontext(), raising=False)
-            for name in ("train", "evaluate_run"):
-                patch.setattr(module, name, lambda *_, name=name: ends.update([name]))
-            status = None
-            try:
-                status = module.main()
-            except SystemExit as end:
-                status = end.code
-        err.flush()
-        said = err.buffer.getvalue().decode()
-        ends.update([status])
-        assert status in (None, 0, 2)
-        assert "Traceback" not in said
-        assert (status == 2) == bool(said) or "warning" in said
-        assert not said.startswith(f"{script}.py: error: ") or said.count("\n") == 1
+        status, err = ending(script, arguments, **slow)
+        reached.update([status])
+        assert status in (0, 2)
+        assert status == 0 or err
+        assert "Traceback" not in err
+        assert not err.startswith(f"{script}.py: error: ") or err.count("\n") == 1
 
     check()
-    print(ends)
+    assert min(reached[end] for end in (0, 2, "train", "evaluate_run")) >= 1
+    assert reached["train"] >= 10
+
+
+TYPES = ["smaclite", "smaclite-upstream", "lbf", "pz", "", "smac", "3m"]
+NAMES = ["3m", "Foraging-8x8-2p-3f-v3", "simple_spread_v3", "pursuit_v5", "CartPole-v1", "two_step_game", "Foraging"]
+NAMES += ["Foraging-8x8-0p-3f-v3", "Foraging-0x0-2p-3f-v3", "parallel_env", "..", "mpe", "__init__", "os", "lbf.lbf"]
+
+
+@settings(deadline=None, max_examples=100, derandomize=True, database=None)
+@given(
+    st.sampled_from(TYPES),
+    anything | st.sampled_from(NAMES),
+    anything | st.sampled_from(["mpe", "sisl", "tests.games"]),
+)
+def test_any_environment_is_opened_or_refused(env_type, name, family):
+    arguments = [f"--env-type={env_type}", f"--env-name={name}", f"--env-family={family}"]
+    status, err = ending("qmix", arguments, train=lambda *_: None, open_run=lambda _: None)
+    assert status in (0, 2)
+    assert (status == 2) == ("qmix.py: error: " in err)
+    assert err.count("error: ") <= 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize("optimizer", [name for name in dir(torch.optim) if name[0] != "_"])
+def test_whatever_is_in_torch_optim_learns_or_is_refused(optimizer, tmp_path):
+    args = qmix.Args(**TWO_STEPS, total_timesteps=12, batch_size=2, hidden_dim=4, hyper_dim=4, optimizer=optimizer)
+    try:
+        qmix.check_args(args)
+    except ValueError as error:
+        assert "--optimizer" in str(error)
+    else:
+        qmix.train(args, qmix.open_env(args), qmix.open_env(args), tmp_path, Event())

@@ -212,7 +212,7 @@ REFUSED = {
     "--total-timesteps 0": "--total-timesteps",
 }
 OWN_REFUSED = {"qmix_memefficient": {}}
-OWN_REFUSED["qmix_multienvs"] = {"--num-envs 0": "--num-envs", "--n-epochs 0": "--n-epochs"}
+OWN_REFUSED["qmix_multienvs"] = {"--num-envs 0": "--num-envs", "--n-epochs 0": "--n-epochs", "--num-envs 1025": "1024"}
 OWN_REFUSED["qmix_lstm"] = {"--tbptt 0": "--tbptt", "--num-layers 0": "--num-layers"}
 
 
