@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections import deque
-from contextlib import closing
+from contextlib import closing, suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -492,14 +492,35 @@ class Log:
     SHOWN = ("rollout/epsilon", "rollout/ep_reward", "eval/ep_reward", "eval/battle_won")  # in the progress bar
 
     def __init__(self, args: Args, run_folder: Path, progress: Progress):
-        for path in run_folder.glob("events.*"):  # of a resumed run: what was logged later comes again
-            os.truncate(path, progress.curves.get(path.name, 0))
-        self.writer = SummaryWriter(str(run_folder))
+        self.run_folder, self.unsaved = run_folder, []  # scalars with their steps, since the last checkpoint
+        self.open_writer(progress)
         bar = {"total": args.total_timesteps, "initial": progress.step, "unit": " steps", "unit_scale": True}
         self.bar, self.started = tqdm(**bar, dynamic_ncols=True), time.perf_counter() - progress.seconds
         self.shown, self.wandb = {}, None
         if args.use_wnb:
             self.attempt(self.open_wandb, args, run_folder)
+
+    def open_writer(self, progress: Progress):
+        """Write to TensorBoard from the last checkpoint on; what was logged later is removed and comes again."""
+        for path in self.run_folder.glob("events.*"):
+            os.truncate(path, progress.curves.get(path.name, 0))
+        self.writer = SummaryWriter(str(self.run_folder))
+
+    def flush(self, progress: Progress):
+        """Have everything in the files of TensorBoard, if need be in a second attempt. Raises OSError."""
+        try:
+            self.writer.flush()
+        except OSError:  # of its thread, which is over
+            self.open_writer(progress)
+            for scalars, step in self.unsaved:
+                self.add(scalars, step)
+            self.writer.flush()
+        self.unsaved.clear()
+        progress.curves = {path.name: path.stat().st_size for path in self.run_folder.glob("events.*")}
+
+    def add(self, scalars: dict[str, float], step: int):
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)
 
     def open_wandb(self, args: Args, run_folder: Path):
         import wandb  # here, because it takes long to import
@@ -532,8 +553,9 @@ class Log:
         self.write(scalars | {"charts/SPS": progress.step / seconds}, progress.step)
 
     def write(self, scalars: dict[str, float], step: int):
-        for name, value in scalars.items():
-            self.writer.add_scalar(name, value, step)
+        self.unsaved.append((scalars, step))
+        with suppress(OSError):  # of a full disk, of which `flush` will tell
+            self.add(scalars, step)
         if self.wandb:
             self.attempt(self.wandb.log, scalars, step=step)
         self.shown |= {name: f"{value:.2f}" for name, value in scalars.items() if name in self.SHOWN}
@@ -541,7 +563,10 @@ class Log:
 
     def close(self):
         self.bar.close()
-        self.writer.close()
+        try:
+            self.writer.close()
+        except OSError as error:
+            warn(f"the curves end before the training: {error.strerror}")
         if self.wandb:
             self.attempt(self.wandb.finish)
             self.wandb = None
@@ -575,16 +600,16 @@ def save(run_folder: Path, args: Args, progress: Progress, networks: Networks, o
 
     No state of a generator is in it, since none outlives an episode or an update; of the episodes only what was done.
     """
-    log.writer.flush()
-    progress.seconds = time.perf_counter() - log.started
-    progress.curves = {path.name: path.stat().st_size for path in run_folder.glob("events.*")}
-    state = {"format": 1, "script": Path(__file__).stem, "args": asdict(args), "progress": asdict(progress)}
-    state |= {"networks": networks.state_dict(), "optimizer": optimizer.state_dict(), "played": played}
     model = {"agent": networks.agent.state_dict(), "mixer": networks.mixer.state_dict()}
-    content, path = to_bytes(state), run_folder / "checkpoint.pt"
+    state = {"format": 1, "script": Path(__file__).stem, "args": asdict(args), "played": played}
+    state |= {"networks": networks.state_dict(), "optimizer": optimizer.state_dict()}
+    path = run_folder / "checkpoint.pt"
     try:
         if args.save_model:
             write_atomically(run_folder / "model.pt", to_bytes(model))
+        log.flush(progress)
+        progress.seconds = time.perf_counter() - log.started
+        content = to_bytes(state | {"progress": asdict(progress)})
         if path.exists():
             os.replace(path, run_folder / "checkpoint.old")
         write_atomically(path, sha256(content).digest() + content)
@@ -654,7 +679,7 @@ def finish(args: Args, networks: Networks, eval_env, log: Log, run_folder: Path,
         log.write(progress.evaluation, progress.step)
     if not stopped and args.capture_video:
         save_video(args, networks.agent, run_folder / "episode.gif", 0)
-    log.close()
+    log.bar.close()
     results = ", ".join(f"{name} {value:.2f}" for name, value in progress.evaluation.items())
     said = f"{'stopped' if stopped else 'done'} after {progress.step} steps, {progress.num_episodes} episodes"
     print(f"{said}; {results}\nrun folder: {run_folder}")

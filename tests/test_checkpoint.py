@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.compat.tensorflow_stub.io import gfile
 
 from cleanmarl import qmix
 from docs import kill_and_resume
@@ -480,6 +481,44 @@ def test_a_run_on_a_disk_that_stays_full_is_resumed_from_the_last_checkpoint(und
         trained("qmix", tmp_path, stop=stop)
         patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
         resumed("qmix", tmp_path)
+    assert episodes_in(tmp_path) == 12
+    assert differences(resumed("qmix", tmp_path), undisturbed("qmix")) == []
+
+
+def full_disk(monkeypatch, when):
+    """Of what is written to the files of TensorBoard, half is, while `when()`."""
+    write = gfile.LocalFileSystem._write
+
+    def limited(self, name, content, mode):
+        if when():
+            write(self, name, content[: len(content) // 2], mode)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, name, content, mode)
+
+    monkeypatch.setattr(gfile.LocalFileSystem, "_write", limited)
+
+
+failing_thread = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+@failing_thread
+def test_a_disk_that_is_full_for_a_while_costs_no_step_of_the_curves(undisturbed, tmp_path, monkeypatch):
+    logged, training = [], qmix.Log.training
+    with monkeypatch.context() as patch:
+        patch.setattr(qmix.Log, "training", lambda *args: logged.append(args) or training(*args))
+        full_disk(patch, lambda: 3 <= len(logged) <= 5)  # a checkpoint comes with the fourth
+        trained("qmix", tmp_path)
+    assert differences(tmp_path, undisturbed("qmix")) == []
+
+
+@failing_thread
+def test_a_disk_that_stays_full_leaves_what_a_run_goes_on_from(undisturbed, tmp_path, monkeypatch, capsys):
+    logged, training = [], qmix.Log.training
+    with monkeypatch.context() as patch:
+        patch.setattr(qmix.Log, "training", lambda *args: logged.append(args) or training(*args))
+        full_disk(patch, lambda: len(logged) >= 5)
+        trained("qmix", tmp_path)
+    assert "warning: the curves end before the training: No space left on device" in capsys.readouterr().err
     assert episodes_in(tmp_path) == 12
     assert differences(resumed("qmix", tmp_path), undisturbed("qmix")) == []
 
