@@ -8,7 +8,9 @@ Data flows one way: arguments -> environment -> collect an episode -> store it -
 Shapes in comments: B episodes, T steps of the longest one; a chunk has C steps.
 """
 
+import gc
 import json
+import math
 import os
 import signal
 import sys
@@ -257,8 +259,7 @@ class Networks(nn.Module):
     def update_targets(self, polyak: float):
         """theta_target <- polyak theta + (1 - polyak) theta_target"""
         targets = [*self.target_agent.parameters(), *self.target_mixer.parameters()]
-        for target, parameter in zip(targets, self.learned(), strict=True):
-            target.lerp_(parameter, polyak)
+        torch._foreach_lerp_(targets, self.learned(), polyak)  # all in one call
 
 
 class EpisodeBuffer:
@@ -301,14 +302,13 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma: float, td_lambda: 
     bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
     if td_lambda == 0:
         return reward + bootstrap
+    share = torch.full_like(reward, 1 - td_lambda)
+    share[lengths.cumsum(0) - 1] = 1
+    # Unrolled, G_t is the sum over s >= t of (gamma lambda)^(s - t) times the terms of step s: a product of matrices.
     steps = torch.arange(int(lengths.max()), device=reward.device)
     real = steps < lengths[:, None]  # [B, T]
-    last = steps == lengths[:, None] - 1  # [B, T]
-    # Unrolled, G_t is the sum over s >= t of (gamma lambda)^(s - t) times the terms of step s: a product of matrices.
-    terms = reward.new_zeros(real.shape)
-    terms[real] = reward + torch.where(last[real], bootstrap, (1 - td_lambda) * bootstrap)
-    ahead = steps[:, None] - steps  # s - t
-    weights = torch.where(ahead >= 0, (gamma * td_lambda) ** ahead.clamp(min=0), 0.0)  # [T, T]
+    terms = reward.new_zeros(real.shape).masked_scatter_(real, reward + share * bootstrap)
+    weights = ((gamma * td_lambda) ** (steps[:, None] - steps)).tril()  # [T, T], where s >= t
     return (terms @ weights)[real]
 
 
@@ -374,8 +374,9 @@ class TrainingFailed(RuntimeError):
 
 def check_finite(progress: Progress):
     """Raise TrainingFailed if the last update was not finite, before a checkpoint could keep what it made."""
-    if not all(value.isfinite() for value in progress.learning.values()):
-        results = ", ".join(f"{name} {value.item()}" for name, value in progress.learning.items())
+    values = {name: value.item() for name, value in progress.learning.items()}
+    if not all(map(math.isfinite, values.values())):
+        results = ", ".join(f"{name} {value}" for name, value in values.items())
         raise TrainingFailed(f"update {progress.num_updates} is not finite: {results}")
 
 
@@ -404,18 +405,28 @@ def act(agent: AgentNetwork, observation: dict, memory: Memory | None, epsilon: 
 
     Returns the actions and the memory for the next step; it is None before the first one.
     """
-    avail_actions = observation["avail_actions"]
+    avail_actions = observation["avail_actions"]  # [n_agents, n_actions]
     hidden, last_actions = memory or Memory(None, np.full(len(avail_actions), -1))
-    explores = rng.random(len(avail_actions)) < epsilon  # [n_agents]
-    scores = rng.random(avail_actions.shape, np.float32)  # [n_agents, n_actions]
+    draws = rng.random((avail_actions.shape[0], 1 + avail_actions.shape[1]), np.float32)
+    explores, scores = draws[:, :1] < epsilon, draws[:, 1:]
     inputs = observation["obs"]
     if args.last_action:
         one_hot = last_actions[:, None] == np.arange(avail_actions.shape[-1])  # [n_agents, n_actions]
         inputs = np.concatenate((inputs, one_hot), axis=-1, dtype=np.float32)
     q, hidden = agent(torch.from_numpy(inputs[None, None]).to(args.device), hidden)  # explorers remember, too
-    scores = np.where(explores[:, None], scores, q[0, 0].cpu().numpy())
+    scores = np.where(explores, scores, q[0, 0].cpu().numpy())
     actions = np.where(avail_actions, scores, -np.inf).argmax(-1)
     return actions, Memory(hidden, actions)
+
+
+def as_arrays(observations: list[dict], steps: list[tuple]) -> dict[str, np.ndarray]:
+    """The episode to store, of T + 1 observations and T steps: actions, reward, terminated."""
+    actions, reward, terminated = zip(*steps, strict=True)
+    episode = {"actions": np.array(actions), "reward": np.array(reward, np.float32)}
+    episode["done"] = np.array(terminated, np.float32)  # not where it was truncated: the learner bootstraps there
+    for key, name in (("obs", "obs"), ("states", "state"), ("avail_actions", "avail_actions")):
+        episode[key] = np.array([observation[name] for observation in observations])  # T + 1 rows
+    return episode
 
 
 def collect_episode(
@@ -427,22 +438,18 @@ def collect_episode(
     """
     rng = random_stream(args, "explore", number)
     observation, _ = env.reset(seed=int(random_stream(args, "train", number).integers(2**31)))
-    observations, transitions, memory, over = [observation], [], None, False
+    observations, steps, memory, over = [observation], [], None, False
     while not over:
-        epsilon = linear_schedule(args, step + len(transitions))
+        epsilon = linear_schedule(args, step + len(steps))
         if taken is None:
             actions, memory = act(agent, observation, memory, epsilon, rng, args)
         else:
-            actions = taken[len(transitions)]
+            actions = taken[len(steps)]
         observation, reward, terminated, truncated, info = env.step(actions)
-        # "done" is not set where the episode is truncated: the learner bootstraps through a time limit
-        transitions.append({"actions": actions, "reward": np.float32(reward), "done": np.float32(terminated)})
         observations.append(observation)
+        steps.append((actions, reward, terminated))
         over = terminated or truncated
-    episode = {key: np.array([transition[key] for transition in transitions]) for key in transitions[0]}
-    for key, name in (("obs", "obs"), ("states", "state"), ("avail_actions", "avail_actions")):
-        episode[key] = np.array([observation[name] for observation in observations])  # T + 1 rows
-    return episode, info
+    return as_arrays(observations, steps), info
 
 
 def replay(env, agent: AgentNetwork, args: Args, buffer: EpisodeBuffer, saved: dict, stop: Event):
@@ -800,6 +807,7 @@ def main():
             return evaluate_run(args, saved)
         env, eval_env = open_env(args), open_env(args)
         run_folder = open_run(args)
+        gc.freeze()  # all that was imported stays: garbage collections need not go through it again and again
     except (ValueError, ImportError, OSError) as error:
         print(f"{Path(__file__).name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

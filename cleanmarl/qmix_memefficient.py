@@ -7,6 +7,7 @@ Data flows one way: arguments -> environment -> collect an episode -> store it -
 Shapes in comments: N transitions, B episodes, T steps; the transitions of a batch are the rows of flat tensors.
 """
 
+import gc
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import closing, suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -23,6 +25,8 @@ from io import BytesIO
 from pathlib import Path
 from threading import Event
 from typing import ClassVar, Literal, NamedTuple
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small here, those of a few rows
 
 import numpy as np
 import torch
@@ -179,7 +183,10 @@ def start(layer: nn.Linear, scale: float) -> nn.Linear:
 
 
 class AgentNetwork(nn.Module):
-    """The action values of one agent from its own observation; all agents share it."""
+    """The action values of one agent from its own observation; all agents share it.
+
+    `forward` learns, `in_numpy` acts. They compute the same: change both.
+    """
 
     def __init__(self, obs_size: int, n_actions: int, hidden_dim: int, num_layers: int):
         super().__init__()
@@ -190,6 +197,17 @@ class AgentNetwork(nn.Module):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         return self.layers(obs)  # [..., obs_size] -> [..., n_actions]
+
+    def in_numpy(self) -> Callable[[np.ndarray], np.ndarray]:
+        """`forward` with the weights of now, for the few rows of a step: PyTorch's calls take several times as long."""
+        weights = [parameter.detach().cpu().numpy().T for parameter in self.parameters()]
+
+        def q_values(obs: np.ndarray) -> np.ndarray:
+            for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
+                obs = np.maximum(obs @ weight + bias, 0)
+            return obs @ weights[-2] + weights[-1]  # [N, obs_size] -> [N, n_actions]
+
+        return q_values
 
 
 class QMixer(nn.Module):
@@ -248,8 +266,7 @@ class Networks(nn.Module):
     def update_targets(self, polyak: float):
         """theta_target <- polyak theta + (1 - polyak) theta_target"""
         targets = [*self.target_agent.parameters(), *self.target_mixer.parameters()]
-        for target, parameter in zip(targets, self.learned(), strict=True):
-            target.lerp_(parameter, polyak)
+        torch._foreach_lerp_(targets, self.learned(), polyak)  # all in one call
 
 
 def shrink(array: np.ndarray) -> np.ndarray:
@@ -284,18 +301,16 @@ class Packed(NamedTuple):
 
 
 class EpisodeBuffer:
-    """The last `capacity` episodes, each a dict with one row per transition, `obs` and `states` one more and packed."""
+    """The last `capacity` episodes, each a dict: a row per step, and one more of what is observed, shrunk or packed."""
 
-    DTYPES: ClassVar = {"actions": np.int64, "reward": np.float32, "done": np.float32, "next_avail_actions": np.int8}
+    DTYPES: ClassVar = {"actions": np.int64, "reward": np.float32, "done": np.float32, "avail_actions": np.int8}
 
     def __init__(self, capacity: int):
         self.episodes: deque[dict[str, np.ndarray | Packed]] = deque(maxlen=capacity)
 
     def store(self, episode: dict[str, np.ndarray]):
         stored = {key: shrink(episode[key]) for key in self.DTYPES}
-        for key in ("obs", "states"):  # the next ones are those of the next row; the last has a row of its own
-            stored[key] = Packed.of(np.concatenate((episode[key], episode[f"next_{key}"][-1:])))
-        self.episodes.append(stored)
+        self.episodes.append(stored | {key: Packed.of(episode[key]) for key in ("obs", "states")})
 
     def played(self) -> dict[str, torch.Tensor]:
         """Lengths, actions and rewards of the episodes, end to end: with its seed, they bring an episode back."""
@@ -311,7 +326,8 @@ class EpisodeBuffer:
         lengths = [len(episode["reward"]) for episode in chosen]
         batch = {"lengths": np.array(lengths)}
         for key, dtype in self.DTYPES.items():
-            batch[key] = np.concatenate([episode[key] for episode in chosen], dtype=dtype, casting="unsafe")
+            name, first = ("next_avail_actions", 1) if key == "avail_actions" else (key, 0)
+            batch[name] = np.concatenate([episode[key][first:] for episode in chosen], dtype=dtype, casting="unsafe")
         for key in ("obs", "states"):
             shape = (sum(lengths), *chosen[0][key].shape[1:])
             batch[key], batch[f"next_{key}"] = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -330,14 +346,13 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma: float, td_lambda: 
     bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
     if td_lambda == 0:
         return reward + bootstrap
+    share = torch.full_like(reward, 1 - td_lambda)
+    share[lengths.cumsum(0) - 1] = 1
+    # Unrolled, G_t is the sum over s >= t of (gamma lambda)^(s - t) times the terms of step s: a product of matrices.
     steps = torch.arange(int(lengths.max()), device=reward.device)
     real = steps < lengths[:, None]  # [B, T]
-    last = steps == lengths[:, None] - 1  # [B, T]
-    # Unrolled, G_t is the sum over s >= t of (gamma lambda)^(s - t) times the terms of step s: a product of matrices.
-    terms = reward.new_zeros(real.shape)
-    terms[real] = reward + torch.where(last[real], bootstrap, (1 - td_lambda) * bootstrap)
-    ahead = steps[:, None] - steps  # s - t
-    weights = torch.where(ahead >= 0, (gamma * td_lambda) ** ahead.clamp(min=0), 0.0)  # [T, T]
+    terms = reward.new_zeros(real.shape).masked_scatter_(real, reward + share * bootstrap)
+    weights = ((gamma * td_lambda) ** (steps[:, None] - steps)).tril()  # [T, T], where s >= t
     return (terms @ weights)[real]
 
 
@@ -378,8 +393,9 @@ class TrainingFailed(RuntimeError):
 
 def check_finite(progress: Progress):
     """Raise TrainingFailed if the last update was not finite, before a checkpoint could keep what it made."""
-    if not all(value.isfinite() for value in progress.learning.values()):
-        results = ", ".join(f"{name} {value.item()}" for name, value in progress.learning.items())
+    values = {name: value.item() for name, value in progress.learning.items()}
+    if not all(map(math.isfinite, values.values())):
+        results = ", ".join(f"{name} {value}" for name, value in values.items())
         raise TrainingFailed(f"update {progress.num_updates} is not finite: {results}")
 
 
@@ -394,16 +410,24 @@ def random_stream(args: Args, purpose: str, *number: int) -> np.random.Generator
     return np.random.default_rng((args.seed, ("train", "explore", "sample", "eval", "test").index(purpose), *number))
 
 
-@torch.inference_mode()
-def act(agent: AgentNetwork, observation: dict, epsilon: float, rng: np.random.Generator, device: str) -> np.ndarray:
+def act(q_values: Callable, observation: dict, epsilon: float, rng: np.random.Generator) -> np.ndarray:
     """An action per agent, [n_agents]: each, on its own, random among its available ones with probability epsilon."""
-    avail_actions = observation["avail_actions"]
-    explores = rng.random(len(avail_actions)) < epsilon  # [n_agents]
-    scores = rng.random(avail_actions.shape, np.float32)  # [n_agents, n_actions]
+    avail_actions = observation["avail_actions"]  # [n_agents, n_actions]
+    draws = rng.random((avail_actions.shape[0], 1 + avail_actions.shape[1]), np.float32)
+    explores, scores = draws[:, :1] < epsilon, draws[:, 1:]
     if not explores.all():
-        q = agent(torch.from_numpy(observation["obs"]).to(device)).cpu().numpy()
-        scores = np.where(explores[:, None], scores, q)
+        scores = np.where(explores, scores, q_values(observation["obs"]))
     return np.where(avail_actions, scores, -np.inf).argmax(-1)
+
+
+def as_arrays(observations: list[dict], steps: list[tuple]) -> dict[str, np.ndarray]:
+    """The episode to store, of T + 1 observations and T steps: actions, reward, terminated."""
+    actions, reward, terminated = zip(*steps, strict=True)
+    episode = {"actions": np.array(actions), "reward": np.array(reward, np.float32)}
+    episode["done"] = np.array(terminated, np.float32)  # not where it was truncated: the learner bootstraps there
+    for key, name in (("obs", "obs"), ("states", "state"), ("avail_actions", "avail_actions")):
+        episode[key] = np.array([observation[name] for observation in observations])  # T + 1 rows
+    return episode
 
 
 def collect_episode(
@@ -415,18 +439,15 @@ def collect_episode(
     """
     rng = random_stream(args, "explore", number)
     observation, _ = env.reset(seed=int(random_stream(args, "train", number).integers(2**31)))
-    transitions, over = [], False
+    q_values, observations, steps, over = agent.in_numpy(), [observation], [], False
     while not over:
-        epsilon = linear_schedule(args, step + len(transitions))
-        actions = act(agent, observation, epsilon, rng, args.device) if taken is None else taken[len(transitions)]
-        next_observation, reward, terminated, truncated, info = env.step(actions)
-        transition = {"obs": observation["obs"], "actions": actions, "reward": np.float32(reward)}
-        transition |= {"states": observation["state"], "done": np.float32(terminated)}  # a truncated one bootstraps
-        transition |= {"next_obs": next_observation["obs"], "next_states": next_observation["state"]}
-        transition |= {"next_avail_actions": next_observation["avail_actions"]}
-        transitions.append(transition)
-        observation, over = next_observation, terminated or truncated
-    return {key: np.array([transition[key] for transition in transitions]) for key in transitions[0]}, info
+        epsilon = linear_schedule(args, step + len(steps))
+        actions = act(q_values, observation, epsilon, rng) if taken is None else taken[len(steps)]
+        observation, reward, terminated, truncated, info = env.step(actions)
+        observations.append(observation)
+        steps.append((actions, reward, terminated))
+        over = terminated or truncated
+    return as_arrays(observations, steps), info
 
 
 def replay(env, agent: AgentNetwork, args: Args, buffer: EpisodeBuffer, saved: dict, stop: Event):
@@ -450,11 +471,11 @@ def replay(env, agent: AgentNetwork, args: Args, buffer: EpisodeBuffer, saved: d
 def play(env, agent: AgentNetwork, args: Args, rng: np.random.Generator, frames: list | None = None) -> tuple:
     """A greedy episode: (reward, length, whether it was won or NaN); its pictures are appended to `frames` if given."""
     observation, _ = env.reset(seed=int(rng.integers(2**31)))
-    reward_sum, length, over = 0.0, 0, False
+    q_values, reward_sum, length, over = agent.in_numpy(), 0.0, 0, False
     while not over:
         if frames is not None:
             frames.append(env.render())
-        actions = act(agent, observation, 0.0, rng, args.device)
+        actions = act(q_values, observation, 0.0, rng)
         observation, reward, terminated, truncated, info = env.step(actions)
         reward_sum, length, over = reward_sum + reward, length + 1, terminated or truncated
     return reward_sum, length, info.get("battle_won", np.nan)
@@ -784,6 +805,7 @@ def main():
             return evaluate_run(args, saved)
         env, eval_env = open_env(args), open_env(args)
         run_folder = open_run(args)
+        gc.freeze()  # all that was imported stays: garbage collections need not go through it again and again
     except (ValueError, ImportError, OSError) as error:
         print(f"{Path(__file__).name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

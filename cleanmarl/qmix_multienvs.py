@@ -8,13 +8,16 @@ Data flows one way: arguments -> environments -> collect episodes -> store them 
 Shapes in comments: N transitions, B episodes, T steps, E environments; a batch's transitions are rows of flat tensors.
 """
 
+import gc
 import json
+import math
 import os
 import signal
 import sys
 import time
 import warnings
 from collections import deque
+from collections.abc import Callable
 from contextlib import closing, suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -25,7 +28,8 @@ from pathlib import Path
 from threading import Event
 from typing import Literal
 
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # before PyTorch starts: threads that wait make room for others' work
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small here, those of a few rows
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # PyTorch's threads, when they wait, make room for others' work
 
 import numpy as np
 import torch
@@ -188,7 +192,10 @@ def start(layer: nn.Linear, scale: float) -> nn.Linear:
 
 
 class AgentNetwork(nn.Module):
-    """The action values of one agent from its own observation; all agents share it."""
+    """The action values of one agent from its own observation; all agents share it.
+
+    `forward` learns, `in_numpy` acts. They compute the same: change both.
+    """
 
     def __init__(self, obs_size: int, n_actions: int, hidden_dim: int, num_layers: int):
         super().__init__()
@@ -199,6 +206,17 @@ class AgentNetwork(nn.Module):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         return self.layers(obs)  # [..., obs_size] -> [..., n_actions]
+
+    def in_numpy(self) -> Callable[[np.ndarray], np.ndarray]:
+        """`forward` with the weights of now, for the few rows of a step: PyTorch's calls take several times as long."""
+        weights = [parameter.detach().cpu().numpy().T for parameter in self.parameters()]
+
+        def q_values(obs: np.ndarray) -> np.ndarray:
+            for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
+                obs = np.maximum(obs @ weight + bias, 0)
+            return obs @ weights[-2] + weights[-1]  # [N, obs_size] -> [N, n_actions]
+
+        return q_values
 
 
 class QMixer(nn.Module):
@@ -257,12 +275,11 @@ class Networks(nn.Module):
     def update_targets(self, polyak: float):
         """theta_target <- polyak theta + (1 - polyak) theta_target"""
         targets = [*self.target_agent.parameters(), *self.target_mixer.parameters()]
-        for target, parameter in zip(targets, self.learned(), strict=True):
-            target.lerp_(parameter, polyak)
+        torch._foreach_lerp_(targets, self.learned(), polyak)  # all in one call
 
 
 class EpisodeBuffer:
-    """The last `capacity` episodes, each a dict of arrays with one row per transition."""
+    """The last `capacity` episodes, each a dict of arrays: a row per step, and one more of what is observed."""
 
     def __init__(self, capacity: int):
         self.episodes: deque[dict[str, np.ndarray]] = deque(maxlen=capacity)
@@ -281,9 +298,14 @@ class EpisodeBuffer:
     def sample(self, batch_size: int, rng: np.random.Generator, device: str) -> dict[str, torch.Tensor]:
         """Whole episodes, their transitions end to end; `lengths` [B] tells where each one ends."""
         chosen = [self.episodes[i] for i in rng.choice(len(self.episodes), batch_size, replace=False)]
-        batch = {key: torch.from_numpy(np.concatenate([episode[key] for episode in chosen])) for key in chosen[0]}
-        batch["lengths"] = torch.tensor([len(episode["reward"]) for episode in chosen])
-        return {key: value.to(device) for key, value in batch.items()}
+        batch = {"lengths": np.array([len(episode["reward"]) for episode in chosen])}
+        for key in ("actions", "reward", "done"):
+            batch[key] = np.concatenate([episode[key] for episode in chosen])
+        for key in ("obs", "states"):
+            batch[key] = np.concatenate([episode[key][:-1] for episode in chosen])
+        for key in ("obs", "states", "avail_actions"):
+            batch[f"next_{key}"] = np.concatenate([episode[key][1:] for episode in chosen])
+        return {key: torch.from_numpy(value).to(device) for key, value in batch.items()}
 
 
 def td_target(reward, terminated, next_q_tot, lengths, gamma: float, td_lambda: float) -> torch.Tensor:
@@ -295,14 +317,13 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma: float, td_lambda: 
     bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
     if td_lambda == 0:
         return reward + bootstrap
+    share = torch.full_like(reward, 1 - td_lambda)
+    share[lengths.cumsum(0) - 1] = 1
+    # Unrolled, G_t is the sum over s >= t of (gamma lambda)^(s - t) times the terms of step s: a product of matrices.
     steps = torch.arange(int(lengths.max()), device=reward.device)
     real = steps < lengths[:, None]  # [B, T]
-    last = steps == lengths[:, None] - 1  # [B, T]
-    # Unrolled, G_t is the sum over s >= t of (gamma lambda)^(s - t) times the terms of step s: a product of matrices.
-    terms = reward.new_zeros(real.shape)
-    terms[real] = reward + torch.where(last[real], bootstrap, (1 - td_lambda) * bootstrap)
-    ahead = steps[:, None] - steps  # s - t
-    weights = torch.where(ahead >= 0, (gamma * td_lambda) ** ahead.clamp(min=0), 0.0)  # [T, T]
+    terms = reward.new_zeros(real.shape).masked_scatter_(real, reward + share * bootstrap)
+    weights = ((gamma * td_lambda) ** (steps[:, None] - steps)).tril()  # [T, T], where s >= t
     return (terms @ weights)[real]
 
 
@@ -343,8 +364,9 @@ class TrainingFailed(RuntimeError):
 
 def check_finite(progress: Progress):
     """Raise TrainingFailed if the last update was not finite, before a checkpoint could keep what it made."""
-    if not all(value.isfinite() for value in progress.learning.values()):
-        results = ", ".join(f"{name} {value.item()}" for name, value in progress.learning.items())
+    values = {name: value.item() for name, value in progress.learning.items()}
+    if not all(map(math.isfinite, values.values())):
+        results = ", ".join(f"{name} {value}" for name, value in values.items())
         raise TrainingFailed(f"update {progress.num_updates} is not finite: {results}")
 
 
@@ -359,28 +381,36 @@ def random_stream(args: Args, purpose: str, *number: int) -> np.random.Generator
     return np.random.default_rng((args.seed, ("train", "explore", "sample", "eval", "test").index(purpose), *number))
 
 
-@torch.inference_mode()
-def act(agent: AgentNetwork, observation: dict, epsilon: float, rng: np.random.Generator, device: str) -> np.ndarray:
+def act(q_values: Callable, observation: dict, epsilon: float, rng: np.random.Generator) -> np.ndarray:
     """An action per agent, [n_agents]: each, on its own, random among its available ones with probability epsilon."""
-    avail_actions = observation["avail_actions"]
-    explores = rng.random(len(avail_actions)) < epsilon  # [n_agents]
-    scores = rng.random(avail_actions.shape, np.float32)  # [n_agents, n_actions]
+    avail_actions = observation["avail_actions"]  # [n_agents, n_actions]
+    draws = rng.random((avail_actions.shape[0], 1 + avail_actions.shape[1]), np.float32)
+    explores, scores = draws[:, :1] < epsilon, draws[:, 1:]
     if not explores.all():
-        q = agent(torch.from_numpy(observation["obs"]).to(device)).cpu().numpy()
-        scores = np.where(explores[:, None], scores, q)
+        scores = np.where(explores, scores, q_values(observation["obs"]))
     return np.where(avail_actions, scores, -np.inf).argmax(-1)
 
 
-@torch.inference_mode()
-def act_in_all(agent: AgentNetwork, observation: dict, epsilon: float, streams: list, device: str) -> np.ndarray:
+def act_in_all(q_values: Callable, observation: dict, epsilon: float, streams: list) -> np.ndarray:
     """`act` in all environments in one forward pass, [E, n_agents]; each has a stream of random numbers of its own."""
     avail_actions = observation["avail_actions"]  # [E, n_agents, n_actions]
-    explores = np.stack([rng.random(avail_actions.shape[1]) for rng in streams]) < epsilon  # [E, n_agents]
-    scores = np.stack([rng.random(avail_actions.shape[1:], np.float32) for rng in streams])
+    _, n_agents, n_actions = avail_actions.shape
+    draws = np.array([rng.random((n_agents, 1 + n_actions), np.float32) for rng in streams])
+    explores, scores = draws[..., :1] < epsilon, draws[..., 1:]
     if not explores.all():
-        q = agent(torch.from_numpy(observation["obs"]).to(device)).cpu().numpy()
-        scores = np.where(explores[..., None], scores, q)
+        rows = observation["obs"].reshape(-1, observation["obs"].shape[-1])  # [E * n_agents, obs_size]
+        scores = np.where(explores, scores, q_values(rows).reshape(avail_actions.shape))
     return np.where(avail_actions, scores, -np.inf).argmax(-1)
+
+
+def as_arrays(observations: list[dict], steps: list[tuple]) -> dict[str, np.ndarray]:
+    """The episode to store, of T + 1 observations and T steps: actions, reward, terminated."""
+    actions, reward, terminated = zip(*steps, strict=True)
+    episode = {"actions": np.array(actions), "reward": np.array(reward, np.float32)}
+    episode["done"] = np.array(terminated, np.float32)  # not where it was truncated: the learner bootstraps there
+    for key, name in (("obs", "obs"), ("states", "state"), ("avail_actions", "avail_actions")):
+        episode[key] = np.array([observation[name] for observation in observations])  # T + 1 rows
+    return episode
 
 
 class EnvironmentDied(TrainingFailed):
@@ -393,7 +423,7 @@ class Collector:
     def __init__(self, envs, args: Args):
         self.envs, self.args, self.num_started = envs, args, 0
         self.numbers, self.seeds, self.streams = [0] * args.num_envs, [None] * args.num_envs, [None] * args.num_envs
-        self.transitions = [[] for _ in range(args.num_envs)]
+        self.observations, self.steps = ([[] for _ in range(args.num_envs)] for _ in range(2))  # of the episodes
         self.over = np.ones(args.num_envs, bool)  # [E], where the next step begins an episode
         self.ended: deque[int] = deque(maxlen=args.buffer_size)  # numbers of the episodes in the buffer
 
@@ -402,8 +432,14 @@ class Collector:
         for i in np.flatnonzero(self.over):
             self.seeds[i] = int(random_stream(self.args, "train", numbers[i]).integers(2**31))
             self.streams[i] = random_stream(self.args, "explore", numbers[i])
-            self.numbers[i], self.transitions[i] = int(numbers[i]), []
-        self.observation, _ = self.watched(self.envs.reset, seed=self.seeds, options={"reset_mask": self.over})
+            self.numbers[i], self.observations[i], self.steps[i] = int(numbers[i]), [], []
+        self.observe(self.watched(self.envs.reset, seed=self.seeds, options={"reset_mask": self.over})[0], self.over)
+
+    def observe(self, observation: dict[str, np.ndarray], where: np.ndarray):
+        """Take in what is observed in all environments, [E, ...]; `where` [E] it is new."""
+        self.observation = observation
+        for i in where.nonzero()[0]:
+            self.observations[i].append({name: rows[i] for name, rows in observation.items()})
 
     def watched(self, call, *args, **options):
         """A call to the environments; raises EnvironmentDied, with the number and seed, if one of them is gone."""
@@ -420,31 +456,27 @@ class Collector:
         num_begun = int(self.over.sum())
         if num_begun:
             self.begin(self.num_started + np.cumsum(self.over) - 1)
-        ended = self.advance(act_in_all(agent, self.observation, epsilon, self.streams, self.args.device))
+        ended = self.advance(act_in_all(agent.in_numpy(), self.observation, epsilon, self.streams))
         self.num_started += num_begun  # not before, since a process may die in between
         return ended
 
     def advance(self, actions: np.ndarray) -> list[tuple[dict[str, np.ndarray], dict]]:
         """Take the actions [E, n_agents]; returns the episodes that ended."""
-        before = self.observation
-        after, reward, terminated, truncated, infos = self.watched(self.envs.step, actions)
-        for i, transitions in enumerate(self.transitions):
-            transition = {"obs": before["obs"][i], "actions": actions[i], "reward": np.float32(reward[i])}
-            transition |= {"states": before["state"][i], "done": np.float32(terminated[i])}  # truncated ones bootstrap
-            transition |= {"next_obs": after["obs"][i], "next_states": after["state"][i]}
-            transition |= {"next_avail_actions": after["avail_actions"][i]}
-            transitions.append(transition)
-        self.observation, self.over, ended = after, terminated | truncated, []
+        observation, reward, terminated, truncated, infos = self.watched(self.envs.step, actions)
+        self.observe(observation, np.ones(len(actions), bool))
+        for steps, step in zip(self.steps, zip(actions, reward, terminated, strict=True), strict=True):
+            steps.append(step)
+        self.over, ended = terminated | truncated, []
         for i in np.flatnonzero(self.over):
-            episode = {key: np.array([row[key] for row in self.transitions[i]]) for key in self.transitions[i][0]}
+            episode = as_arrays(self.observations[i], self.steps[i])
             ended.append((episode, {key: infos[key][i] for key in ("battle_won",) if key in infos}))
             self.ended.append(self.numbers[i])
-            self.transitions[i] = []
+            self.steps[i] = []
         return ended
 
     def played(self) -> dict:
         """What brings the environments back to where they are, and the numbers of the episodes in the buffer."""
-        actions = [np.array([row["actions"] for row in rows], np.int16) for rows in self.transitions]
+        actions = [np.array([actions for actions, _, _ in steps], np.int16) for steps in self.steps]
         under_way = {"numbers": self.numbers, "actions": [torch.from_numpy(part) for part in actions]}
         return {"num_started": self.num_started, "numbers": list(self.ended), "under_way": under_way}
 
@@ -461,12 +493,12 @@ class Collector:
             self.over = np.array(now) <= 0
             if self.over.any():
                 self.begin(numbers)
-            actions = act_in_all(None, self.observation, 1.0, self.streams, self.args.device)  # draws as it drew then
+            actions = act_in_all(None, self.observation, 1.0, self.streams)  # draws as it drew then
             for i, (part, place) in enumerate(zip(taken, now, strict=True)):
                 actions[i] = part[place] if place >= 0 else actions[i]
             ended = self.advance(actions)
         for i in np.flatnonzero([len(part) == 0 for part in taken]):
-            self.over[i], self.transitions[i] = True, []
+            self.over[i], self.steps[i] = True, []
         return ended
 
 
@@ -495,11 +527,11 @@ def replay(collector: Collector, args: Args, buffer: EpisodeBuffer, saved: dict,
 def play(env, agent: AgentNetwork, args: Args, rng: np.random.Generator, frames: list | None = None) -> tuple:
     """A greedy episode: (reward, length, whether it was won or NaN); its pictures are appended to `frames` if given."""
     observation, _ = env.reset(seed=int(rng.integers(2**31)))
-    reward_sum, length, over = 0.0, 0, False
+    q_values, reward_sum, length, over = agent.in_numpy(), 0.0, 0, False
     while not over:
         if frames is not None:
             frames.append(env.render())
-        actions = act(agent, observation, 0.0, rng, args.device)
+        actions = act(q_values, observation, 0.0, rng)
         observation, reward, terminated, truncated, info = env.step(actions)
         reward_sum, length, over = reward_sum + reward, length + 1, terminated or truncated
     return reward_sum, length, info.get("battle_won", np.nan)
@@ -844,6 +876,7 @@ def main():
             return evaluate_run(args, saved)
         envs, eval_env = open_envs(args), open_env(args)
         run_folder = open_run(args)
+        gc.freeze()  # all that was imported stays: garbage collections need not go through it again and again
     except (ValueError, ImportError, OSError) as error:
         print(f"{Path(__file__).name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
