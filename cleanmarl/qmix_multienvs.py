@@ -451,12 +451,12 @@ class Collector:
             about = ", ".join(f"environment {i} (seed of its episode: {self.seeds[i]})" for i in dead)
             raise EnvironmentDied(f"the process of {about or 'an environment'} died") from error
 
-    def step(self, agent: AgentNetwork, epsilon: float) -> list[tuple[dict[str, np.ndarray], dict]]:
+    def step(self, q_values: Callable, epsilon: float) -> list[tuple[dict[str, np.ndarray], dict]]:
         """One step of every environment; returns the episodes that ended, each with its last info."""
         num_begun = int(self.over.sum())
         if num_begun:
             self.begin(self.num_started + np.cumsum(self.over) - 1)
-        ended = self.advance(act_in_all(agent.in_numpy(), self.observation, epsilon, self.streams))
+        ended = self.advance(act_in_all(q_values, self.observation, epsilon, self.streams))
         self.num_started += num_begun  # not before, since a process may die in between
         return ended
 
@@ -805,7 +805,7 @@ def train(args: Args, envs, eval_env, run_folder: Path, stop: Event, saved: dict
     with closing(Log(args, run_folder, progress)) as log:
         while not (collector.over.any() and (progress.step >= args.total_timesteps or stop.is_set())):
             try:
-                ended = collector.step(networks.agent, linear_schedule(args, progress.step))
+                ended = collector.step(networks.agent.in_numpy(), linear_schedule(args, progress.step))
             except EnvironmentDied:
                 save(run_folder, args, progress, networks, optimizer, buffer.played() | collector.played(), log)
                 raise

@@ -94,7 +94,7 @@ def test_the_agents_own_best_available_actions_are_the_best_joint_action(seed, n
     obs, state = torch.randn(n_agents, 5), torch.randn(1, 7)
     available = random_availability(n_agents, n_actions)
     observation = {"obs": obs.numpy(), "avail_actions": available.numpy()}
-    own = qmix.act(networks.agent, observation, 0.0, np.random.default_rng(0), "cpu")
+    own = qmix.act(networks.agent.in_numpy(), observation, 0.0, np.random.default_rng(0))
 
     q = networks.agent(obs).detach().double()
     mixer = networks.mixer.double()
@@ -145,6 +145,17 @@ def test_the_agent_network_has_num_layers_hidden_layers_after_the_first(num_laye
     assert [layer.in_features for layer in layers] == [5] + [8] * (num_layers + 1)
     assert [layer.out_features for layer in layers] == [8] * (num_layers + 1) + [4]
     assert agent(torch.zeros(6, 2, 5)).shape == (6, 2, 4)
+
+
+@properties
+@given(seeds, st.integers(0, 3), st.integers(1, 9))
+def test_the_agents_act_with_the_network_that_learns(seed, num_layers, rows):
+    torch.manual_seed(seed)
+    agent, obs = qmix.AgentNetwork(5, 4, 8, num_layers), torch.randn(rows, 5)
+    nn.init.normal_(agent.layers[-1].weight)
+    q = agent.in_numpy()(obs.numpy())
+    assert q.dtype == np.float32
+    torch.testing.assert_close(torch.from_numpy(q), agent(obs).detach())
 
 
 # The TD target
@@ -402,7 +413,11 @@ def test_the_targets_begin_as_copies_of_the_networks():
 def numbered_episode(number: int, length: int) -> dict[str, np.ndarray]:
     """An episode whose transition t is marked 100 number + t."""
     marks = 100 * number + np.arange(length)
-    return {"reward": marks.astype(np.float32), "obs": np.tile(marks[:, None, None], (1, 2, 3)).astype(np.float32)}
+    seen = np.append(marks, marks[-1] + 1)  # and what is observed after the last step
+    episode = {"obs": np.tile(seen[:, None, None], (1, 2, 3)), "states": seen[:, None], "reward": marks}
+    episode = {key: value.astype(np.float32) for key, value in episode.items()}
+    availability = np.ones((length + 1, 2, 4), np.int8)
+    return episode | {"actions": np.zeros((length, 2), int), "done": marks * 0.0, "avail_actions": availability}
 
 
 def sampled(buffer, batch_size, seed=0) -> dict[str, torch.Tensor]:
@@ -426,10 +441,12 @@ def test_a_sample_is_whole_different_episodes_end_to_end(seed, lengths, data):
     batch = sampled(buffer, batch_size, seed)
     assert len(batch["lengths"]) == batch_size
     chosen = []
-    for reward, obs in zip(*(batch[key].split(batch["lengths"].tolist()) for key in ("reward", "obs")), strict=True):
+    parts = (batch[key].split(batch["lengths"].tolist()) for key in ("reward", "obs", "next_states"))
+    for reward, obs, next_states in zip(*parts, strict=True):
         chosen.append(int(reward[0]) // 100)
         assert reward.tolist() == numbered_episode(chosen[-1], lengths[chosen[-1]])["reward"].tolist()
         assert torch.equal(obs, reward[:, None, None].expand(-1, 2, 3))
+        assert torch.equal(next_states[:, 0], reward + 1)
     assert len(set(chosen)) == batch_size
 
 
@@ -483,11 +500,15 @@ def test_shapes_and_dtypes_of_a_batch_of_battles():
 # Collecting
 
 
-def test_an_episode_is_one_chain_of_transitions():
+def test_an_episode_has_a_row_per_step_and_one_more_of_what_is_observed():
+    _, episode, _ = collected(small_args(env_name="3m", time_limit=5))
+    rows = {"actions": 5, "reward": 5, "done": 5, "obs": 6, "states": 6, "avail_actions": 6}
+    assert {key: len(array) for key, array in episode.items()} == rows
+
+
+def test_the_actions_of_an_episode_were_available():
     _, episode, _ = collected(small_args(env_name="3m"))
-    assert np.array_equal(episode["next_obs"][:-1], episode["obs"][1:])
-    assert np.array_equal(episode["next_states"][:-1], episode["states"][1:])
-    taken = np.take_along_axis(episode["next_avail_actions"][:-1], episode["actions"][1:, :, None], axis=-1)
+    taken = np.take_along_axis(episode["avail_actions"][:-1], episode["actions"][..., None], axis=-1)
     assert taken.all()
 
 
@@ -523,8 +544,8 @@ def test_every_purpose_and_number_has_a_stream_of_its_own():
 def actions_of(q, available, epsilon, times=4000) -> np.ndarray:
     """Many draws of the agents' actions: [times, n_agents]."""
     q, rng = np.asarray(q, np.float32), np.random.default_rng(0)
-    observation = {"obs": q, "avail_actions": np.asarray(available, np.int8)}  # the agent is the identity
-    return np.stack([qmix.act(nn.Identity(), observation, epsilon, rng, "cpu") for _ in range(times)])
+    observation = {"obs": q, "avail_actions": np.asarray(available, np.int8)}  # an agent sees its values
+    return np.stack([qmix.act(lambda obs: obs, observation, epsilon, rng) for _ in range(times)])
 
 
 def test_with_epsilon_1_actions_are_uniform_over_the_available_ones():

@@ -91,20 +91,18 @@ def untrained(args: Args, envs) -> torch.nn.Module:
 def test_all_environments_act_through_one_forward_pass_a_step():
     args, shapes = small_args(num_envs=3), []
     with opened(args) as envs:
-        agent = untrained(args, envs)
-        agent.register_forward_hook(lambda module, inputs, q: shapes.append(tuple(q.shape)))
+        q_values = untrained(args, envs).in_numpy()
         collector = Collector(envs, args)
         for _ in range(5):
-            collector.step(agent, 0.0)
-    assert shapes == [(3, envs.n_agents, envs.n_actions)] * 5
+            collector.step(lambda obs: shapes.append(obs.shape) or q_values(obs), 0.0)
+    assert shapes == [(3 * envs.n_agents, envs.obs_size)] * 5
 
 
 def actions_in_all(q, available, epsilon, times) -> np.ndarray:
     """[times, E, n_agents]"""
     observation = {"obs": np.asarray(q, np.float32), "avail_actions": np.asarray(available, np.int8)}
-    streams, identity = [np.random.default_rng(0) for _ in q], torch.nn.Identity()
-    draws = [qmix_multienvs.act_in_all(identity, observation, epsilon, streams, "cpu") for _ in range(times)]
-    return np.stack(draws)
+    streams = [np.random.default_rng(0) for _ in q]
+    return np.stack([qmix_multienvs.act_in_all(lambda obs: obs, observation, epsilon, streams) for _ in range(times)])
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.4, 1.0])
@@ -121,8 +119,8 @@ def test_environments_explore_differently():
     with opened(args) as envs:
         collector, agent = Collector(envs, args), untrained(args, envs)
         for _ in range(8):
-            collector.step(agent, 1.0)
-    explored = [np.stack([row["actions"] for row in rows]).tobytes() for rows in collector.transitions]
+            collector.step(agent.in_numpy(), 1.0)
+    explored = [np.stack([actions for actions, _, _ in steps]).tobytes() for steps in collector.steps]
     assert len(set(explored)) == 4
 
 
@@ -145,7 +143,7 @@ def test_an_episode_is_the_one_that_a_single_environment_plays(task, episodes):
     with opened(args) as envs:
         collector, agent = Collector(envs, args), untrained(args, envs)
         while len(collected) < episodes:
-            collected += collector.step(agent, 1.0)
+            collected += collector.step(agent.in_numpy(), 1.0)
     reference = qmix.Args(**SMALL | task, start_e=1, end_e=1)
     env = qmix.open_env(reference)
     agent = qmix.Networks(reference, env).agent
@@ -160,9 +158,9 @@ def test_no_environment_waits_for_a_slower_one():
     with opened(args) as envs:
         collector, agent, finished, unequal = Collector(envs, args), untrained(args, envs), 0, False
         for step in range(1, 151):
-            ended = collector.step(agent, 1.0)
+            ended = collector.step(agent.in_numpy(), 1.0)
             finished += sum(len(episode["reward"]) for episode, _ in ended)
-            assert finished + sum(map(len, collector.transitions)) == 4 * step
+            assert finished + sum(map(len, collector.steps)) == 4 * step
             unequal |= 0 < len(ended) < 4
     assert unequal
 
