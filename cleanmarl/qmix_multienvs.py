@@ -802,10 +802,11 @@ def train(args: Args, envs, eval_env, run_folder: Path, stop: Event, saved: dict
         replay(collector, args, buffer, saved, stop)
         progress = Progress(**saved["progress"])
 
+    q_values = networks.agent.in_numpy()
     with closing(Log(args, run_folder, progress)) as log:
         while not (collector.over.any() and (progress.step >= args.total_timesteps or stop.is_set())):
             try:
-                ended = collector.step(networks.agent.in_numpy(), linear_schedule(args, progress.step))
+                ended = collector.step(q_values, linear_schedule(args, progress.step))
             except EnvironmentDied:
                 save(run_folder, args, progress, networks, optimizer, buffer.played() | collector.played(), log)
                 raise
@@ -822,6 +823,7 @@ def train(args: Args, envs, eval_env, run_folder: Path, stop: Event, saved: dict
                         progress.learning = update(networks, optimizer, batch, args)
                         progress.num_updates += 1
                         check_finite(progress)
+                    q_values = networks.agent.in_numpy()
                     progress.num_rounds += 1
                     if progress.num_rounds % args.target_network_update_freq == 0:
                         networks.update_targets(args.polyak)
