@@ -15,8 +15,9 @@ from numba import njit, prange
 from numba.core import event
 
 from cleanmarl.battle import engine, observe, orca
+from cleanmarl.battle.jit import inlined
 
-COMPILED = ("world.py", "orca.py", "engine.py", "observe.py", "compiled.py")
+COMPILED = ("jit.py", "world.py", "orca.py", "engine.py", "observe.py", "compiled.py")
 SOURCES = hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in COMPILED)).hexdigest()
 
 
@@ -46,7 +47,7 @@ def announced(call):
     return result
 
 
-@njit(error_model="numpy")
+@inlined
 def find_unavailable(rules, blocked, units, battles, actions):
     """The first battle (of those that are not over) and agent whose action is not available, or (-1, -1)."""
     for b in range(units.shape[0]):

@@ -8,7 +8,8 @@ A half-plane is a line: velocities w with `det(direction, point - w) <= 0` are a
 import math
 
 import numpy as np
-from numba import njit
+
+from cleanmarl.battle.jit import inlined
 
 LINE = np.dtype([("px", "f8"), ("py", "f8"), ("dx", "f8"), ("dy", "f8")])  # point and unit direction
 
@@ -16,12 +17,12 @@ EPSILON = 1e-5
 OVERLAP = 16.0  # overlapping units are to be apart after one tick
 
 
-@njit(error_model="numpy")
+@inlined
 def det(ax, ay, bx, by):
     return ax * by - ay * bx
 
 
-@njit(error_model="numpy")
+@inlined
 def new_velocity(units, u, rules, walls, near, near_walls, lines, projected):
     """The velocity of moving unit `u` for this tick. `lines` and `projected` are scratch space."""
     n_walls = wall_lines(units[u], rules, walls, near, near_walls, lines)
@@ -34,7 +35,7 @@ def new_velocity(units, u, rules, walls, near, near_walls, lines, projected):
     return x, y
 
 
-@njit(error_model="numpy")
+@inlined
 def unit_lines(units, u, rules, lines, count):
     """Half-planes for the units that (nearly) touch unit `u` (10.2), from number `count`; returns the new count."""
     unit = units[u]
@@ -77,7 +78,7 @@ def unit_lines(units, u, rules, lines, count):
     return count
 
 
-@njit(error_model="numpy")
+@inlined
 def wall_lines(unit, rules, walls, near, near_walls, lines):
     """Half-planes for the wall edges within a second's reach of a ground unit (10.1); returns their number."""
     if unit.plane != 0:
@@ -106,7 +107,7 @@ def wall_lines(unit, rules, walls, near, near_walls, lines):
     return count
 
 
-@njit(error_model="numpy")
+@inlined
 def edge_line(unit, from_x, from_y, to_x, to_y, dir_x, dir_y, rules, lines, count):
     """Half-plane for one edge, if it makes one; returns the new number of lines."""
     r = unit.radius
@@ -206,7 +207,7 @@ def edge_line(unit, from_x, from_y, to_x, to_y, dir_x, dir_y, rules, lines, coun
     return count + 1
 
 
-@njit(error_model="numpy")
+@inlined
 def best_on_line(lines, i, speed, goal_x, goal_y, towards):
     """Best velocity on line `i` under the lines before it and the speed limit (LP1): (found, x, y)."""
     line = lines[i]
@@ -239,7 +240,7 @@ def best_on_line(lines, i, speed, goal_x, goal_y, towards):
     return True, line.px + t * line.dx, line.py + t * line.dy
 
 
-@njit(error_model="numpy")
+@inlined
 def add_lines(lines, count, speed, goal_x, goal_y, towards, x, y):
     """Mend velocity (x, y) line by line (LP2): (number of the line that cannot be met or `count`, x, y)."""
     for i in range(count):
@@ -252,7 +253,7 @@ def add_lines(lines, count, speed, goal_x, goal_y, towards, x, y):
     return count, x, y
 
 
-@njit(error_model="numpy")
+@inlined
 def closest_velocity(lines, count, speed, goal_x, goal_y, single):
     """The allowed velocity nearest to the goal: (number of the line that cannot be met or `count`, x, y)."""
     x, y = goal_x, goal_y
@@ -268,7 +269,7 @@ def closest_velocity(lines, count, speed, goal_x, goal_y, single):
     return add_lines(lines, count, speed, goal_x, goal_y, False, x, y)
 
 
-@njit(error_model="numpy")
+@inlined
 def least_violation(lines, n_walls, count, first, speed, x, y, projected):
     """Where no velocity meets all lines: the one that violates the unit lines least and the walls not (LP3)."""
     distance = 0.0
