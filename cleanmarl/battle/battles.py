@@ -53,6 +53,11 @@ class Battles:
         self.num, self.num_threads, self.time_limit = num, min(num, num_threads), int(time_limit)
         self.n_agents, self.n_actions = int(rules["n_allies"]), int(rules["n_actions"])
         self.obs_size, self.state_size = int(rules["obs_size"]), int(rules["state_size"])
+        self.shapes = (
+            (num, self.n_agents, self.obs_size),
+            (num, self.state_size),
+            (num, self.n_agents, self.n_actions),
+        )
         self.units = np.repeat(self.start[None], num, axis=0)
         self.battles = np.zeros(num, BATTLE)
         self.battles["over"] = True
@@ -70,18 +75,14 @@ class Battles:
 
     def restart(self, b: int, seed: int | None):
         """Put battle `b` at its start. Without a seed its random stream goes on."""
-        self.units[b] = self.start
-        random = self.battles[b]["random"] if seed is None else np.uint64(seed)
-        self.battles[b] = np.zeros((), BATTLE)
-        self.battles[b]["random"] = random
+        self.units.view(np.uint8)[b] = self.start.view(np.uint8)  # in one go; NumPy copies records field by field
+        random = self.battles.item(b)[0] if seed is None else np.uint64(seed)
+        self.battles[b] = (random, 0, 0.0, False, False, False, False)
 
     def fresh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Arrays for what is seen of all battles, not written yet."""
-        return (
-            np.empty((self.num, self.n_agents, self.obs_size), np.float32),
-            np.empty((self.num, self.state_size), np.float32),
-            np.empty((self.num, self.n_agents, self.n_actions), np.int8),
-        )
+        obs, state, avail_actions = self.shapes
+        return np.empty(obs, np.float32), np.empty(state, np.float32), np.empty(avail_actions, np.int8)
 
     def look(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Observations [num, n_agents, obs_size], states [num, state_size], masks [num, n_agents, n_actions]."""
