@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, typeof
 from numba.core import event
 
 from cleanmarl.battle import engine, observe, orca
@@ -45,6 +45,15 @@ def announced(call):
             f"compiled the battle engine in {time.perf_counter() - announcer.began:.0f} s", file=sys.stderr, flush=True
         )
     return result
+
+
+def code_of(function, *args):
+    """Call the function, and return its machine code for arguments of these types, and only these.
+
+    Numba's own call finds out the types of all arguments each time, which takes as long as a tick of ten units.
+    """
+    function(*args)
+    return function.get_overload(tuple(typeof(arg) for arg in args))
 
 
 @inlined
