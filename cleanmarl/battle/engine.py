@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from cleanmarl.battle.jit import inlined
-from cleanmarl.battle.orca import new_velocity
+from cleanmarl.battle.orca import new_velocity, take_places
 from cleanmarl.battle.world import HEAL, KAMIKAZE, LASER, MARCH, MOVE, NOBODY, STOP, TARGET
 
 TICKS_PER_STEP = 8
@@ -402,7 +402,7 @@ def update(units, unit, rules, damages):
 
 
 @inlined
-def tick(units, rules, damages, walls, near, near_walls, turns, lines, projected):
+def tick(units, rules, damages, walls, near, near_walls, turns, scratch):
     """One tick (section 8); `turns` lists the living units in the order of part F. Returns the unscaled reward."""
     n_units = units.shape[0]
     any_seeker = any_allied_healer = False
@@ -419,11 +419,12 @@ def tick(units, rules, damages, walls, near, near_walls, turns, lines, projected
     for u in range(n_units):  # C
         if units[u].alive:
             choose_preferred_velocity(units, u, rules, any_seeker, any_allied_healer)
+    take_places(units, scratch)
     for u in range(n_units):  # D
         unit = units[u]
         unit.new_x = unit.new_y = 0.0
         if unit.alive and (unit.pref_x != 0 or unit.pref_y != 0):
-            unit.new_x, unit.new_y = new_velocity(units, u, rules, walls, near, near_walls, lines, projected)
+            unit.new_x, unit.new_y = new_velocity(units, u, rules, walls, near, near_walls, scratch)
     reward = 0.0
     for n in range(turns.shape[0]):  # F
         unit = units[turns[n]]
