@@ -2,6 +2,7 @@
 
 import copy
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from numba import typeof
 from numba.core.caching import FunctionCache
 
 import cleanmarl.battle
-from cleanmarl.battle import BattleEnv, BattleVectorEnv, ScenarioError, compiled
+from cleanmarl.battle import BattleEnv, BattleVectorEnv, ScenarioError, compiled, map_names
 
 
 def random_actions(observation: dict, rng: np.random.Generator) -> np.ndarray:
@@ -594,7 +596,27 @@ def test_vectors_refuse_what_they_cannot_be():
         envs.step([1, 1, 1])
 
 
+def test_a_pickled_battle_goes_on_as_the_original_does():
+    env = BattleEnv("3m")
+    env.reset(seed=0)
+    copied = pickle.loads(pickle.dumps(env))
+    for _ in range(3):
+        assert equal(env.step([5, 5, 5]), copied.step([5, 5, 5]))
+    env.reset(), copied.step([1, 1, 1])
+    assert (env._battles.units != copied._battles.units).any()
+
+
 # The cache of compiled code
+
+
+def test_the_code_of_a_step_fits_every_scenario():
+    """It does not look at the types of what it is given."""
+    types = set()
+    for which in [{"map_name": name} for name in map_names()] + [{"map_file": SCENARIO}]:
+        battles = BattleEnv(**which)._battles
+        types.add(tuple(map(typeof, (*battles.world, battles.units, battles.battles, *battles.fresh()))))
+    assert len(types) == 1
+
 
 FIRST_STEP = """
 from cleanmarl.battle import BattleEnv

@@ -53,10 +53,15 @@ class Battles:
         self.num, self.num_threads, self.time_limit = num, min(num, num_threads), int(time_limit)
         self.n_agents, self.n_actions = int(rules["n_allies"]), int(rules["n_actions"])
         self.obs_size, self.state_size = int(rules["obs_size"]), int(rules["state_size"])
+        self.shapes = (
+            (num, self.n_agents, self.obs_size),
+            (num, self.state_size),
+            (num, self.n_agents, self.n_actions),
+        )
         self.units = np.repeat(self.start[None], num, axis=0)
         self.battles = np.zeros(num, BATTLE)
         self.battles["over"] = True
-        _compile(threaded=num_threads > 1)
+        step_code(self.num_threads > 1)
 
     def observation_space(self) -> spaces.Dict:
         return spaces.Dict(
@@ -70,18 +75,14 @@ class Battles:
 
     def restart(self, b: int, seed: int | None):
         """Put battle `b` at its start. Without a seed its random stream goes on."""
-        self.units[b] = self.start
-        random = self.battles[b]["random"] if seed is None else np.uint64(seed)
-        self.battles[b] = np.zeros((), BATTLE)
-        self.battles[b]["random"] = random
+        self.units.view(np.uint8)[b] = self.start.view(np.uint8)  # in one go; NumPy copies records field by field
+        random = self.battles.item(b)[0] if seed is None else np.uint64(seed)
+        self.battles[b] = (random, 0, 0.0, False, False, False, False)
 
     def fresh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Arrays for what is seen of all battles, not written yet."""
-        return (
-            np.empty((self.num, self.n_agents, self.obs_size), np.float32),
-            np.empty((self.num, self.state_size), np.float32),
-            np.empty((self.num, self.n_agents, self.n_actions), np.int8),
-        )
+        obs, state, avail_actions = self.shapes
+        return np.empty(obs, np.float32), np.empty(state, np.float32), np.empty(avail_actions, np.int8)
 
     def look(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Observations [num, n_agents, obs_size], states [num, state_size], masks [num, n_agents, n_actions]."""
@@ -93,10 +94,10 @@ class Battles:
         """Step the battles that are not over; what is seen of them, as `look` has it (of the others: anything)."""
         seen, actions = self.fresh(), self.checked(actions)
         if self.num_threads == 1:
-            b, agent = compiled.step(*self.world, self.units, self.battles, actions, *seen)
+            b, agent = step_code(False)(*self.world, self.units, self.battles, actions, *seen)
         else:
             set_num_threads(min(self.num_threads, config.NUMBA_NUM_THREADS))
-            b, agent = compiled.step_threaded(self.num_threads, *self.world, self.units, self.battles, actions, *seen)
+            b, agent = step_code(True)(self.num_threads, *self.world, self.units, self.battles, actions, *seen)
         if b >= 0:
             available = np.flatnonzero(self.look()[2][b, agent]).tolist()
             where = f"battle {b}, agent {agent}" if self.num > 1 else f"agent {agent}"
@@ -113,8 +114,8 @@ class Battles:
 
 
 @cache
-def _compile(threaded: bool):
-    """Compile or load from the cache, once per process, whatever a step needs."""
+def step_code(threaded: bool):
+    """The compiled step. Once per process, it and `look` are compiled, or loaded from the cache."""
     world, start = build(load_map("3m"), walls=WALLS[0], time_limit=1, agent_ids=False)
     rules = world.rules[0]
     seen = (
@@ -122,19 +123,19 @@ def _compile(threaded: bool):
         np.empty((1, rules["state_size"]), np.float32),
         np.empty((1, rules["n_allies"], rules["n_actions"]), np.int8),
     )
+    over = np.array([(0, 0, 0, False, False, False, True)], BATTLE)
+    args = (*world, start[None], over, np.ones((1, rules["n_allies"]), np.int64), *seen)
 
     def first_calls():
         compiled.look(world.rules, world.blocked, start[None], *seen)
-        over = np.array([(0, 0, 0, False, False, False, True)], BATTLE)
-        actions = np.ones((1, rules["n_allies"]), np.int64)
-        compiled.step(*world, start[None], over, actions, *seen)
-        if threaded:
-            # A thread that has finished waits for the others by spinning. On a busy machine that keeps them from their
-            # turn, by default long enough to make a step 100 times slower. (No effect if OpenMP is loaded already.)
-            os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-            compiled.step_threaded(2, *world, start[None], over, actions, *seen)
+        if not threaded:
+            return compiled.code_of(compiled.step, *args)
+        # A thread that has finished waits for the others by spinning. On a busy machine that keeps them from their
+        # turn, by default long enough to make a step 100 times slower. (No effect if OpenMP is loaded already.)
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+        return compiled.code_of(compiled.step_threaded, 2, *args)
 
-    compiled.announced(first_calls)
+    return compiled.announced(first_calls)
 
 
 def render_frame(battles: Battles, b: int) -> np.ndarray:

@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, typeof
 from numba.core import event
 
 from cleanmarl.battle import engine, observe, orca
+from cleanmarl.battle.jit import inlined
 
-COMPILED = ("world.py", "orca.py", "engine.py", "observe.py", "compiled.py")
+COMPILED = ("jit.py", "world.py", "orca.py", "engine.py", "observe.py", "compiled.py")
 SOURCES = hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in COMPILED)).hexdigest()
 
 
@@ -46,7 +47,16 @@ def announced(call):
     return result
 
 
-@njit(error_model="numpy")
+def code_of(function, *args):
+    """Call the function, and return its machine code for arguments of these types, and only these.
+
+    Numba's own call finds out the types of all arguments each time, which takes as long as a tick of ten units.
+    """
+    function(*args)
+    return function.get_overload(tuple(typeof(arg) for arg in args))
+
+
+@inlined
 def find_unavailable(rules, blocked, units, battles, actions):
     """The first battle (of those that are not over) and agent whose action is not available, or (-1, -1)."""
     for b in range(units.shape[0]):
@@ -58,13 +68,18 @@ def find_unavailable(rules, blocked, units, battles, actions):
 
 
 @njit(error_model="numpy")
+def make_scratch(n_walls, n_units):
+    lines = np.empty((2, 4 * n_walls + n_units), orca.LINE)
+    return orca.Scratch(np.empty((2, n_units)), np.empty(n_units, np.bool_), lines[0], lines[1])
+
+
+@njit(error_model="numpy")
 def step_battles(
     first, last, rules, damages, blocked, walls, near, near_walls, units, battles, actions, obs, state, avail
 ):
     """One environment step of the battles `first` to `last`; those that are over stay as they are."""
     rules, n_units = rules[0], units.shape[1]
-    lines = np.empty(4 * walls.shape[0] + n_units, orca.LINE)
-    projected = np.empty(4 * walls.shape[0] + n_units, orca.LINE)
+    scratch = make_scratch(walls.shape[0], n_units)
     turns = np.empty(n_units, np.int64)
     allies = np.empty(rules.n_allies, np.int64)
     for b in range(first, last):
@@ -74,7 +89,7 @@ def step_battles(
         reward = 0.0
         for _ in range(engine.TICKS_PER_STEP):
             count = engine.shuffle(units[b], battles[b], turns)
-            reward += engine.tick(units[b], rules, damages, walls, near, near_walls, turns[:count], lines, projected)
+            reward += engine.tick(units[b], rules, damages, walls, near, near_walls, turns[:count], scratch)
         engine.finish_step(units[b], battles[b], rules, reward)
         observe.observe(units[b], rules, blocked, allies, obs[b], state[b], avail[b])
 
@@ -131,13 +146,10 @@ def _entry_points(sources):
     def tick(rules, damages, walls, near, near_walls, units, turns, rewards):
         """One tick of each battle with the given turns [B, n_units], padded with -1, for replays."""
         sources  # noqa: B018
-        lines = np.empty(4 * walls.shape[0] + units.shape[1], orca.LINE)
-        projected = np.empty(4 * walls.shape[0] + units.shape[1], orca.LINE)
+        scratch = make_scratch(walls.shape[0], units.shape[1])
         for b in range(units.shape[0]):
             count = (turns[b] >= 0).sum()
-            rewards[b] = engine.tick(
-                units[b], rules[0], damages, walls, near, near_walls, turns[b, :count], lines, projected
-            )
+            rewards[b] = engine.tick(units[b], rules[0], damages, walls, near, near_walls, turns[b, :count], scratch)
 
     @njit(cache=True, error_model="numpy")
     def finish(rules, units, battles, rewards):

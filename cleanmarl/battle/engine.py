@@ -7,9 +7,9 @@ make an environment step. `compiled.py` holds the few functions that Python call
 import math
 
 import numpy as np
-from numba import njit
 
-from cleanmarl.battle.orca import new_velocity
+from cleanmarl.battle.jit import inlined
+from cleanmarl.battle.orca import new_velocity, take_places
 from cleanmarl.battle.world import HEAL, KAMIKAZE, LASER, MARCH, MOVE, NOBODY, STOP, TARGET
 
 TICKS_PER_STEP = 8
@@ -27,7 +27,7 @@ ONLY_AS_A_TARGET = 2e9  # the distance of an ally that is out of reach but attac
 # Distances (9.1): `within` decides in single precision, `search2` is the squared distance in double.
 
 
-@njit(error_model="numpy")
+@inlined
 def within(ax, ay, bx, by, reach):
     dx, dy = abs(ax - bx), abs(ay - by)
     single = np.float32(reach)
@@ -36,18 +36,18 @@ def within(ax, ay, bx, by, reach):
     return dx + dy <= single or dx * dx + dy * dy <= np.float32(reach * reach)
 
 
-@njit(error_model="numpy")
+@inlined
 def search2(ax, ay, bx, by):
     dx, dy = np.float64(ax) - np.float64(bx), np.float64(ay) - np.float64(by)
     return dx * dx + dy * dy
 
 
-@njit(error_model="numpy")
+@inlined
 def in_range(unit, other):
     return within(unit.x, unit.y, other.x, other.y, unit.range + other.radius + unit.radius)
 
 
-@njit(error_model="numpy")
+@inlined
 def can_hit(unit, other):
     return (unit.targets >> other.plane) & 1 == 1
 
@@ -55,7 +55,7 @@ def can_hit(unit, other):
 # Actions and orders (section 6)
 
 
-@njit(error_model="numpy")
+@inlined
 def unit_number(units, ally, index):
     """The overall number of the unit with this index within its side."""
     for n in range(units.shape[0]):
@@ -64,7 +64,7 @@ def unit_number(units, ally, index):
     return NOBODY
 
 
-@njit(error_model="numpy")
+@inlined
 def direction(action):
     """Unit step of the move actions 2 to 5: north, south, east, west."""
     if action == 2:
@@ -76,14 +76,14 @@ def direction(action):
     return -1.0, 0.0
 
 
-@njit(error_model="numpy")
+@inlined
 def can_move(unit, action, rules, blocked):
     dx, dy = direction(action)
     x, y = unit.x + dx, unit.y + dy
     return 0 <= y < rules.height and 0 <= x < rules.width and not blocked[int(y), int(x)]
 
 
-@njit(error_model="numpy")
+@inlined
 def can_target(unit, other):
     """Whether an agent may pick this unit as the target of its action."""
     if not other.alive or (unit.attack == HEAL and other.attack == HEAL):
@@ -91,7 +91,7 @@ def can_target(unit, other):
     return within(unit.x, unit.y, other.x, other.y, TARGET_RANGE)
 
 
-@njit(error_model="numpy")
+@inlined
 def is_available(units, unit, action, rules, blocked):
     if action < 0 or action >= rules.n_actions:
         return False
@@ -105,7 +105,7 @@ def is_available(units, unit, action, rules, blocked):
     return other != NOBODY and can_target(unit, units[other])
 
 
-@njit(error_model="numpy")
+@inlined
 def give_orders(units, actions, rules, blocked):
     """The agents' actions become their orders for all ticks of a step. Actions must be available."""
     for n in range(units.shape[0]):
@@ -131,7 +131,7 @@ def give_orders(units, actions, rules, blocked):
 # Targets and preferred velocities (section 9)
 
 
-@njit(error_model="numpy")
+@inlined
 def clean_up_target(units, u):
     """Drop targets that the order or the script no longer holds (9.2)."""
     unit = units[u]
@@ -146,7 +146,7 @@ def clean_up_target(units, u):
             unit.target = NOBODY
 
 
-@njit(error_model="numpy")
+@inlined
 def choose_opponent(units, u, rules, seeking):
     """An enemy fighter's choice among the allies it sees or, if `seeking`, that attack it (9.3, 9.4)."""
     unit = units[u]
@@ -172,7 +172,7 @@ def choose_opponent(units, u, rules, seeking):
     return best
 
 
-@njit(error_model="numpy")
+@inlined
 def choose_patient(units, u):
     """An enemy healer's choice among its comrades: the most hurt of those that are hurt or fight (9.4)."""
     unit = units[u]
@@ -188,7 +188,7 @@ def choose_patient(units, u):
     return best
 
 
-@njit(error_model="numpy")
+@inlined
 def healer_speed(units, u, rules, had_target, any_seeker):
     """An enemy healer keeps pace with the slowest unit on its list of candidates (9.3, 9.6)."""
     unit = units[u]
@@ -207,7 +207,7 @@ def healer_speed(units, u, rules, had_target, any_seeker):
     return unit.speed if slowest == math.inf else slowest
 
 
-@njit(error_model="numpy")
+@inlined
 def head_for_point(unit, x, y, speed):
     """Full speed towards a fixed point, in double precision (9.6)."""
     dx, dy = x - unit.x, y - unit.y
@@ -218,7 +218,7 @@ def head_for_point(unit, x, y, speed):
         unit.pref_x, unit.pref_y = dx * speed / norm, dy * speed / norm
 
 
-@njit(error_model="numpy")
+@inlined
 def head_for_unit(unit, other, speed):
     """Full speed towards a unit, in single precision (9.6)."""
     dx, dy = other.x - unit.x, other.y - unit.y
@@ -230,7 +230,7 @@ def head_for_unit(unit, other, speed):
         unit.pref_x, unit.pref_y = dx * single / norm, dy * single / norm
 
 
-@njit(error_model="numpy")
+@inlined
 def engage(unit, other, speed):
     """Attack or heal the unit if it is in reach, else head for it (9.6)."""
     if in_range(unit, other) and can_hit(unit, other):
@@ -240,7 +240,7 @@ def engage(unit, other, speed):
         head_for_unit(unit, other, speed)
 
 
-@njit(error_model="numpy")
+@inlined
 def follow_script(units, u, rules, any_seeker, any_allied_healer):
     """What an enemy does: march, choose a target, attack it (9.5)."""
     unit = units[u]
@@ -262,7 +262,7 @@ def follow_script(units, u, rules, any_seeker, any_allied_healer):
         engage(unit, units[unit.target], speed)
 
 
-@njit(error_model="numpy")
+@inlined
 def choose_preferred_velocity(units, u, rules, any_seeker, any_allied_healer):
     unit = units[u]
     if unit.order == MARCH:
@@ -278,7 +278,7 @@ def choose_preferred_velocity(units, u, rules, any_seeker, any_allied_healer):
 # Attacks (section 11). Each returns its reward: damage done to enemies, and kills.
 
 
-@njit(error_model="numpy")
+@inlined
 def blow(unit, other, damages):
     reward = 0.0
     for _ in range(unit.attacks):
@@ -298,7 +298,7 @@ def blow(unit, other, damages):
     return reward
 
 
-@njit(error_model="numpy")
+@inlined
 def explode(units, unit, rules, damages):
     """The kamikaze's attack: a blow at every opposing unit around it, at the price of its life."""
     reward = 0.0 if unit.is_ally else unit.hp
@@ -316,7 +316,7 @@ def explode(units, unit, rules, damages):
     return reward
 
 
-@njit(error_model="numpy")
+@inlined
 def fire_laser(units, unit, target, damages):
     """A blow at every opposing unit in a beam that lies across the line of fire, centred on the target."""
     reward = 0.0
@@ -340,7 +340,7 @@ def fire_laser(units, unit, target, damages):
     return reward
 
 
-@njit(error_model="numpy")
+@inlined
 def heal(unit, patient):
     new_patient = unit.prev_target != unit.target
     if (new_patient and unit.energy < ENERGY_TO_HEAL) or patient.hp == patient.max_hp:
@@ -356,7 +356,7 @@ def heal(unit, patient):
     patient.hp += given
 
 
-@njit(error_model="numpy")
+@inlined
 def fire(units, unit, target, rules, damages):
     if unit.attack == KAMIKAZE:
         return explode(units, unit, rules, damages)
@@ -368,7 +368,7 @@ def fire(units, unit, target, rules, damages):
     return blow(unit, target, damages)
 
 
-@njit(error_model="numpy")
+@inlined
 def update(units, unit, rules, damages):
     """Move, let timers and regeneration run, carry out the order (part F); returns the reward."""
     unit.vel_x, unit.vel_y = unit.new_x, unit.new_y
@@ -401,8 +401,8 @@ def update(units, unit, rules, damages):
     return fire(units, unit, units[target], rules, damages)
 
 
-@njit(error_model="numpy")
-def tick(units, rules, damages, walls, near, near_walls, turns, lines, projected):
+@inlined
+def tick(units, rules, damages, walls, near, near_walls, turns, scratch):
     """One tick (section 8); `turns` lists the living units in the order of part F. Returns the unscaled reward."""
     n_units = units.shape[0]
     any_seeker = any_allied_healer = False
@@ -419,11 +419,12 @@ def tick(units, rules, damages, walls, near, near_walls, turns, lines, projected
     for u in range(n_units):  # C
         if units[u].alive:
             choose_preferred_velocity(units, u, rules, any_seeker, any_allied_healer)
+    take_places(units, scratch)
     for u in range(n_units):  # D
         unit = units[u]
         unit.new_x = unit.new_y = 0.0
         if unit.alive and (unit.pref_x != 0 or unit.pref_y != 0):
-            unit.new_x, unit.new_y = new_velocity(units, u, rules, walls, near, near_walls, lines, projected)
+            unit.new_x, unit.new_y = new_velocity(units, u, rules, walls, near, near_walls, scratch)
     reward = 0.0
     for n in range(turns.shape[0]):  # F
         unit = units[turns[n]]
@@ -435,7 +436,7 @@ def tick(units, rules, damages, walls, near, near_walls, turns, lines, projected
     return reward
 
 
-@njit(error_model="numpy")
+@inlined
 def next_random(battle):
     """The next 32 random bits of the battle: SplitMix64 (Steele, Lea and Flood, 2014)."""
     battle.random += np.uint64(0x9E3779B97F4A7C15)
@@ -445,7 +446,7 @@ def next_random(battle):
     return (z ^ (z >> np.uint64(31))) >> np.uint64(32)
 
 
-@njit(error_model="numpy")
+@inlined
 def shuffle(units, battle, turns):
     """Fill `turns` with a uniformly random permutation of the living units (part E); returns their number."""
     count = 0
@@ -459,7 +460,7 @@ def shuffle(units, battle, turns):
     return count
 
 
-@njit(error_model="numpy")
+@inlined
 def count_living(units):
     allies = enemies = 0
     for u in range(units.shape[0]):
@@ -471,7 +472,7 @@ def count_living(units):
     return allies, enemies
 
 
-@njit(error_model="numpy")
+@inlined
 def finish_step(units, battle, rules, reward):
     """Reward and end of the episode (section 12), and the time limit."""
     allies, enemies = count_living(units)

@@ -49,6 +49,7 @@ class BattleEnv(gym.Env):
         self.obs_size, self.state_size = battles.obs_size, battles.state_size
         self.observation_space, self.action_space = battles.observation_space(), battles.action_space()
         self._ever_seeded = False
+        self._over = True
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Start a battle. Without a seed the random stream of the last battle goes on."""
@@ -57,6 +58,7 @@ class BattleEnv(gym.Env):
             seed = int(self.np_random.integers(2**63))
         self._ever_seeded = True
         self._battles.restart(0, seed)
+        self._over = False
         return self._observation(*self._battles.look()), {}
 
     def step(self, actions: np.ndarray):
@@ -67,11 +69,11 @@ class BattleEnv(gym.Env):
             gymnasium.error.ResetNeeded: the battle is over
         """
         battles = self._battles
-        if battles.battles[0]["over"]:
+        if self._over:
             raise gym.error.ResetNeeded("the battle is over: call reset()")
         seen = battles.step(actions)
-        _, _, reward, terminated, truncated, won, over = battles.battles.item(0)
-        return self._observation(*seen), reward, terminated, truncated, {"battle_won": won} if over else {}
+        _, _, reward, terminated, truncated, won, self._over = battles.battles.item(0)
+        return self._observation(*seen), reward, terminated, truncated, {"battle_won": won} if self._over else {}
 
     def _observation(self, obs: np.ndarray, state: np.ndarray, avail_actions: np.ndarray) -> dict[str, np.ndarray]:
         self.action_space.available = avail_actions[0]

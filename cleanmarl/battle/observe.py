@@ -3,25 +3,25 @@
 import math
 
 import numpy as np
-from numba import njit
 
 from cleanmarl.battle.engine import SIGHT_RANGE, TARGET_RANGE, can_move, can_target, search2
+from cleanmarl.battle.jit import inlined
 from cleanmarl.battle.world import HEAL
 
 
-@njit(error_model="numpy")
+@inlined
 def one_hot(row, at, size, index):
     for i in range(size):
         row[at + i] = 1.0 if i == index else 0.0
     return at + size
 
 
-@njit(error_model="numpy")
+@inlined
 def fraction(value, full):
     return np.float32(value / full) if full > 0 else np.float32(0)
 
 
-@njit(error_model="numpy")
+@inlined
 def observe_unit(row, at, unit, other, distance, flag, shields, n_types):
     """The block of another unit that is in sight; returns where the next block begins."""
     row[at] = flag
@@ -36,7 +36,7 @@ def observe_unit(row, at, unit, other, distance, flag, shields, n_types):
     return one_hot(row, at, n_types, other.type)
 
 
-@njit(error_model="numpy")
+@inlined
 def observe_agent(units, u, allies, rules, blocked, row):
     """The observation of one agent (13.1)."""
     unit = units[u]
@@ -73,7 +73,7 @@ def observe_agent(units, u, allies, rules, blocked, row):
     one_hot(row, at + 1 + rules.ally_shields, rules.n_types, unit.type)
 
 
-@njit(error_model="numpy")
+@inlined
 def ally_in_reach(units, u, allies, index):
     """What a healer sees as the flag of the enemy with this index: SMAClite asks for the *ally* of that index."""
     if index >= allies.shape[0] or allies[index] == u:
@@ -82,7 +82,7 @@ def ally_in_reach(units, u, allies, index):
     return ally.alive and math.sqrt(search2(units[u].x, units[u].y, ally.x, ally.y)) <= TARGET_RANGE
 
 
-@njit(error_model="numpy")
+@inlined
 def observe_state(units, rules, state):
     """The state of the battle (13.3)."""
     state[:] = 0.0
@@ -112,7 +112,7 @@ def observe_state(units, rules, state):
         one_hot(state, at, rules.n_types, unit.type)
 
 
-@njit(error_model="numpy")
+@inlined
 def observe_actions(units, u, rules, blocked, mask):
     """The mask of available actions of one agent (section 6)."""
     unit = units[u]
@@ -130,7 +130,7 @@ def observe_actions(units, u, rules, blocked, mask):
             mask[6 + other.index] = 1
 
 
-@njit(error_model="numpy")
+@inlined
 def observe(units, rules, blocked, allies, obs, state, avail_actions):
     """All that the learner sees of one battle; `allies` is scratch for the allies' unit numbers."""
     for u in range(units.shape[0]):

@@ -6,9 +6,11 @@ A half-plane is a line: velocities w with `det(direction, point - w) <= 0` are a
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from cleanmarl.battle.jit import inlined
 
 LINE = np.dtype([("px", "f8"), ("py", "f8"), ("dx", "f8"), ("dy", "f8")])  # point and unit direction
 
@@ -16,36 +18,60 @@ EPSILON = 1e-5
 OVERLAP = 16.0  # overlapping units are to be apart after one tick
 
 
-@njit(error_model="numpy")
+class Scratch(NamedTuple):
+    """Working memory: `places` is filled once per tick, the rest for one unit after the other."""
+
+    places: np.ndarray
+    """[2, n_units] the units' x and y, in double precision"""
+    far: np.ndarray
+    """[n_units] bool: which units are out of this one's reach"""
+    lines: np.ndarray
+    """[4 * n_walls + n_units] LINE: this one's half-planes, first those for walls, then those for units"""
+    projected: np.ndarray
+    """the same space again, for `least_violation`"""
+
+
+@inlined
 def det(ax, ay, bx, by):
     return ax * by - ay * bx
 
 
-@njit(error_model="numpy")
-def new_velocity(units, u, rules, walls, near, near_walls, lines, projected):
-    """The velocity of moving unit `u` for this tick. `lines` and `projected` are scratch space."""
+@inlined
+def take_places(units, scratch):
+    """Note where the units are, in rows: so `unit_lines` can measure several distances at once."""
+    for u in range(units.shape[0]):
+        scratch.places[0, u], scratch.places[1, u] = units[u].x, units[u].y
+
+
+@inlined
+def new_velocity(units, u, rules, walls, near, near_walls, scratch):
+    """The velocity of moving unit `u` for this tick."""
+    lines = scratch.lines
     n_walls = wall_lines(units[u], rules, walls, near, near_walls, lines)
-    n_lines = unit_lines(units, u, rules, lines, n_walls)
+    n_lines = unit_lines(units, u, rules, scratch, n_walls)
     unit = units[u]
     speed = unit.speed
     stopped, x, y = closest_velocity(lines, n_lines, speed, unit.pref_x, unit.pref_y, unit.pref_single)
     if stopped < n_lines:
-        x, y = least_violation(lines, n_walls, n_lines, stopped, speed, x, y, projected)
+        x, y = least_violation(lines, n_walls, n_lines, stopped, speed, x, y, scratch.projected)
     return x, y
 
 
-@njit(error_model="numpy")
-def unit_lines(units, u, rules, lines, count):
+@inlined
+def unit_lines(units, u, rules, scratch, count):
     """Half-planes for the units that (nearly) touch unit `u` (10.2), from number `count`; returns the new count."""
     unit = units[u]
     x, y, plane = np.float64(unit.x), np.float64(unit.y), unit.plane
     reach = (rules.max_radius + unit.radius) ** 2
+    xs, ys, far, lines = scratch.places[0], scratch.places[1], scratch.far, scratch.lines
+    for o in range(units.shape[0]):  # no branch, so the compiler makes vector instructions of it
+        far[o] = (xs[o] - x) ** 2 + (ys[o] - y) ** 2 > reach
     for o in range(units.shape[0]):
         other = units[o]
-        zx, zy = np.float64(other.x) - x, np.float64(other.y) - y
-        d2 = zx * zx + zy * zy
-        if d2 > reach or o == u or other.plane != plane or not other.alive:
+        if far[o] or o == u or other.plane != plane or not other.alive:
             continue
+        zx, zy = xs[o] - x, ys[o] - y
+        d2 = zx * zx + zy * zy
         yx, yy = unit.vel_x - other.vel_x, unit.vel_y - other.vel_y
         combined = unit.radius + other.radius
         touching = d2 <= combined * combined
@@ -77,7 +103,7 @@ def unit_lines(units, u, rules, lines, count):
     return count
 
 
-@njit(error_model="numpy")
+@inlined
 def wall_lines(unit, rules, walls, near, near_walls, lines):
     """Half-planes for the wall edges within a second's reach of a ground unit (10.1); returns their number."""
     if unit.plane != 0:
@@ -106,7 +132,7 @@ def wall_lines(unit, rules, walls, near, near_walls, lines):
     return count
 
 
-@njit(error_model="numpy")
+@inlined
 def edge_line(unit, from_x, from_y, to_x, to_y, dir_x, dir_y, rules, lines, count):
     """Half-plane for one edge, if it makes one; returns the new number of lines."""
     r = unit.radius
@@ -206,7 +232,7 @@ def edge_line(unit, from_x, from_y, to_x, to_y, dir_x, dir_y, rules, lines, coun
     return count + 1
 
 
-@njit(error_model="numpy")
+@inlined
 def best_on_line(lines, i, speed, goal_x, goal_y, towards):
     """Best velocity on line `i` under the lines before it and the speed limit (LP1): (found, x, y)."""
     line = lines[i]
@@ -239,7 +265,7 @@ def best_on_line(lines, i, speed, goal_x, goal_y, towards):
     return True, line.px + t * line.dx, line.py + t * line.dy
 
 
-@njit(error_model="numpy")
+@inlined
 def add_lines(lines, count, speed, goal_x, goal_y, towards, x, y):
     """Mend velocity (x, y) line by line (LP2): (number of the line that cannot be met or `count`, x, y)."""
     for i in range(count):
@@ -252,7 +278,7 @@ def add_lines(lines, count, speed, goal_x, goal_y, towards, x, y):
     return count, x, y
 
 
-@njit(error_model="numpy")
+@inlined
 def closest_velocity(lines, count, speed, goal_x, goal_y, single):
     """The allowed velocity nearest to the goal: (number of the line that cannot be met or `count`, x, y)."""
     x, y = goal_x, goal_y
@@ -268,7 +294,7 @@ def closest_velocity(lines, count, speed, goal_x, goal_y, single):
     return add_lines(lines, count, speed, goal_x, goal_y, False, x, y)
 
 
-@njit(error_model="numpy")
+@inlined
 def least_violation(lines, n_walls, count, first, speed, x, y, projected):
     """Where no velocity meets all lines: the one that violates the unit lines least and the walls not (LP3)."""
     distance = 0.0
