@@ -168,9 +168,9 @@ def check_args(args: Args):
         raise ValueError(f"--device must be one that is available here ({here}), got {args.device}")
 
 
-def make_optimizer(args: Args, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(args: Args, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
     kind = getattr(torch.optim, args.optimizer)
-    fused = {"fused": True} if "fused" in signature(kind).parameters else {}  # all parameters in one call
+    fused = {"fused": True} if "fused" in signature(kind).parameters else {}
     return kind(parameters, lr=args.learning_rate, **fused)
 
 
@@ -239,6 +239,22 @@ class VDNMixer(nn.Module):
         return q.sum(-1)  # [N, n_agents] -> [N]
 
 
+def as_vector(*networks: nn.Module) -> torch.Tensor:
+    """Lay all parameters end to end in one tensor, and their gradients likewise: they become views of it.
+
+    What is done to all of them is one call of PyTorch then, which takes longer than the arithmetic where networks are
+    small. Only a later `.to()` would part them from it.
+    """
+    parameters = [parameter for network in networks for parameter in network.parameters()]
+    vector = nn.utils.parameters_to_vector(parameters).detach().requires_grad_()
+    vector.grad = torch.zeros_like(vector)
+    sizes = [parameter.numel() for parameter in parameters]
+    parts, gradients = vector.detach().split(sizes), vector.grad.split(sizes)
+    for parameter, part, gradient in zip(parameters, parts, gradients, strict=True):
+        parameter.data, parameter.grad = part.view_as(parameter), gradient.view_as(parameter)
+    return vector
+
+
 class Networks(nn.Module):
     """What is learned, agent and mixer, and the target networks that follow it."""
 
@@ -251,15 +267,12 @@ class Networks(nn.Module):
         self.target_agent = deepcopy(self.agent).requires_grad_(False)
         self.target_mixer = deepcopy(self.mixer).requires_grad_(False)
         self.to(args.device)
+        self.theta = as_vector(self.agent, self.mixer)
+        self.target_theta = as_vector(self.target_agent, self.target_mixer).detach()
 
-    def learned(self) -> list[nn.Parameter]:
-        return [*self.agent.parameters(), *self.mixer.parameters()]
-
-    @torch.no_grad()
     def update_targets(self, polyak: float):
         """theta_target <- polyak theta + (1 - polyak) theta_target"""
-        targets = [*self.target_agent.parameters(), *self.target_mixer.parameters()]
-        torch._foreach_lerp_(targets, self.learned(), polyak)  # all in one call
+        self.target_theta.lerp_(self.theta.detach(), polyak)
 
 
 class EpisodeBuffer:
@@ -356,11 +369,11 @@ def update(networks: Networks, optimizer, batch: dict[str, torch.Tensor], args: 
     for begin in range(0, n_steps, args.tbptt):
         chunk = slice(begin, min(begin + args.tbptt, n_steps))
         loss, hidden = chunk_loss(networks, batch, inputs, target, real, chunk, hidden)
-        optimizer.zero_grad()
+        networks.theta.grad.zero_()
         loss.backward()
-        grad_norm = nn.utils.get_total_norm([parameter.grad for parameter in networks.learned()])
+        grad_norm = networks.theta.grad.norm()
         if args.clip_gradients > 0:
-            nn.utils.clip_grads_with_norm_(networks.learned(), args.clip_gradients, grad_norm)
+            nn.utils.clip_grads_with_norm_(networks.theta, args.clip_gradients, grad_norm)
         optimizer.step()
         hidden = hidden.detach() if args.rnn == "gru" else tuple(part.detach() for part in hidden)
         losses.append(loss.detach())
@@ -608,7 +621,7 @@ def save(run_folder: Path, args: Args, progress: Progress, networks: Networks, o
     No state of a generator is in it, since none outlives an episode or an update; of the episodes only what was done.
     """
     model = {"agent": networks.agent.state_dict(), "mixer": networks.mixer.state_dict()}
-    state = {"format": 1, "script": Path(__file__).stem, "args": asdict(args), "played": played}
+    state = {"format": 2, "script": Path(__file__).stem, "args": asdict(args), "played": played}
     state |= {"networks": networks.state_dict(), "optimizer": optimizer.state_dict()}
     path = run_folder / "checkpoint.pt"
     try:
@@ -636,7 +649,7 @@ def load_checkpoint(run_folder: Path) -> dict:
         except Exception:  # nothing that `save` has written
             faults.append(f"{path.name} is {'damaged' if os.path.exists(path) else 'missing'}")
             continue
-        if script != Path(__file__).stem or version > 1:
+        if script != Path(__file__).stem or version != 2:
             raise ValueError(f"{path} is from {script}.py, format {version}, not from this script")
         for fault in faults:
             warn(f"{fault} in {run_folder}, going on from {path.name}")
@@ -734,7 +747,7 @@ def train(args: Args, env, eval_env, run_folder: Path, stop: Event, saved: dict 
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     networks, buffer, progress = Networks(args, env), EpisodeBuffer(args.buffer_size), Progress()
-    optimizer = make_optimizer(args, networks.learned())
+    optimizer = make_optimizer(args, [networks.theta])
     if saved:
         networks.load_state_dict(saved["networks"])
         optimizer.load_state_dict(saved["optimizer"])

@@ -173,9 +173,9 @@ def check_args(args: Args):
         raise ValueError(f"--device must be one that is available here ({here}), got {args.device}")
 
 
-def make_optimizer(args: Args, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(args: Args, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
     kind = getattr(torch.optim, args.optimizer)
-    fused = {"fused": True} if "fused" in signature(kind).parameters else {}  # all parameters in one call
+    fused = {"fused": True} if "fused" in signature(kind).parameters else {}
     return kind(parameters, lr=args.learning_rate, **fused)
 
 
@@ -255,6 +255,22 @@ class VDNMixer(nn.Module):
         return q.sum(-1)  # [N, n_agents] -> [N]
 
 
+def as_vector(*networks: nn.Module) -> torch.Tensor:
+    """Lay all parameters end to end in one tensor, and their gradients likewise: they become views of it.
+
+    What is done to all of them is one call of PyTorch then, which takes longer than the arithmetic where networks are
+    small. Only a later `.to()` would part them from it.
+    """
+    parameters = [parameter for network in networks for parameter in network.parameters()]
+    vector = nn.utils.parameters_to_vector(parameters).detach().requires_grad_()
+    vector.grad = torch.zeros_like(vector)
+    sizes = [parameter.numel() for parameter in parameters]
+    parts, gradients = vector.detach().split(sizes), vector.grad.split(sizes)
+    for parameter, part, gradient in zip(parameters, parts, gradients, strict=True):
+        parameter.data, parameter.grad = part.view_as(parameter), gradient.view_as(parameter)
+    return vector
+
+
 class Networks(nn.Module):
     """What is learned, agent and mixer, and the target networks that follow it."""
 
@@ -267,15 +283,12 @@ class Networks(nn.Module):
         self.target_agent = deepcopy(self.agent).requires_grad_(False)
         self.target_mixer = deepcopy(self.mixer).requires_grad_(False)
         self.to(args.device)
+        self.theta = as_vector(self.agent, self.mixer)
+        self.target_theta = as_vector(self.target_agent, self.target_mixer).detach()
 
-    def learned(self) -> list[nn.Parameter]:
-        return [*self.agent.parameters(), *self.mixer.parameters()]
-
-    @torch.no_grad()
     def update_targets(self, polyak: float):
         """theta_target <- polyak theta + (1 - polyak) theta_target"""
-        targets = [*self.target_agent.parameters(), *self.target_mixer.parameters()]
-        torch._foreach_lerp_(targets, self.learned(), polyak)  # all in one call
+        self.target_theta.lerp_(self.theta.detach(), polyak)
 
 
 class EpisodeBuffer:
@@ -349,11 +362,11 @@ def qmix_loss(networks: Networks, batch: dict[str, torch.Tensor], args: Args) ->
 def update(networks: Networks, optimizer, batch: dict[str, torch.Tensor], args: Args) -> dict[str, torch.Tensor]:
     """One step of gradient descent; returns the loss and the norm of its gradient."""
     loss = qmix_loss(networks, batch, args)
-    optimizer.zero_grad()
+    networks.theta.grad.zero_()
     loss.backward()
-    grad_norm = nn.utils.get_total_norm([parameter.grad for parameter in networks.learned()])
+    grad_norm = networks.theta.grad.norm()
     if args.clip_gradients > 0:
-        nn.utils.clip_grads_with_norm_(networks.learned(), args.clip_gradients, grad_norm)
+        nn.utils.clip_grads_with_norm_(networks.theta, args.clip_gradients, grad_norm)
     optimizer.step()
     return {"train/loss": loss.detach(), "train/grads": grad_norm}
 
@@ -662,7 +675,7 @@ def save(run_folder: Path, args: Args, progress: Progress, networks: Networks, o
     No state of a generator is in it, since none outlives an episode or an update; of the episodes only what was done.
     """
     model = {"agent": networks.agent.state_dict(), "mixer": networks.mixer.state_dict()}
-    state = {"format": 1, "script": Path(__file__).stem, "args": asdict(args), "played": played}
+    state = {"format": 2, "script": Path(__file__).stem, "args": asdict(args), "played": played}
     state |= {"networks": networks.state_dict(), "optimizer": optimizer.state_dict()}
     path = run_folder / "checkpoint.pt"
     try:
@@ -690,7 +703,7 @@ def load_checkpoint(run_folder: Path) -> dict:
         except Exception:  # nothing that `save` has written
             faults.append(f"{path.name} is {'damaged' if os.path.exists(path) else 'missing'}")
             continue
-        if script != Path(__file__).stem or version > 1:
+        if script != Path(__file__).stem or version != 2:
             raise ValueError(f"{path} is from {script}.py, format {version}, not from this script")
         for fault in faults:
             warn(f"{fault} in {run_folder}, going on from {path.name}")
@@ -795,7 +808,7 @@ def train(args: Args, envs, eval_env, run_folder: Path, stop: Event, saved: dict
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     networks, buffer, progress = Networks(args, envs), EpisodeBuffer(args.buffer_size), Progress()
-    optimizer, collector = make_optimizer(args, networks.learned()), Collector(envs, args)
+    optimizer, collector = make_optimizer(args, [networks.theta]), Collector(envs, args)
     if saved:
         networks.load_state_dict(saved["networks"])
         optimizer.load_state_dict(saved["optimizer"])

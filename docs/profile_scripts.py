@@ -2,9 +2,9 @@
 
     python docs/profile_scripts.py --scripts qmix qmix_lstm --maps 3m MMM
 
-trains with the script's defaults and prints, in microseconds per environment step, what each part took: the functions of
-the script are replaced by ones that look at the clock when they are entered and left. What they cost themselves, about
-a microsecond a call, is counted where it happens. The training begins to count after a fifth of its steps.
+trains with the script's defaults and prints, in microseconds per environment step, what each part took: the script's
+functions are replaced by ones that look at the clock when they are entered and left. What they cost themselves, about
+a microsecond a call, is counted where it happens. The first fifth of the time does not count.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import functools
 import gc
 import importlib
 import io
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -44,7 +43,8 @@ PARTS = {  # the functions of a script, and what their time, without that of the
     "Log.write": "logging",
     "save": "logging",
 }
-ORDER = "environment acting storing sampling forward backward optimizer evaluation logging rest".split()
+ORDER = ["environment", "acting", "storing", "sampling", "forward", "backward"]
+ORDER += ["optimizer", "evaluation", "logging", "rest"]
 
 
 @dataclass

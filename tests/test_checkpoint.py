@@ -357,9 +357,9 @@ def test_a_run_of_another_script_is_refused(refused, copied, script, other, purp
 @every_purpose
 def test_a_checkpoint_of_a_newer_format_is_refused(refused, copied, purpose):
     folder = copied("qmix")
-    newer = torch_saved(qmix.load_checkpoint(folder) | {"format": 2, "args": {"argument": "of the future"}})
+    newer = torch_saved(qmix.load_checkpoint(folder) | {"format": 3, "args": {"argument": "of the future"}})
     (folder / "checkpoint.pt").write_bytes(with_digest(newer))
-    assert "format 2" in refused("qmix", purpose, "run")
+    assert "format 3" in refused("qmix", purpose, "run")
 
 
 OTHERS = ["--gamma 0.9", "--env-name MMM", "--seed 2", "--buffer-size 13", "--no-agent-ids", "--eval-steps 8"]

@@ -40,9 +40,11 @@ def random_networks(seed, n_agents=2, n_actions=3, **options) -> Networks:
     """Networks in double precision with weights of very different sizes, and targets that are not their copies."""
     sizes = SimpleNamespace(n_agents=n_agents, n_actions=n_actions, obs_size=5, state_size=7)
     torch.manual_seed(seed)
-    networks = Networks(small_args(**options), sizes).double()
+    torch.set_default_dtype(torch.float64)
+    networks = Networks(small_args(**options), sizes)
+    torch.set_default_dtype(torch.float32)
     for parameter in networks.parameters():
-        parameter.data = torch.randn_like(parameter) * 10 ** torch.empty(()).uniform_(-1, 1)
+        parameter.detach().copy_(torch.randn_like(parameter) * 10 ** torch.empty(()).uniform_(-1, 1))
     return networks
 
 
@@ -309,8 +311,8 @@ def test_no_gradient_reaches_the_targets(double_q, td_lambda):
 
 def test_the_target_networks_are_not_among_what_is_learned():
     networks = random_networks(0)
-    learned = {id(parameter) for parameter in networks.learned()}
-    assert learned == {id(p) for module in (networks.agent, networks.mixer) for p in module.parameters()}
+    learned = [parameter.flatten() for module in (networks.agent, networks.mixer) for parameter in module.parameters()]
+    assert torch.equal(networks.theta, torch.cat(learned))
     assert not any(p.requires_grad for m in (networks.target_agent, networks.target_mixer) for p in m.parameters())
 
 
@@ -337,12 +339,11 @@ def test_the_loss_is_that_of_a_search_over_all_joint_next_actions(seed, lengths,
 def movement(networks, clip_gradients) -> tuple[float, dict]:
     """How far one step of gradient descent moves the weights."""
     before = deepcopy(networks)
-    optimizer = torch.optim.SGD(networks.learned(), lr=1.0)
+    optimizer = torch.optim.SGD([networks.theta], lr=1.0)
     torch.manual_seed(0)
     batch = in_double_precision(random_batch([3, 4]))
     results = qmix.update(networks, optimizer, batch, small_args(clip_gradients=clip_gradients))
-    moved = [new - old for new, old in zip(networks.learned(), before.learned(), strict=True)]
-    return torch.cat([step.flatten() for step in moved]).norm().item(), results
+    return (networks.theta - before.theta).norm().item(), results
 
 
 def test_clip_gradients_bounds_the_norm_of_the_gradient():
@@ -373,7 +374,7 @@ def test_an_update_changes_the_networks_and_not_the_targets():
 def test_updates_bring_the_loss_of_a_batch_down():
     args = small_args(learning_rate=0.01)
     networks = Networks(args, SimpleNamespace(n_agents=2, n_actions=3, obs_size=5, state_size=7))
-    optimizer, batch = torch.optim.Adam(networks.learned(), lr=args.learning_rate), random_batch([3, 4])
+    optimizer, batch = torch.optim.Adam([networks.theta], lr=args.learning_rate), random_batch([3, 4])
     losses = [qmix.update(networks, optimizer, batch, args)["train/loss"].item() for _ in range(100)]
     assert losses[-1] < 0.2 * losses[0]
 

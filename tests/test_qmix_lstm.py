@@ -47,7 +47,7 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
     """The module with other weights than those that training begins with, which give 0 for everything."""
     torch.manual_seed(seed)
     for parameter in module.parameters():
-        parameter.data = 0.5 * torch.randn_like(parameter)
+        parameter.detach().normal_(std=0.5)
     return module
 
 
@@ -138,9 +138,9 @@ def plain_update(networks: Networks, optimizer, episodes, args: Args) -> dict[st
             q = q.gather(-1, episode["actions"][chunk].unsqueeze(-1)).squeeze(-1)
             errors.append(networks.mixer(q, episode["states"][chunk]) - target[chunk])
         loss = torch.cat(errors).square().mean()
-        optimizer.zero_grad()
+        networks.theta.grad.zero_()
         loss.backward()
-        gradient = torch.cat([parameter.grad.flatten() for parameter in networks.learned()])
+        gradient = networks.theta.grad
         optimizer.step()
         losses.append(loss.item())
         norms.append(gradient.norm().item())
@@ -149,8 +149,8 @@ def plain_update(networks: Networks, optimizer, episodes, args: Args) -> dict[st
 
 def assert_same_update(seed: int, lengths: list[int], args: Args, learning_rate: float):
     networks, episodes = random_networks(seed, args), random_episodes(seed + 1, lengths)
-    plain = deepcopy(networks)
-    descent = (torch.optim.SGD(some.learned(), lr=learning_rate) for some in (networks, plain))
+    plain = random_networks(seed, args)  # the same once more
+    descent = (torch.optim.SGD([some.theta], lr=learning_rate) for some in (networks, plain))
     results = qmix_lstm.update(networks, next(descent), padded(episodes), args)
     expected = plain_update(plain, next(descent), episodes, args)
     assert {name: value.item() for name, value in results.items()} == pytest.approx(expected, rel=1e-5)
@@ -190,7 +190,7 @@ def counted_update(lengths, **options) -> tuple[list[int], list, Networks]:
     """An update without any change of weights: the optimizer's steps, what `chunk_loss` got, and the networks."""
     args = small_args(**options)
     networks, steps, calls, chunk_loss = random_networks(0, args), [], [], qmix_lstm.chunk_loss
-    optimizer = torch.optim.SGD(networks.learned(), lr=0.0)
+    optimizer = torch.optim.SGD([networks.theta], lr=0.0)
     optimizer.register_step_post_hook(lambda *_: steps.append(len(calls)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(qmix_lstm, "chunk_loss", lambda *args: calls.append(args) or chunk_loss(*args))
@@ -241,7 +241,7 @@ def test_whole_chunks_go_through_the_recurrent_layer_at_once():
     args, lengths = small_args(tbptt=4), []
     networks = random_networks(0, args)
     networks.agent.rnn.register_forward_hook(lambda module, inputs, _: lengths.append(inputs[0].shape[1]))
-    optimizer = torch.optim.SGD(networks.learned(), lr=0.1)
+    optimizer = torch.optim.SGD([networks.theta], lr=0.1)
     qmix_lstm.update(networks, optimizer, padded(random_episodes(1, [10, 3])), args)
     assert lengths == [4, 4, 2]
 
@@ -277,7 +277,7 @@ def test_what_stands_in_the_padding_changes_nothing(rnn, tbptt):
     episodes, updated = random_episodes(0, [2, 7, 5]), []
     for garbage in (False, True):
         networks = random_networks(1, args)
-        optimizer = torch.optim.Adam(networks.learned(), lr=0.01)
+        optimizer = torch.optim.Adam([networks.theta], lr=0.01)
         qmix_lstm.update(networks, optimizer, padded(episodes, garbage), args)
         updated.append(networks)
     for name, parameter in updated[0].named_parameters():
@@ -354,8 +354,7 @@ def test_the_network_has_a_say_in_the_targets_only_with_double_q():
         args = small_args(double_q=double_q)
         networks = random_networks(1, args)
         before = torch.stack(targets_of(networks, episodes, args))
-        for parameter in networks.learned():
-            parameter.data = torch.randn_like(parameter)
+        networks.theta.detach().normal_()
         assert torch.equal(torch.stack(targets_of(networks, episodes, args)), before) != double_q
 
 
@@ -562,7 +561,7 @@ def test_updates_bring_the_loss_of_a_batch_down(rnn, last_action):
     args = small_args(learning_rate=0.01, tbptt=3, rnn=rnn, last_action=last_action)
     torch.manual_seed(0)
     networks, batch = Networks(args, SIZES), padded(random_episodes(0, [3, 6]))
-    optimizer = torch.optim.Adam(networks.learned(), lr=args.learning_rate)
+    optimizer = torch.optim.Adam([networks.theta], lr=args.learning_rate)
     losses = [qmix_lstm.update(networks, optimizer, batch, args)["train/loss"].item() for _ in range(150)]
     assert losses[-1] < 0.2 * losses[0]
 
@@ -573,9 +572,9 @@ def test_clip_gradients_bounds_the_norm_of_the_gradient_of_every_chunk(limit):
     networks, norms = random_networks(0, args), []
 
     def measure(*_):
-        norms.append(nn.utils.get_total_norm([parameter.grad for parameter in networks.learned()]).item())
+        norms.append(networks.theta.grad.norm().item())
 
-    optimizer = torch.optim.SGD(networks.learned(), lr=0.001)
+    optimizer = torch.optim.SGD([networks.theta], lr=0.001)
     optimizer.register_step_pre_hook(measure)
     results = qmix_lstm.update(networks, optimizer, padded(random_episodes(1, [6, 6])), args)
     assert len(norms) == 3
