@@ -1,0 +1,285 @@
+"""How fast the scripts train, where their time goes, and how the cost grows.
+
+    python docs/speed.py rates
+    python docs/speed.py parts --scripts qmix qmix_lstm --maps 3m MMM
+    python docs/speed.py growth
+
+Each training is the whole of a script, evaluations and all, with epsilon at its end. It counts after a third of the
+time. `rates` prints environment steps a second: the median of five spans of time, the lowest and the highest. `parts`
+prints microseconds per step: the script's functions are replaced by ones that look at the clock when they are entered
+and left, about a microsecond a call, which counts where it happens; and beside them what the work itself would take.
+`growth` draws docs/images/speed.svg.
+"""
+
+import contextlib
+import functools
+import gc
+import importlib
+import io
+import os
+import statistics
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from threading import Event
+from typing import Literal
+from unittest import mock
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the scripts do
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+import numpy as np
+import torch
+import tyro
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from cleanmarl.battle import BattleEnv
+from cleanmarl.battle.speed import measure
+
+LBF = "--env-type lbf --env-name Foraging-8x8-2p-3f-v3"
+RATES = (
+    "qmix --env-name 3m",
+    "qmix --env-name 2s3z",
+    "qmix --env-name MMM",
+    "qmix_memefficient --env-name 2s3z",
+    "qmix_lstm --env-name 3m",
+    f"qmix_lstm {LBF}",
+    f"qmix {LBF}",
+    "qmix --env-type pz --env-name simple_spread_v3",
+    "qmix_multienvs --env-name MMM --num-envs 8 --train-freq 8 --n-epochs 1",
+    "qmix_multienvs --env-name 2s3z --num-envs 16 --train-freq 40 --n-epochs 1",
+)
+GROWTH = {  # what the cost grows with: its values, and the training with one of them
+    "agents": ({3: "3m", 8: "8m", 10: "10m_vs_11m", 25: "25m", 27: "27m_vs_30m"}, "qmix --env-name {}"),
+    "num_envs": (dict.fromkeys([1, 2, 4, 8, 16, 32, 64]), "qmix_multienvs --env-name 2s3z --num-envs {}"),
+    "batch_size": (dict.fromkeys([5, 10, 20, 40, 80]), "qmix --env-name 2s3z --batch-size {}"),
+}
+PARTS = {  # a script's functions, and what they count as, without the time of those among them that they call
+    "act": "acting",
+    "act_in_all": "acting",
+    "collect_episode": "storing",
+    "Collector.step": "storing",
+    "EpisodeBuffer.store": "storing",
+    "EpisodeBuffer.sample": "sampling",
+    "qmix_loss": "forward",
+    "episode_targets": "forward",
+    "agent_inputs": "forward",
+    "chunk_loss": "forward",
+    "update": "optimizer",
+    "Networks.update_targets": "optimizer",
+    "evaluate": "evaluation",
+    "Log.episode": "logging",
+    "Log.training": "logging",
+    "Log.write": "logging",
+    "save": "logging",
+}
+COLUMNS = ["environment", "acting", "storing", "sampling", "forward", "backward", "optimizer", "evaluation"]
+COLUMNS += ["logging", "rest"]
+SPANS = 5
+
+
+@dataclass
+class Args:
+    report: tyro.conf.Positional[Literal["rates", "parts", "growth"]]
+    """what to measure"""
+    scripts: tuple[str, ...] = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
+    """scripts, for `rates` and `parts`"""
+    maps: tuple[str, ...] = ("3m", "2s3z", "MMM", "27m_vs_30m")
+    """maps, for `parts`"""
+    seconds: float = 20.0
+    """how long each training counts"""
+    picture: Path = Path("docs/images/speed.svg")
+    """file that `growth` draws to"""
+
+
+def rates(script: str, arguments: str, seconds: float, begin=lambda: None) -> list[float]:
+    """Train with a command line: environment steps a second in each span. `begin()` is called when the first begins."""
+    module, stop, marks, began = importlib.import_module(f"cleanmarl.{script}"), Event(), [], time.perf_counter()
+    args = tyro.cli(module.Args, args=["--no-save-model", "--exploration-fraction", "0", *arguments.split()])
+    log_episode = module.Log.episode
+
+    def count(log, progress, *rest):
+        log_episode(log, progress, *rest)
+        now, first = time.perf_counter(), not marks
+        if now >= (began + seconds / 2 if first else marks[0][0] + seconds / SPANS * len(marks)):
+            begin() if first else None
+            marks.append((time.perf_counter(), progress.step))
+        stop.set() if len(marks) > SPANS else None
+
+    with contextlib.ExitStack() as exits:
+        exits.enter_context(mock.patch.object(module.Log, "episode", count))
+        for stream in (contextlib.redirect_stdout, contextlib.redirect_stderr):
+            exits.enter_context(stream(io.StringIO()))
+        env, eval_env = getattr(module, "open_envs", module.open_env)(args), module.open_env(args)
+        exits.callback(env.close)
+        gc.collect()
+        gc.freeze()  # as the script does
+        module.train(args, env, eval_env, Path(exits.enter_context(tempfile.TemporaryDirectory())), stop)
+    return [(step - before) / (now - then) for (then, before), (now, step) in pairwise(marks)]
+
+
+class Clock:
+    """Time by part: a part does not count while another that it calls does, except in an evaluation."""
+
+    def __init__(self):
+        self.spent, self.calls, self.parts, self.last = Counter(), Counter(), ["rest"], time.perf_counter()
+
+    def turn(self):
+        now = time.perf_counter()
+        self.spent[self.parts[-1]] += now - self.last
+        self.last = now
+
+    def clear(self):
+        self.spent.clear()
+        self.calls.clear()
+        self.last = time.perf_counter()
+
+    def timed(self, part: str, function):
+        @functools.wraps(function)
+        def call(*args, **options):
+            self.turn()
+            self.parts.append("evaluation" if "evaluation" in self.parts else part)
+            self.calls[function.__name__] += 1
+            try:
+                return function(*args, **options)
+            finally:
+                self.turn()
+                self.parts.pop()
+
+        return call
+
+
+def watched(opener, clock: Clock):
+    """An `open_env` whose environments' time counts as that."""
+
+    def open_env(*args, **options):
+        env = opener(*args, **options)
+        env.reset, env.step = clock.timed("environment", env.reset), clock.timed("environment", env.step)
+        return env
+
+    return open_env
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations of PyTorch."""
+
+    number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), options=None):
+        self.number += 1
+        return function(*args, **(options or {}))
+
+
+def parts(script: str, map_name: str, seconds: float) -> tuple[float, dict[str, float], dict[str, float]]:
+    """Steps a second; microseconds per step by part; and per step what updates take: GFLOP, GB sampled, operations."""
+    module, clock, last = importlib.import_module(f"cleanmarl.{script}"), Clock(), []
+    with contextlib.ExitStack() as patches:
+
+        def patch(target, name, function):
+            patches.enter_context(mock.patch.object(target, name, function))
+
+        @functools.wraps(module.update)
+        def update(*args):
+            last[:] = args
+            return update.__wrapped__(*args)
+
+        patch(module, "update", update)
+        for name, part in PARTS.items():
+            *owner, function = name.split(".")
+            target = getattr(module, owner[0], None) if owner else module
+            if hasattr(target, function):
+                patch(target, function, clock.timed(part, getattr(target, function)))
+        patch(torch.Tensor, "backward", clock.timed("backward", torch.Tensor.backward))
+        for opener in ("open_env", "open_envs"):
+            if hasattr(module, opener):
+                patch(module, opener, watched(getattr(module, opener), clock))
+        rate = statistics.median(rates(script, f"--env-name {map_name}", seconds, clock.clear))
+    with FlopCounterMode(display=False) as flops, Operations() as operations:
+        module.update(*last)
+    size = sum(value.nbytes for value in last[2].values())
+    share = 1 / (rate * sum(clock.spent.values()))  # of a step
+    spent = {part: 1e6 * share * clock.spent[part] for part in COLUMNS}
+    work = {"GFLOP": flops.get_total_flops() / 1e9, "GB": size / 1e9, "operations": operations.number}
+    return rate, spent, {name: share * clock.calls["update"] * amount for name, amount in work.items()}
+
+
+def fastest(call, times: int = 100) -> float:
+    """Seconds that a call takes, the least of some rounds."""
+    spans = []
+    for _ in range(20):
+        began = time.perf_counter()
+        for _ in range(times):
+            call()
+        spans.append((time.perf_counter() - began) / times)
+    return min(spans)
+
+
+def machine() -> dict[str, float]:
+    """What one core reaches: GFLOPS of a large product of matrices, GB/s copied, seconds of a PyTorch operation."""
+    torch.set_num_threads(1)
+    square, small, block = torch.rand(1024, 1024), torch.rand(4), np.zeros(2**24, np.float32)
+    return {
+        "GFLOP": 2 * 1.024**3 / fastest(lambda: square @ square, 1),
+        "GB": block.nbytes / 1e9 / fastest(block.copy, 1),
+        "operations": 1 / fastest(lambda: torch.add(small, small)),
+    }
+
+
+def print_parts(args: Args):
+    reached = machine()
+    print(f"One core: {reached['GFLOP']:.0f} GFLOPS, {reached['GB']:.1f} GB/s copied, ", end="")
+    print(f"{1e6 / reached['operations']:.1f} us for an operation of PyTorch on four numbers.\n")
+    floors = ("environment", "matrices", "copies", "calls")
+    print("| script | map | steps/s |", " | ".join(COLUMNS), "| | floor:", " | ".join(floors), "|")
+    print("| --- | --- |", " | ".join(["---:"] * (len(COLUMNS) + 1)), "| --- |", " | ".join(["---:"] * 4), "|")
+    for map_name in args.maps:
+        bare = 1e6 / measure(BattleEnv(map_name), 1.0)
+        for script in args.scripts:
+            rate, spent, work = parts(script, map_name, args.seconds)
+            floor = [bare, *(1e6 * work[name] / reached[name] for name in reached)]
+            cells = " | ".join(f"{spent[part]:.0f}" for part in COLUMNS)
+            print(
+                f"| `{script}.py` | {map_name} | {rate:,.0f} | {cells} | |", " | ".join(f"{f:.0f}" for f in floor), "|"
+            )
+
+
+def print_rates(args: Args):
+    print("| command | steps/s | lowest to highest |\n| --- | ---: | ---: |")
+    for script, arguments in (line.split(" ", 1) for line in RATES):
+        if script in args.scripts:
+            spans = rates(script, arguments, args.seconds)
+            shown = f"{statistics.median(spans):,.0f} | {min(spans):,.0f} to {max(spans):,.0f}"
+            print(f"| `{script}.py {arguments}` | {shown} |", flush=True)
+
+
+def draw_growth(args: Args):
+    import matplotlib.pyplot as plt
+
+    grey = "#808080"  # legible on white and on black
+    plt.rcParams |= {"text.color": grey, "axes.labelcolor": grey, "axes.edgecolor": grey, "font.size": 9}
+    plt.rcParams |= {"xtick.color": grey, "ytick.color": grey, "svg.fonttype": "none"}
+    figure, axes = plt.subplots(1, len(GROWTH), figsize=(10.2, 3), layout="constrained", sharey=True)
+    for axis, (name, (values, command)) in zip(axes, GROWTH.items(), strict=True):
+        script, arguments = command.split(" ", 1)
+        spans = [rates(script, arguments.format(label or value), args.seconds) for value, label in values.items()]
+        middles = [statistics.median(span) for span in spans]
+        print(f"\n| {name} |", " | ".join(f"{label or value}" for value, label in values.items()), "|")
+        print("| --- |", " | ".join(["---:"] * len(values)), f"|\n| `{script}.py` |", end=" ")
+        print(" | ".join(f"{middle:,.0f}" for middle in middles), "|", flush=True)
+        axis.plot(list(values), middles, "o-", color="#0072b2")
+        axis.fill_between(list(values), list(map(min, spans)), list(map(max, spans)), color="#0072b2", alpha=0.15)
+        axis.set(xscale="log", yscale="log", xlabel=name, title=command.replace(" {}", ""))
+        axis.set_xticks(list(values), [str(value) for value in values])
+        axis.minorticks_off()
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("environment steps per second")
+    figure.savefig(args.picture, transparent=True)
+
+
+if __name__ == "__main__":
+    args = tyro.cli(Args, description=__doc__)
+    {"rates": print_rates, "parts": print_parts, "growth": draw_growth}[args.report](args)
