@@ -32,7 +32,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
 SCRIPTS = ["qmix.py", "qmix_memefficient.py", "qmix_multienvs.py", "qmix_lstm.py"]
 SHORTER = {script: ["--total-timesteps", "700"] for script in SCRIPTS} | {
-    "cleanmarl.battle.speed": ["--seconds", "0.02"]
+    "cleanmarl.battle.speed": ["--seconds", "0.02"],
+    "cleanmarl.benchmark run": ["--total-timesteps", "700"],
+    "cleanmarl.benchmark plot": ["--reps", "20"],
 }
 
 
@@ -56,7 +58,7 @@ def run(command: str) -> tuple[int, str, str]:
     words = shlex.split(command, comments=True)
     settings = dict(word.split("=", 1) for word in words[: words.index("python")])
     module, *arguments = (word for word in words[words.index("python") + 1 :] if word != "-m")
-    arguments += next((extra for name, extra in SHORTER.items() if module.endswith(name)), [])
+    arguments += next((extra for name, extra in SHORTER.items() if name in " ".join([module, *arguments[:1]])), [])
     out, err, status = io.StringIO(), io.StringIO(), 0
     argv, path, interrupt, threads = sys.argv, sys.path[:], signal.getsignal(signal.SIGINT), torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -86,6 +88,8 @@ def check_console(block: str):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
+    if page.name == "benchmark.md":
+        pytest.importorskip("ray", reason='sweeps need Ray: pip install -e ".[benchmark]"')
     for name in ("cleanmarl", "tests", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)

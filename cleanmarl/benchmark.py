@@ -1,0 +1,511 @@
+"""Sweeps of the four scripts on Ray, and what came of them: curves and tables with rliable's statistics.
+
+    python -m cleanmarl.benchmark run --scripts qmix qmix_lstm --envs 3m 2s3z --seeds 1 2 3 -- --total-timesteps 200000
+    python -m cleanmarl.benchmark plot sweep --out figures
+
+What follows -- is for the scripts. The same command again completes a sweep that was interrupted.
+"""
+
+import contextlib
+import csv
+import ctypes
+import fcntl
+import io
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+
+SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
+OWN = {"env_type", "env_name", "env_family", "seed", "torch_threads", "resume", "evaluate"}  # the sweep sets them
+FREE = {"checkpoint_every", "save_model", "capture_video", "use_wnb", "wnb_project", "wnb_entity"}  # matter to no curve
+FREE |= {"torch_threads", "resume"}
+BAR = "{desc}{n}/{total} steps, {rate_noinv_fmt}, {remaining} left{postfix}"  # the scripts' progress, in their logs
+PROGRESS = re.compile(r"^(?:(\w+): )?(\d+)/\w+ steps, (\S+?)(?: steps|it)/s, (\S+) left.*$", re.MULTILINE)
+GREY = "#808080"  # legible on white and on black
+LOOKS = (  # colour, and dashes for those who cannot tell it
+    ("#0072b2", "-"),
+    ("#e69f00", (0, (1, 1.5))),
+    ("#009e73", (0, (5, 2))),
+    ("#cc79a7", (0, (6, 2, 1, 2))),
+    ("#d55e00", (0, (3, 1, 1, 1, 1, 1))),
+    ("#56b4e9", (0, (10, 2))),
+)
+
+
+@dataclass
+class Run:
+    """Train with every script, in every environment, with every seed; what follows -- is for the scripts."""
+
+    scripts: tuple[Literal[SCRIPTS], ...] = ("qmix",)
+    """scripts to train with"""
+    envs: tuple[str, ...] = ("3m",)
+    """as 3m, mine.toml, lbf:Foraging-8x8-2p-3f-v3, pz:simple_spread_v3, pz:sisl:pursuit_v5"""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """seeds to train with"""
+    runs: Path = Path("sweep")
+    """folder of the sweep; what is finished in it is not trained again, what is not goes on"""
+    address: str = ""
+    """address of a Ray cluster, or auto; without it, Ray runs on this machine, for as long as the sweep takes"""
+    cpus: int | None = None
+    """runs at once on this machine; None for as many as there are cores"""
+
+
+@dataclass
+class Plot:
+    """Draw curves and write tables from the finished runs in a folder."""
+
+    runs: tyro.conf.Positional[Path]
+    """folder in which, at any depth, the run folders are"""
+    out: Path = Path("figures")
+    """folder to write to"""
+    points: int = 20
+    """parts of a training, over each of which the evaluations of a run are averaged"""
+    reps: int = 2000
+    """samples of the bootstrap"""
+
+
+@dataclass
+class Task:
+    """One training: a script's own command line, in a folder of its own."""
+
+    title: str
+    folder: Path
+    command: list[str]  # what follows `python`
+    args: dict  # all arguments of the script
+
+
+def parse(kind, words: list[str], program: str):
+    """`tyro.cli`, but raises ValueError, in one line, where that would draw a box."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, args=words, prog=program)
+    except SystemExit as end:
+        if end.code == 0:  # --help
+            raise
+        text = re.split("[╮╰]|──", said.getvalue().partition("╮")[2])[0].replace("│", " ")
+        raise ValueError(f"{program}: {' '.join(text.split())}") from None
+
+
+def option(name: str, value) -> str:
+    return f"--{name.replace('_', '-')} {value}"
+
+
+def plan(run: Run, passed: list[str]) -> list[Task]:
+    """The trainings of a sweep, checked as the scripts do it. Raises ValueError or ImportError, in one line."""
+    tasks = {}
+    for word in passed:
+        if word.startswith("--") and word[2:].partition("=")[0].replace("-", "_") in OWN:
+            raise ValueError(f"{word} cannot be passed on to the scripts, the sweep sets it: see run --help")
+    for seed, env, script in itertools.product(run.seeds, run.envs, run.scripts):
+        module, (*kind, name) = import_module(f"cleanmarl.{script}"), env.split(":")
+        name = str(Path(name).resolve()) if name.endswith(".toml") else name
+        words = ["--env-type", kind[0] if kind else "smaclite", "--env-name", name, "--seed", str(seed)]
+        words += ["--env-family", kind[1]] if len(kind) > 1 else []
+        args = parse(module.Args, [*words, "--torch-threads", "1", *passed], f"{script}.py")
+        module.check_args(args)
+        if seed == run.seeds[0]:
+            module.open_env(args).close()
+        folder = run.runs.resolve() / f"{args.env_type}__{Path(name).stem}__{script}__{seed}"
+        command = ["-m", f"cleanmarl.{script}", *words, "--torch-threads", "1", *passed]
+        task = Task(f"{script} {env} {seed}", folder, command, asdict(args))
+        check_folder(task)
+        if tasks.setdefault(folder, task) is not task:
+            raise ValueError(f"{tasks[folder].title} and {task.title} would share the folder {folder.name}")
+    return list(tasks.values())
+
+
+def check_folder(task: Task):
+    """Raise ValueError if a run in the folder was begun with other arguments."""
+    for path in task.folder.glob("runs/*/args.json"):
+        found = json.loads(path.read_text())
+        names = [name for name in task.args.keys() - FREE if found.get(name) != task.args[name]]
+        there, here = (" ".join(option(name, args.get(name)) for name in sorted(names)) for args in (found, task.args))
+        if names:
+            raise ValueError(f"the run in {task.folder} has {there}, not {here}: remove it or choose other --runs")
+
+
+def lock(log) -> bool:
+    """Try to lock a log. A script that writes to it has the lock too, and keeps it if it outlives its parent."""
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def is_training(folder: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError), (folder / "log.txt").open("r+") as log:
+        return not lock(log)
+    return False
+
+
+def follow_parent():
+    """In the process of a script, before it begins: SIGTERM, on which it saves, when its parent dies (on Linux)."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Ray's processes do not hear Ctrl-C
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def train(folder: Path, command: list[str], python_path: str) -> int:
+    """Train in `folder`, from its last checkpoint if there is one; returns the exit status of the script.
+
+    Ray calls this, and again, on whatever machine, if the process or the machine that does it dies.
+    """
+    settings = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path}
+    settings |= {"TQDM_MININTERVAL": "1", "TQDM_BAR_FORMAT": BAR}
+    with (folder / "log.txt").open("a") as log:
+        while not lock(log):  # a script that has lost its parent is about to end
+            time.sleep(0.1)
+        saved = [*folder.glob("runs/*/checkpoint.pt"), *folder.glob("runs/*/checkpoint.old")]
+        if saved:
+            command = [*command, "--resume", str(saved[0].parent.relative_to(folder))]
+        else:
+            shutil.rmtree(folder / "runs", ignore_errors=True)
+        print("$ python", *command, file=log, flush=True)
+        options = {"cwd": folder, "env": os.environ | settings, "stdout": log, "stderr": log}
+        script = subprocess.Popen([sys.executable, *command], preexec_fn=follow_parent, **options)
+        try:
+            while script.poll() is None:
+                time.sleep(0.1)
+        finally:  # by a KeyboardInterrupt if the sweep is stopped
+            script.terminate()
+            script.wait()
+        if script.returncode == 0:
+            (folder / "finished").touch()
+    return script.returncode
+
+
+def tail(folder: Path) -> str:
+    """The last lines of a log."""
+    with contextlib.suppress(FileNotFoundError), (folder / "log.txt").open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
+        return log.read().decode(errors="replace").replace("\r", "\n")
+    return ""
+
+
+def look(task: Task, state: str | None) -> tuple[str, ...]:
+    """The row of a training in the table; its state is looked for unless it has ended."""
+    text = tail(task.folder)
+    doing, steps, speed, left = (PROGRESS.findall(text) or [("", "", "", "")])[-1]
+    evaluation = " ".join((re.findall(r"eval/(\w+)=([^,\s]+)", text) or [("",)])[-1])
+    if (task.folder / "finished").exists():
+        state = "finished"
+    elif state is None:
+        state = (doing or "running") if is_training(task.folder) else "waiting"
+    return task.title, steps, speed, evaluation, left if state == "running" else "", state
+
+
+def show(rows: list[tuple[str, ...]]):
+    """The table; what is going on comes first."""
+    from rich.table import Table
+
+    states, later = Counter(row[-1].split()[0] for row in rows), {"waiting": 1, "finished": 2}
+    title = f"{len(rows)} runs: {', '.join(f'{number} {state}' for state, number in states.items())}"
+    table = Table("run", title=title, title_justify="left")
+    for column in ("steps", "steps/s", "last evaluation", "left"):
+        table.add_column(column, justify="right")
+    table.add_column("state")
+    for row in sorted(rows, key=lambda row: later.get(row[-1], 0)):
+        table.add_row(*row)
+    return table
+
+
+def tell(rows: list[tuple[str, ...]], told: dict[str, tuple]):
+    """Without a terminal: a line where a state has changed, and each minute for what is running."""
+    for title, steps, speed, evaluation, left, state in rows:
+        news = (state, state == "running" and int(time.monotonic() // 60))
+        if told.get(title) != news:
+            parts = {"": evaluation, " steps": steps, " steps/s": speed, " left": left}
+            print(f"{title}: {state}", *(part + unit for unit, part in parts.items() if part), sep=", ", flush=True)
+        told[title] = news
+
+
+def need(name: str):
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f'{error.name} is missing: pip install -e ".[benchmark]"') from error
+
+
+def outcome(ray, ref) -> str:
+    """The state of a training that has ended."""
+    try:
+        status = ray.get(ref)
+    except ray.exceptions.TaskCancelledError:
+        return "stopped"
+    except Exception as error:  # its process or its machine died too often, or the folder cannot be written
+        return f"failed: {str(error).strip().splitlines()[-1]}"
+    return f"failed with exit status {status}" if status else "finished"
+
+
+def watch(ray, tasks: list[Task], todo: dict, signals: list[int]) -> dict[str, str]:
+    """Show how the trainings come on until all have ended; returns their states. On a signal they stop, and save."""
+    from rich.console import Console
+    from rich.live import Live
+
+    ended, told, console, stopping = {}, {}, Console(), False
+    with Live(console=console) if console.is_terminal else contextlib.nullcontext() as live:
+        while todo:
+            if signals and not stopping:
+                stopping = True
+                for ref in todo:
+                    ray.cancel(ref)
+            for ref in ray.wait(list(todo), num_returns=len(todo), timeout=1)[0]:
+                task = todo.pop(ref)
+                ended[task.title] = outcome(ray, ref)
+                while is_training(task.folder):  # it saves
+                    time.sleep(0.1)
+            rows = [look(task, ended.get(task.title)) for task in tasks]
+            if live:
+                live.update(show(rows))
+            else:
+                tell(rows, told)
+    return ended
+
+
+def train_all(ray, run: Run, tasks: list[Task], todo: list[Task], signals: list[int]) -> dict[str, str]:
+    """Have Ray train; returns the states of what has ended. Raises ConnectionError where there is no cluster."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or else Ray warns
+    here = {"num_cpus": run.cpus, "include_dashboard": False, "object_store_memory": 10**8}  # it stores nothing
+    ray.init(run.address or "local", log_to_driver=False, logging_level="ERROR", **{} if run.address else here)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: signals.append(number))
+    path = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
+    try:
+        refs = {}
+        for task in todo:
+            task.folder.mkdir(parents=True, exist_ok=True)
+            gpus = int(task.args["device"] == "cuda")
+            remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=10)(train)
+            refs[remote.remote(task.folder, task.command, path)] = task
+        return watch(ray, tasks, refs, signals)
+    finally:
+        ray.shutdown()
+
+
+def sweep(run: Run, passed: list[str]) -> int:
+    """Train what is not finished yet; returns the exit status. Raises ValueError, ImportError or OSError at first."""
+    ray, _ = need("ray"), need("rich")
+    if run.address and run.cpus:
+        raise ValueError("--cpus is for this machine and --address for a cluster: they exclude each other")
+    tasks, ended, signals = plan(run, passed), {}, []
+    todo = [task for task in tasks if not (task.folder / "finished").exists()]
+    if todo:
+        ended = train_all(ray, run, tasks, todo, signals)
+    for task in tasks:
+        if ended.get(task.title, "").startswith("failed"):
+            lines = [line for line in PROGRESS.sub("", tail(task.folder)).splitlines() if line.strip()]
+            print(f"\n{task.title} {ended[task.title]}; {task.folder / 'log.txt'} ends with", *lines[-10:], sep="\n  ")
+    finished = sum((task.folder / "finished").exists() for task in tasks)
+    print(f"{finished} of {len(tasks)} runs are finished{', the same command goes on' * (finished < len(tasks))}")
+    return 128 + signals[0] if signals else int(finished < len(tasks))
+
+
+@dataclass
+class Curve:
+    """The evaluations of a run."""
+
+    script: str
+    args: dict
+    metric: str
+    steps: np.ndarray
+    seconds: np.ndarray  # of training, without interruptions
+    values: np.ndarray
+
+
+def read(folder: Path) -> Curve | None:
+    """The evaluations of a run; if it is not finished None, and a line."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    args = json.loads((folder / "args.json").read_text())
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    tags = events.Tags()["scalars"]
+    tag, metric = ("eval/battle_won", "battles won") if "eval/battle_won" in tags else ("eval/ep_reward", "reward")
+    curves = [[(e.step, e.value) for e in events.Scalars(name)] for name in (tag, "charts/SPS") if name in tags]
+    if len(curves) < 2 or curves[0][-1][0] < args["total_timesteps"]:
+        print(f"left out, since it is not finished: {folder}", file=sys.stderr)
+        return None
+    (steps, values), (logged, speed) = (np.array(curve).T for curve in curves)
+    seconds = np.interp(steps, logged, logged / speed)
+    return Curve(folder.name.split("__")[2], args, metric, steps, seconds, values)
+
+
+def group(curves: list[Curve]) -> dict[tuple[str, str], dict[str, list[Curve]]]:
+    """(environment, metric) -> script, with the options in which its runs differ there -> a run of each seed."""
+    seen, groups = defaultdict(set), defaultdict(lambda: defaultdict(dict))
+    for curve in curves:
+        for name in curve.args.keys() - OWN - FREE:
+            seen[curve.args["env_name"], curve.script, name].add(curve.args[name])
+    varied = {(script, name) for (_, script, name), values in seen.items() if len(values) > 1}
+    for curve in sorted(curves, key=lambda curve: (SCRIPTS.index(curve.script), curve.args["seed"])):
+        options = [option(name, value) for name, value in curve.args.items() if (curve.script, name) in varied]
+        labels = groups[Path(curve.args["env_name"]).stem, curve.metric]
+        labels[" ".join([f"{curve.script}.py", *options])][curve.args["seed"]] = curve
+    return {env: {label: list(runs.values()) for label, runs in labels.items()} for env, labels in groups.items()}
+
+
+def scores(runs: list[Curve], x: str, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each of `points` parts of a training ends, in steps or seconds, and its mean evaluations [seeds, points].
+
+    Time ends with the fastest run. In a part without evaluations they are interpolated.
+    """
+    last = {"steps": max, "seconds": min}[x](getattr(run, x)[-1] for run in runs)
+    ends, rows = np.linspace(0, last, points + 1)[1:], []
+    for run in runs:
+        part = np.searchsorted(ends, getattr(run, x))
+        there = np.intersect1d(part, range(points))
+        rows.append(np.interp(range(points), there, [run.values[part == i].mean() for i in there]))
+    return ends, np.array(rows)
+
+
+def iqm(scores: np.ndarray) -> np.ndarray:
+    """rliable's aggregate_iqm of [seeds, tasks, points], of all points at once: [points]."""
+    from scipy.stats import trim_mean
+
+    return trim_mean(scores.reshape(-1, scores.shape[-1]), 0.25, axis=0)
+
+
+def estimate(scores: np.ndarray, statistic, reps: int) -> tuple[np.ndarray, np.ndarray]:
+    """A statistic of scores [seeds, tasks, points], and its 95% interval by stratified bootstrap [2, points]."""
+    np.random.seed(0)  # rliable draws from here, whatever it is given as random_state
+    points, intervals = need("rliable.library").get_interval_estimates({"": scores}, statistic, reps=reps)
+    return points[""], intervals[""]
+
+
+def figure(number: int, width: float):
+    """A figure with panels in rows of up to four, and its panels."""
+    plt = need("matplotlib.pyplot")
+    plt.rcParams |= {"text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "font.size": 9}
+    plt.rcParams |= {"xtick.color": GREY, "ytick.color": GREY, "svg.fonttype": "none", "legend.labelcolor": GREY}
+    columns, rows = min(number, 4), -(-number // 4)
+    size = {"figsize": (width * columns, 2.7 * rows + 0.3), "layout": "constrained"}
+    picture, axes = plt.subplots(rows, columns, squeeze=False, **size)
+    for axis in axes.flat[number:]:
+        axis.set_visible(False)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return picture, axes.flat[:number]
+
+
+def draw_curve(axis, look: tuple, label: str, x: np.ndarray, scores: np.ndarray, reps: int):
+    """Interquartile mean of scores [seeds, tasks, points] and its interval, over x."""
+    middle, (low, high) = estimate(scores, iqm, reps)
+    axis.plot(x, middle, color=look[0], linestyle=look[1], linewidth=1.8, label=label)
+    axis.fill_between(x, low, high, color=look[0], alpha=0.15, linewidth=0)
+
+
+def write_figure(picture, path: Path):
+    lines = {line.get_label(): line for axis in picture.axes for line in axis.get_lines()}
+    labels = [label for label in lines if not label.startswith("_")]
+    picture.legend([lines[label] for label in labels], labels, loc="outside lower center", ncols=2, frameon=False)
+    picture.savefig(path, transparent=True)
+
+
+def draw_curves(groups: dict, looks: dict, x: str, args: Plot):
+    """A panel for each environment, over steps or seconds."""
+    from matplotlib.ticker import EngFormatter
+
+    picture, axes = figure(len(groups), 3.2)
+    for axis, ((env, metric), labels) in zip(axes, groups.items(), strict=True):
+        for label, runs in labels.items():
+            ends, values = scores(runs, x, args.points)
+            draw_curve(axis, looks[label], label, ends / (1 if x == "steps" else 60), values[:, None], args.reps)
+        axis.set(title=env, ylabel=metric, xlabel={"steps": "environment steps", "seconds": "minutes"}[x])
+        if x == "steps":
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    write_figure(picture, args.out / f"curves_{x}.svg")
+
+
+def draw_aggregate(groups: dict, looks: dict, args: Plot):
+    """Over the battles that all scripts have in common: curves, and statistics of the last tenth of the training."""
+    metrics = need("rliable.metrics")
+    battles = [labels for (_, metric), labels in groups.items() if metric == "battles won"]
+    names = dict.fromkeys(label for labels in battles for label in labels)
+    battles = [labels for labels in battles if names.keys() == labels.keys()]
+    if not battles:
+        return print("no aggregate figure: there is no battle that all scripts have fought", file=sys.stderr)
+    statistics = {"mean": metrics.aggregate_mean, "median": metrics.aggregate_median, "IQM": metrics.aggregate_iqm}
+    picture, (left, right) = figure(2, 3.8)
+    for i, label in enumerate(names):
+        seeds = min(len(labels[label]) for labels in battles)
+        curves, final = (
+            np.stack([scores(labels[label][:seeds], "steps", points)[1] for labels in battles], 1)
+            for points in (args.points, 10)
+        )  # [seeds, tasks, points]
+        draw_curve(left, looks[label], label, np.linspace(0, 100, args.points + 1)[1:], curves, args.reps)
+        for j, statistic in enumerate(statistics.values()):
+            middle, interval = estimate(final, lambda x, of=statistic: np.array([of(x[..., -1])]), args.reps)
+            height, (colour, dashes) = j + 0.3 - 0.6 * (i + 0.5) / len(names), looks[label]
+            right.plot(interval[:, 0], [height, height], color=colour, linestyle=dashes, linewidth=1.8)
+            right.plot(middle, [height], "o", color=colour, markersize=4)
+    left.set(title=f"{len(battles)} battles", xlabel="training [%]", ylabel="IQM of battles won")
+    right.set(title="last tenth of the training", yticks=range(3), yticklabels=statistics, ylim=(-0.5, 2.5))
+    write_figure(picture, args.out / "aggregate.svg")
+
+
+def table(groups: dict, reps: int) -> list[dict]:
+    """A row for each environment and script; the result is that of the last tenth of the training."""
+    rows = []
+    for (env, metric), labels in groups.items():
+        for label, runs in labels.items():
+            (middle,), ((low,), (high,)) = estimate(scores(runs, "steps", 10)[1][:, None, -1:], iqm, reps)
+            row = {"environment": env, "metric": metric, "script": label, "seeds": len(runs)}
+            row |= {"steps": runs[0].args["total_timesteps"], "IQM": f"{middle:.3f}", "low": f"{low:.3f}"}
+            row |= {"high": f"{high:.3f}", "minutes": " ".join(f"{run.seconds[-1] / 60:.1f}" for run in runs)}
+            rows.append(row)
+    return rows
+
+
+def plot(args: Plot) -> int:
+    """Draw and write; returns the exit status. Raises ValueError if there is nothing to draw."""
+    need("rliable.library")
+    groups = group([curve for path in sorted(args.runs.rglob("args.json")) if (curve := read(path.parent))])
+    if not groups:
+        raise ValueError(f"no finished run in {args.runs}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    looks = dict(zip(dict.fromkeys(itertools.chain(*groups.values())), itertools.cycle(LOOKS), strict=False))
+    for x in ("steps", "seconds"):
+        draw_curves(groups, looks, x, args)
+    draw_aggregate(groups, looks, args)
+    rows = table(groups, args.reps)
+    with (args.out / "results.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    lines = ["| environment | metric | script | seeds | steps | final IQM | 95% interval | minutes of each run |"]
+    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"]
+    form = "| {environment} | {metric} | `{script}` | {seeds} | {steps:,} | {IQM} | {low} to {high} | {minutes} |"
+    text = "\n".join([*lines, *(form.format(**row) for row in rows)])
+    (args.out / "results.md").write_text(text + "\n")
+    print(text)
+    return 0
+
+
+def main():
+    words = sys.argv[1:]
+    cut = words.index("--") if "--" in words else len(words)
+    try:
+        args = parse(Run | Plot, words[:cut], "benchmark")
+        sys.exit(sweep(args, words[cut + 1 :]) if isinstance(args, Run) else plot(args))
+    except (ValueError, ImportError, OSError) as error:
+        print(f"benchmark.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
