@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -97,8 +98,8 @@ def parse(kind, words: list[str], program: str):
     except SystemExit as end:
         if end.code == 0:  # --help
             raise
-        text = re.split("[╮╰]|──", said.getvalue().partition("╮")[2])[0].replace("│", " ")
-        raise ValueError(f"{program}: {' '.join(text.split())}") from None
+        _, text, *_ = re.split("[─-]{3,}", said.getvalue())  # below the title
+        raise ValueError(f"{program}: {' '.join(re.sub('[│╮]', ' ', text).split())}") from None
 
 
 def option(name: str, value) -> str:
@@ -303,6 +304,12 @@ def sweep(run: Run, passed: list[str]) -> int:
     ray, _ = need("ray"), need("rich")
     if run.address and run.cpus:
         raise ValueError("--cpus is for this machine and --address for a cluster: they exclude each other")
+    if ":" in run.address:
+        host, _, port = run.address.rpartition(":")
+        try:
+            socket.create_connection((host, port), timeout=10).close()
+        except OSError as error:  # Ray would try again and again
+            raise ValueError(f"no Ray cluster at --address {run.address}: {error}") from None
     tasks, ended, signals = plan(run, passed), {}, []
     todo = [task for task in tasks if not (task.folder / "finished").exists()]
     if todo:

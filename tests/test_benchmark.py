@@ -44,11 +44,11 @@ def call(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Ray on a node with one core, on the loopback interface."""
+    """Ray on a node with one core; all that it says goes over the loopback interface."""
     from ray.cluster_utils import Cluster
 
     checks = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-    head = {"node_ip_address": "127.0.0.1", "num_cpus": 1, "include_dashboard": False, "_system_config": checks}
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": checks}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster
     cluster.shutdown()
@@ -95,12 +95,11 @@ def test_each_script_trains_in_each_environment_with_each_seed_in_a_folder_of_it
         ("-- --env_name=3m", "--env_name=3m cannot be passed on to the scripts"),
         ("--seeds 1 1", "qmix 3m 1 and qmix 3m 1 would share the folder smaclite__3m__qmix__1"),
         ("--address auto --cpus 2", "--cpus is for this machine and --address for a cluster"),
-        ("--address 127.0.0.1:1", "Could not connect"),
+        ("--address 127.0.0.1:1", "no Ray cluster at --address 127.0.0.1:1: [Errno"),
     ],
 )
 def test_what_is_wrong_is_one_line_before_anything_starts(call, tmp_path, monkeypatch, words, says):
-    if "127" not in words:
-        monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("starts with it"))
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("starts with it"))
     status, out, err = call("run", *words.split())
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("benchmark.py: error: ")
@@ -223,7 +222,7 @@ def test_ctrl_c_has_the_scripts_save_and_the_same_command_goes_on(call, cluster,
 
 
 def test_a_sweep_that_loses_a_machine_ends_with_the_same_numbers(call, cluster, tmp_path, monkeypatch):
-    node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+    node = cluster.add_node(num_cpus=1)
     folders = [tmp_path / f"sweep/smaclite__3m__qmix__{seed}" for seed in (1, 2)]
     going_on = []
 
