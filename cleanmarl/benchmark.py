@@ -34,8 +34,8 @@ SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 OWN = {"env_type", "env_name", "env_family", "seed", "torch_threads", "resume", "evaluate"}  # the sweep sets them
 FREE = {"checkpoint_every", "save_model", "capture_video", "use_wnb", "wnb_project", "wnb_entity"}  # matter to no curve
 FREE |= {"torch_threads", "resume"}
-BAR = "{desc}{n}/{total} steps, {rate_noinv_fmt}, {remaining} left{postfix}"  # the scripts' progress, in their logs
-PROGRESS = re.compile(r"^(?:(\w+): )?(\d+)/\w+ steps, (\S+?)(?: steps|it)/s, (\S+) left.*$", re.MULTILINE)
+BAR = "{desc} {n}/{total} steps, {rate_noinv_fmt}, {remaining} left{postfix}"  # the scripts' progress, in their logs
+PROGRESS = re.compile(r"^(\w*) (\d+)/\w+ steps, (\S+?)(?: steps|it)/s, (\S+) left.*$", re.MULTILINE)
 GREY = "#808080"  # legible on white and on black
 LOOKS = (  # colour, and dashes for those who cannot tell it
     ("#0072b2", "-"),
@@ -124,9 +124,10 @@ def plan(run: Run, passed: list[str]) -> list[Task]:
         folder = run.runs.resolve() / f"{args.env_type}__{Path(name).stem}__{script}__{seed}"
         command = ["-m", f"cleanmarl.{script}", *words, "--torch-threads", "1", *passed]
         task = Task(f"{script} {env} {seed}", folder, command, asdict(args))
-        check_folder(task)
         if tasks.setdefault(folder, task) is not task:
             raise ValueError(f"{tasks[folder].title} and {task.title} would share the folder {folder.name}")
+    for task in tasks.values():
+        check_folder(task)
     return list(tasks.values())
 
 

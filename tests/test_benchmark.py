@@ -24,7 +24,7 @@ pytest.importorskip("ray", reason='sweeps need Ray: pip install -e ".[benchmark]
 from rliable import metrics
 
 SMALL = ["--hidden-dim", "8", "--hyper-dim", "8", "--batch-size", "4", "--buffer-size", "12", "--num-eval-ep", "1"]
-SMALL += ["--eval-steps", "20", "--log-every", "5", "--checkpoint-every", "10", "--total-timesteps", "12000"]
+SMALL += ["--eval-steps", "20", "--log-every", "5", "--checkpoint-every", "10", "--total-timesteps", "24000"]
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def test_the_tables_have_the_interquartile_mean_of_the_last_tenth_and_its_interv
     final = [0.0, 0.5, 0.6, 0.7, 1.0]
     for seed, value in enumerate(final):
         write_run(tmp_path / "runs", "qmix", "3m", seed, [0.0] * 9 + [value])
-    status, out, _ = call("plot", "runs", "--out", "figures")
+    status, out, _ = call("plot", "runs", "--out", "figures", "--reps", "500")
     (row,) = rows(tmp_path / "figures/results.csv")
     assert status == 0
     assert (row["environment"], row["metric"], row["script"]) == ("3m", "battles won", "qmix.py")
@@ -303,7 +303,7 @@ def test_runs_with_other_options_are_kept_apart_and_unfinished_ones_left_out(cal
         for seed in (1, 2):
             write_run(tmp_path / "runs" / mixer, "qmix", "3m", seed, [0.0] * 10 + [value] * 10, mixer=mixer)
     write_run(tmp_path / "runs", "qmix_lstm", "3m", 1, [0.0] * 3, total_timesteps=400)
-    status, _, err = call("plot", "runs", "--out", "figures")
+    status, _, err = call("plot", "runs", "--out", "figures", "--reps", "500")
     found = {row["script"]: float(row["IQM"]) for row in rows(tmp_path / "figures/results.csv")}
     assert (status, found) == (0, {"qmix.py --mixer qmix": 1.0, "qmix.py --mixer vdn": 0.5})
     assert err.startswith("left out, since it is not finished: runs/smaclite__3m__qmix_lstm__1")
