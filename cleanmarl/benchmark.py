@@ -283,18 +283,17 @@ def train_all(ray, run: Run, tasks: list[Task], todo: list[Task], signals: list[
     """Have Ray train; returns the states of what has ended. Raises ConnectionError where there is no cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or else Ray warns
-    here = {"num_cpus": run.cpus, "include_dashboard": False, "object_store_memory": 10**8}  # it stores nothing
-    ray.init(run.address or "local", log_to_driver=False, logging_level="ERROR", **{} if run.address else here)
+    local = {"num_cpus": run.cpus, "include_dashboard": False, "object_store_memory": 10**8}  # it stores nothing
+    ray.init(run.address or "local", log_to_driver=False, logging_level="ERROR", **{} if run.address else local)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: signals.append(number))
     path = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
     try:
-        refs = {}
+        refs, remote = {}, ray.remote(max_retries=10)(train)  # one for all: Ray keeps their order then
         for task in todo:
             task.folder.mkdir(parents=True, exist_ok=True)
-            gpus = int(task.args["device"] == "cuda")
-            remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=10)(train)
-            refs[remote.remote(task.folder, task.command, path)] = task
+            here = remote.options(num_cpus=1, num_gpus=int(task.args["device"] == "cuda"))
+            refs[here.remote(task.folder, task.command, path)] = task
         return watch(ray, tasks, refs, signals)
     finally:
         ray.shutdown()
