@@ -177,7 +177,7 @@ def train(folder: Path, command: list[str], python_path: str) -> int:
             command = [*command, "--resume", str(saved[0].parent.relative_to(folder))]
         else:
             shutil.rmtree(folder / "runs", ignore_errors=True)
-        print("$ python", *command, file=log, flush=True)
+        print("\n$ python", *command, file=log, flush=True)
         options = {"cwd": folder, "env": os.environ | settings, "stdout": log, "stderr": log}
         script = subprocess.Popen([sys.executable, *command], preexec_fn=follow_parent, **options)
         try:
@@ -201,7 +201,7 @@ def tail(folder: Path) -> str:
 
 def look(task: Task, state: str | None) -> tuple[str, ...]:
     """The row of a training in the table; its state is looked for unless it has ended."""
-    text = tail(task.folder)
+    text = tail(task.folder).rpartition("\n$ python")[2]
     doing, steps, speed, left = (PROGRESS.findall(text) or [("", "", "", "")])[-1]
     evaluation = " ".join((re.findall(r"eval/(\w+)=([^,\s]+)", text) or [("",)])[-1])
     if (task.folder / "finished").exists():
