@@ -375,6 +375,7 @@ def scores(runs: list[Curve], x: str, points: int) -> tuple[np.ndarray, np.ndarr
     ends, rows = np.linspace(0, last, points + 1)[1:], []
     for run in runs:
         part = np.searchsorted(ends, getattr(run, x))
+        part[0] = min(part[0], points - 1)  # at least one counts
         there = np.intersect1d(part, range(points))
         rows.append(np.interp(range(points), there, [run.values[part == i].mean() for i in there]))
     return ends, np.array(rows)

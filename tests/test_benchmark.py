@@ -296,6 +296,8 @@ def test_a_part_of_a_training_has_the_mean_of_its_evaluations(tmp_path):
     ends, values = scores(runs[:1], "seconds", 8)  # every other part is empty
     assert ends == pytest.approx(np.arange(1, 9) / 2)
     assert values == pytest.approx(np.array([[0, 0, 0.5, 1, 1, 1, 1, 1]]))
+    runs[1].seconds = runs[1].seconds + 10  # its first evaluation comes when the other run has ended
+    assert scores(runs, "seconds", 2)[1] == pytest.approx(np.array([[0.5, 1.0], [0.4, 0.4]]))
 
 
 def test_runs_with_other_options_are_kept_apart_and_unfinished_ones_left_out(call, tmp_path):
