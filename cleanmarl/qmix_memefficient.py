@@ -1,8 +1,8 @@
-"""QMIX with a lean replay buffer: `qmix.py`, but every observation and state is stored once, and without its zeros.
+"""QMIX with a lean replay buffer: `qmix.py`, but observations and states are stored without their zeros.
 
     python cleanmarl/qmix_memefficient.py --env-name 3m
 
-The next observations and states are those of the next row. The losses are `qmix.py`'s, bit for bit.
+The losses are `qmix.py`'s, bit for bit.
 Data flows one way: arguments -> environment -> collect an episode -> store it -> update -> evaluate.
 Shapes in comments: N transitions, B episodes, T steps; the transitions of a batch are the rows of flat tensors.
 """
