@@ -4,8 +4,8 @@
     python docs/speed.py parts --scripts qmix qmix_lstm --maps 3m MMM
     python docs/speed.py growth
 
-Each training is the whole of a script, evaluations and all, with epsilon at its end. It counts after a third of the
-time. `rates` prints environment steps a second: the median of five spans of time, the lowest and the highest. `parts`
+Each training is the whole of a script, evaluations and all, with epsilon at its end; its second half counts.
+`rates` prints environment steps a second: the median of five spans of time, the lowest and the highest. `parts`
 prints microseconds per step: the script's functions are replaced by ones that look at the clock when they are entered
 and left, about a microsecond a call, which counts where it happens; and beside them what the work itself would take.
 `growth` draws docs/images/speed.svg.
@@ -44,7 +44,6 @@ LBF = "--env-type lbf --env-name Foraging-8x8-2p-3f-v3"
 RATES = (
     "qmix --env-name 3m",
     "qmix --env-name 2s3z",
-    "qmix --env-name MMM",
     "qmix_memefficient --env-name 2s3z",
     "qmix_lstm --env-name 3m",
     f"qmix_lstm {LBF}",
@@ -105,7 +104,8 @@ def rates(script: str, arguments: str, seconds: float, begin=lambda: None) -> li
     def count(log, progress, *rest):
         log_episode(log, progress, *rest)
         now, first = time.perf_counter(), not marks
-        if now >= (began + seconds / 2 if first else marks[0][0] + seconds / SPANS * len(marks)):
+        due = began + seconds if first else marks[0][0] + seconds / SPANS * len(marks)
+        if now >= due and progress.num_updates:
             begin() if first else None
             marks.append((time.perf_counter(), progress.step))
         stop.set() if len(marks) > SPANS else None
@@ -262,8 +262,8 @@ def draw_growth(args: Args):
     grey = "#808080"  # legible on white and on black
     plt.rcParams |= {"text.color": grey, "axes.labelcolor": grey, "axes.edgecolor": grey, "font.size": 9}
     plt.rcParams |= {"xtick.color": grey, "ytick.color": grey, "svg.fonttype": "none"}
-    figure, axes = plt.subplots(1, len(GROWTH), figsize=(10.2, 3), layout="constrained", sharey=True)
-    for axis, (name, (values, command)) in zip(axes, GROWTH.items(), strict=True):
+    figure, axes = plt.subplots(1, len(GROWTH), figsize=(10.2, 3), layout="constrained", sharey=True, squeeze=False)
+    for axis, (name, (values, command)) in zip(axes[0], GROWTH.items(), strict=True):
         script, arguments = command.split(" ", 1)
         spans = [rates(script, arguments.format(label or value), args.seconds) for value, label in values.items()]
         middles = [statistics.median(span) for span in spans]
@@ -276,7 +276,7 @@ def draw_growth(args: Args):
         axis.set_xticks(list(values), [str(value) for value in values])
         axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("environment steps per second")
+    axes[0, 0].set_ylabel("environment steps per second")
     figure.savefig(args.picture, transparent=True)
 
 
