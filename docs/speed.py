@@ -185,6 +185,7 @@ def parts(script: str, map_name: str, seconds: float) -> tuple[float, dict[str, 
         @functools.wraps(module.update)
         def update(*args):
             last[:] = args
+            clock.calls["rows"] += args[2]["reward"].numel()
             return update.__wrapped__(*args)
 
         patch(module, "update", update)
@@ -200,11 +201,12 @@ def parts(script: str, map_name: str, seconds: float) -> tuple[float, dict[str, 
         rate = statistics.median(rates(script, f"--env-name {map_name}", seconds, clock.clear))
     with FlopCounterMode(display=False) as flops, Operations() as operations:
         module.update(*last)
-    size = sum(value.nbytes for value in last[2].values())
+    size, rows = sum(value.nbytes for value in last[2].values()), clock.calls["rows"] / last[2]["reward"].numel()
+    work = {"GFLOP": rows * flops.get_total_flops() / 1e9, "GB": rows * size / 1e9}
+    work["operations"] = clock.calls["update"] * operations.number
     share = 1 / (rate * sum(clock.spent.values()))  # of a step
     spent = {part: 1e6 * share * clock.spent[part] for part in COLUMNS}
-    work = {"GFLOP": flops.get_total_flops() / 1e9, "GB": size / 1e9, "operations": operations.number}
-    return rate, spent, {name: share * clock.calls["update"] * amount for name, amount in work.items()}
+    return rate, spent, {name: share * amount for name, amount in work.items()}
 
 
 def fastest(call, times: int = 100) -> float:
