@@ -54,7 +54,10 @@ RATES = (
 )
 GROWTH = {  # what the cost grows with: its values, and the training with one of them
     "agents": ({3: "3m", 8: "8m", 10: "10m_vs_11m", 25: "25m", 27: "27m_vs_30m"}, "qmix --env-name {} --time-limit 25"),
-    "num_envs": (dict.fromkeys([1, 2, 4, 8, 16, 32, 64]), "qmix_multienvs --env-name 2s3z --num-envs {}"),
+    "num_envs": (
+        dict.fromkeys([1, 2, 4, 8, 16, 32, 64]),
+        "qmix_multienvs --env-name 2s3z --num-envs {} --train-freq 40 --n-epochs 1",
+    ),
     "batch_size": (dict.fromkeys([5, 10, 20, 40, 80]), "qmix --env-name 2s3z --batch-size {}"),
 }
 PARTS = {  # a script's functions, and what they count as, without the time of those among them that they call
@@ -274,7 +277,7 @@ def draw_growth(args: Args):
         print(" | ".join(f"{middle:,.0f}" for middle in middles), "|", flush=True)
         axis.plot(list(values), middles, "o-", color="#0072b2")
         axis.fill_between(list(values), list(map(min, spans)), list(map(max, spans)), color="#0072b2", alpha=0.15)
-        axis.set(xscale="log", yscale="log", xlabel=name, title=command.replace(" {}", ""))
+        axis.set(xscale="log", yscale="log", xlabel=name, title=command.split(" --env-name")[0] + ".py")
         axis.set_xticks(list(values), [str(value) for value in values])
         axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
