@@ -53,7 +53,7 @@ RATES = (
     "qmix_multienvs --env-name 2s3z --num-envs 16 --train-freq 40 --n-epochs 1",
 )
 GROWTH = {  # what the cost grows with: its values, and the training with one of them
-    "agents": ({3: "3m", 8: "8m", 10: "10m_vs_11m", 25: "25m", 27: "27m_vs_30m"}, "qmix --env-name {} --time-limit 25"),
+    "agents": ({3: "3m", 8: "8m", 10: "10m_vs_11m", 27: "27m_vs_30m"}, "qmix --env-name {} --time-limit 25"),
     "num_envs": (
         dict.fromkeys([1, 2, 4, 8, 16, 32, 64]),
         "qmix_multienvs --env-name 2s3z --num-envs {} --train-freq 40 --n-epochs 1",
