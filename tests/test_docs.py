@@ -207,7 +207,7 @@ def test_the_parts_of_a_step_add_up_and_are_at_least_their_floor():
 def test_the_growth_of_the_cost_is_drawn_and_printed(tmp_path):
     speed = runpy.run_path(str(ROOT / "docs/speed.py"))
     speed["GROWTH"].clear()
-    speed["GROWTH"]["batch_size"] = {2: None, 4: None}, "qmix --env-name 3m --batch-size {}"
+    speed["GROWTH"]["batch_size"] = [2, 4], "qmix --env-name 3m --batch-size {}"
     picture = tmp_path / "speed.svg"
     with contextlib.redirect_stdout(io.StringIO()) as out:
         speed["draw_growth"](speed["Args"]("growth", seconds=0.2, picture=picture))
