@@ -209,12 +209,13 @@ class AgentNetwork(nn.Module):
 
     def in_numpy(self) -> Callable[[np.ndarray], np.ndarray]:
         """`forward` with the weights of now, for the few rows of a step: PyTorch's calls take several times as long."""
-        weights = [parameter.detach().cpu().numpy().T for parameter in self.parameters()]
+        parameters = [parameter.detach().cpu().numpy().T for parameter in self.parameters()]
+        *hidden, (last_weight, last_bias) = zip(parameters[::2], parameters[1::2], strict=True)
 
         def q_values(obs: np.ndarray) -> np.ndarray:
-            for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
+            for weight, bias in hidden:
                 obs = np.maximum(obs @ weight + bias, 0)
-            return obs @ weights[-2] + weights[-1]  # [N, obs_size] -> [N, n_actions]
+            return obs @ last_weight + last_bias  # [N, obs_size] -> [N, n_actions]
 
         return q_values
 

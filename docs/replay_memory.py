@@ -32,7 +32,7 @@ class Args:
 class MeasuredBuffer(qmix_memefficient.EpisodeBuffer):
     """Notes each episode's length and its bytes in both scripts.
 
-    It keeps the lean form: all episodes of 27m_vs_30m in the other need 16 GB, and what is learned is the same.
+    It keeps the lean form: all episodes of 27m_vs_30m in the other need 8 GB, and what is learned is the same.
     """
 
     def __init__(self, capacity: int):

@@ -4,8 +4,8 @@
     python docs/speed.py parts --scripts qmix qmix_lstm --maps 3m MMM
     python docs/speed.py growth
 
-Each training is the whole of a script, evaluations and all, with epsilon at its end. It counts after a third of the
-time. `rates` prints environment steps a second: the median of five spans of time, the lowest and the highest. `parts`
+Each training is the whole of a script, evaluations and all, with epsilon at its end; its second half counts.
+`rates` prints environment steps a second: the median of five spans of time, the lowest and the highest. `parts`
 prints microseconds per step: the script's functions are replaced by ones that look at the clock when they are entered
 and left, about a microsecond a call, which counts where it happens; and beside them what the work itself would take.
 `growth` draws docs/images/speed.svg.
@@ -44,7 +44,6 @@ LBF = "--env-type lbf --env-name Foraging-8x8-2p-3f-v3"
 RATES = (
     "qmix --env-name 3m",
     "qmix --env-name 2s3z",
-    "qmix --env-name MMM",
     "qmix_memefficient --env-name 2s3z",
     "qmix_lstm --env-name 3m",
     f"qmix_lstm {LBF}",
@@ -54,9 +53,9 @@ RATES = (
     "qmix_multienvs --env-name 2s3z --num-envs 16 --train-freq 40 --n-epochs 1",
 )
 GROWTH = {  # what the cost grows with: its values, and the training with one of them
-    "agents": ({3: "3m", 8: "8m", 10: "10m_vs_11m", 25: "25m", 27: "27m_vs_30m"}, "qmix --env-name {}"),
-    "num_envs": (dict.fromkeys([1, 2, 4, 8, 16, 32, 64]), "qmix_multienvs --env-name 2s3z --num-envs {}"),
-    "batch_size": (dict.fromkeys([5, 10, 20, 40, 80]), "qmix --env-name 2s3z --batch-size {}"),
+    "agents": (["3m", "8m", "10m_vs_11m", "25m", "27m_vs_30m"], "qmix --env-name {} --time-limit 25"),
+    "num_envs": ([1, 2, 4, 8, 16, 32, 64], "qmix_multienvs --env-name 2s3z --num-envs {} --train-freq 40 --n-epochs 1"),
+    "batch_size": ([5, 10, 20, 40, 80], "qmix --env-name 2s3z --batch-size {}"),
 }
 PARTS = {  # a script's functions, and what they count as, without the time of those among them that they call
     "act": "acting",
@@ -105,7 +104,8 @@ def rates(script: str, arguments: str, seconds: float, begin=lambda: None) -> li
     def count(log, progress, *rest):
         log_episode(log, progress, *rest)
         now, first = time.perf_counter(), not marks
-        if now >= (began + seconds / 2 if first else marks[0][0] + seconds / SPANS * len(marks)):
+        due = began + seconds if first else marks[0][0] + seconds / SPANS * len(marks)
+        if now >= due and progress.num_updates:
             begin() if first else None
             marks.append((time.perf_counter(), progress.step))
         stop.set() if len(marks) > SPANS else None
@@ -185,6 +185,7 @@ def parts(script: str, map_name: str, seconds: float) -> tuple[float, dict[str, 
         @functools.wraps(module.update)
         def update(*args):
             last[:] = args
+            clock.calls["rows"] += args[2]["reward"].numel()
             return update.__wrapped__(*args)
 
         patch(module, "update", update)
@@ -200,11 +201,12 @@ def parts(script: str, map_name: str, seconds: float) -> tuple[float, dict[str, 
         rate = statistics.median(rates(script, f"--env-name {map_name}", seconds, clock.clear))
     with FlopCounterMode(display=False) as flops, Operations() as operations:
         module.update(*last)
-    size = sum(value.nbytes for value in last[2].values())
+    size, rows = sum(value.nbytes for value in last[2].values()), clock.calls["rows"] / last[2]["reward"].numel()
+    work = {"GFLOP": rows * flops.get_total_flops() / 1e9, "GB": rows * size / 1e9}
+    work["operations"] = clock.calls["update"] * operations.number
     share = 1 / (rate * sum(clock.spent.values()))  # of a step
     spent = {part: 1e6 * share * clock.spent[part] for part in COLUMNS}
-    work = {"GFLOP": flops.get_total_flops() / 1e9, "GB": size / 1e9, "operations": operations.number}
-    return rate, spent, {name: share * clock.calls["update"] * amount for name, amount in work.items()}
+    return rate, spent, {name: share * amount for name, amount in work.items()}
 
 
 def fastest(call, times: int = 100) -> float:
@@ -262,21 +264,21 @@ def draw_growth(args: Args):
     grey = "#808080"  # legible on white and on black
     plt.rcParams |= {"text.color": grey, "axes.labelcolor": grey, "axes.edgecolor": grey, "font.size": 9}
     plt.rcParams |= {"xtick.color": grey, "ytick.color": grey, "svg.fonttype": "none"}
-    figure, axes = plt.subplots(1, len(GROWTH), figsize=(10.2, 3), layout="constrained", sharey=True)
-    for axis, (name, (values, command)) in zip(axes, GROWTH.items(), strict=True):
+    figure, axes = plt.subplots(1, len(GROWTH), figsize=(10.2, 3), layout="constrained", sharey=True, squeeze=False)
+    for axis, (name, (values, command)) in zip(axes[0], GROWTH.items(), strict=True):
         script, arguments = command.split(" ", 1)
-        spans = [rates(script, arguments.format(label or value), args.seconds) for value, label in values.items()]
-        middles = [statistics.median(span) for span in spans]
-        print(f"\n| {name} |", " | ".join(f"{label or value}" for value, label in values.items()), "|")
+        spans = [rates(script, arguments.format(value), args.seconds) for value in values]
+        middles, places = [statistics.median(span) for span in spans], range(len(values))
+        print(f"\n| {name} |", " | ".join(map(str, values)), "|")
         print("| --- |", " | ".join(["---:"] * len(values)), f"|\n| `{script}.py` |", end=" ")
         print(" | ".join(f"{middle:,.0f}" for middle in middles), "|", flush=True)
-        axis.plot(list(values), middles, "o-", color="#0072b2")
-        axis.fill_between(list(values), list(map(min, spans)), list(map(max, spans)), color="#0072b2", alpha=0.15)
-        axis.set(xscale="log", yscale="log", xlabel=name, title=command.replace(" {}", ""))
-        axis.set_xticks(list(values), [str(value) for value in values])
+        axis.plot(places, middles, "o-", color="#0072b2")
+        axis.fill_between(places, list(map(min, spans)), list(map(max, spans)), color="#0072b2", alpha=0.15)
+        axis.set(yscale="log", xlabel=name, title=f"{script}.py")
+        axis.set_xticks(places, values, fontsize=7 if name == "agents" else None)
         axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("environment steps per second")
+    axes[0, 0].set_ylabel("environment steps per second")
     figure.savefig(args.picture, transparent=True)
 
 

@@ -175,3 +175,45 @@ def test_the_table_of_the_buffers_memory_tells_what_the_episodes_of_the_training
         ["3m", length, "60", name, f"{size / steps:,.0f}", in_full[name], f"{size / here:.2f}"]
         for name, size in sizes.items()
     ]
+
+
+SPEED = f"python {shlex.quote(str(ROOT / 'docs/speed.py'))}"
+
+
+def cells(printed: str) -> list[list[str]]:
+    """The rows of the printed tables, without the lines below their heads."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if "|" in line]
+    return [row for row in rows if not set("".join(row)) <= {"-", ":"}]
+
+
+def test_the_speed_of_a_training_is_measured():
+    status, printed, _ = run(f"{SPEED} rates --scripts qmix_memefficient --seconds 0.5")
+    assert status == 0
+    _, (command, rate, between) = cells(printed)
+    low, high = between.split(" to ")
+    assert command == "`qmix_memefficient.py --env-name 2s3z`"
+    assert 50 < float(low.replace(",", "")) <= float(rate.replace(",", "")) <= float(high.replace(",", ""))
+
+
+def test_the_parts_of_a_step_add_up_and_are_at_least_their_floor():
+    status, printed, _ = run(f"{SPEED} parts --scripts qmix qmix_multienvs qmix_lstm --maps 3m --seconds 0.5")
+    assert status == 0
+    head, *rows = cells(printed)
+    assert [row[0] for row in rows] == ["`qmix.py`", "`qmix_multienvs.py`", "`qmix_lstm.py`"]
+    for row in rows:
+        row = dict(zip(head, row, strict=True))
+        parts = {name: float(row[name]) for name in head[3:13]}
+        assert sum(parts.values()) == pytest.approx(1e6 / float(row["steps/s"].replace(",", "")), rel=0.2)
+        assert all(parts[name] > 0 for name in ("environment", "acting", "storing", "forward", "backward", "optimizer"))
+        assert parts["forward"] + parts["backward"] > float(row["matrices"]) / 2
+
+
+def test_the_growth_of_the_cost_is_drawn_and_printed(tmp_path):
+    speed = runpy.run_path(str(ROOT / "docs/speed.py"))
+    speed["GROWTH"].clear()
+    speed["GROWTH"]["batch_size"] = [2, 4], "qmix --env-name 3m --batch-size {}"
+    picture = tmp_path / "speed.svg"
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        speed["draw_growth"](speed["Args"]("growth", seconds=0.2, picture=picture))
+    assert cells(out.getvalue())[0] == ["batch_size", "2", "4"]
+    assert "<svg" in picture.read_text()

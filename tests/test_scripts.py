@@ -29,7 +29,10 @@ every_other_script = pytest.mark.parametrize("script", OTHERS)
 
 # Where a definition differs from the one of its name in qmix.py, and why.
 DIFFERENCES = {
-    ("EpisodeBuffer", "qmix_memefficient"): "stores every observation and state once, without its zeros",
+    (
+        "EpisodeBuffer",
+        "qmix_memefficient",
+    ): "stores observations and states without their zeros, all in the smallest dtypes",
     ("Args", "qmix_multienvs"): "num_envs and n_epochs; counts over all environments; defaults of its own",
     ("check_args", "qmix_multienvs"): "num_envs and n_epochs are counts",
     ("Progress", "qmix_multienvs"): "counts rounds, too",
