@@ -417,11 +417,20 @@ def draw_curve(axis, look: tuple, label: str, x: np.ndarray, scores: np.ndarray,
     axis.fill_between(x, low, high, color=look[0], alpha=0.15, linewidth=0)
 
 
+def write_atomically(path: Path, content: bytes):
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
 def write_figure(picture, path: Path):
     lines = {line.get_label(): line for axis in picture.axes for line in axis.get_lines()}
     labels = [label for label in lines if not label.startswith("_")]
     picture.legend([lines[label] for label in labels], labels, loc="outside lower center", ncols=2, frameon=False)
-    picture.savefig(path, transparent=True)
+    content = io.BytesIO()
+    picture.savefig(content, format=path.suffix[1:], transparent=True)
+    write_atomically(path, content.getvalue())
 
 
 def draw_curves(groups: dict, looks: dict, x: str, args: Plot):
@@ -491,15 +500,16 @@ def plot(args: Plot) -> int:
         draw_curves(groups, looks, x, args)
     draw_aggregate(groups, looks, args)
     rows = table(groups, args.reps)
-    with (args.out / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(args.out / "results.csv", file.getvalue().encode())
     lines = ["| environment | metric | script | seeds | steps | final IQM | 95% interval | minutes of each run |"]
     lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"]
     form = "| {environment} | {metric} | `{script}` | {seeds} | {steps:,} | {IQM} | {low} to {high} | {minutes} |"
     text = "\n".join([*lines, *(form.format(**row) for row in rows)])
-    (args.out / "results.md").write_text(text + "\n")
+    write_atomically(args.out / "results.md", f"{text}\n".encode())
     print(text)
     return 0
 
