@@ -259,13 +259,11 @@ def watch(ray, tasks: list[Task], todo: dict, signals: list[int]) -> dict[str, s
     from rich.console import Console
     from rich.live import Live
 
-    ended, told, console, stopping = {}, {}, Console(), False
+    ended, told, console = {}, {}, Console()
     with Live(console=console) if console.is_terminal else contextlib.nullcontext() as live:
         while todo:
-            if signals and not stopping:
-                stopping = True
-                for ref in todo:
-                    ray.cancel(ref)
+            for ref in todo if signals else ():  # each time round: a run that just begins does not hear it
+                ray.cancel(ref)
             for ref in ray.wait(list(todo), num_returns=len(todo), timeout=1)[0]:
                 task = todo.pop(ref)
                 ended[task.title] = outcome(ray, ref)
