@@ -14,7 +14,9 @@ import io
 import itertools
 import json
 import os
+import platform
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -22,8 +24,9 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -102,6 +105,11 @@ def parse(kind, words: list[str], program: str):
         raise ValueError(f"{program}: {' '.join(re.sub('[│╮]', ' ', text).split())}") from None
 
 
+def record_of(folder: Path) -> Path:
+    """The file that there is when a training has finished."""
+    return folder.with_name(folder.name + ".json")
+
+
 def option(name: str, value) -> str:
     return f"--{name.replace('_', '-')} {value}"
 
@@ -132,9 +140,11 @@ def plan(run: Run, passed: list[str]) -> list[Task]:
 
 
 def check_folder(task: Task):
-    """Raise ValueError if a run in the folder was begun with other arguments."""
-    for path in task.folder.glob("runs/*/args.json"):
-        found = json.loads(path.read_text())
+    """Raise ValueError if a run in the folder was begun, or has finished, with other arguments."""
+    begun = [json.loads(path.read_text()) for path in task.folder.glob("runs/*/args.json")]
+    if record_of(task.folder).exists():
+        begun = [read_record(record_of(task.folder)).args]
+    for found in begun:
         names = [name for name in task.args.keys() - FREE if found.get(name) != task.args[name]]
         there, here = (" ".join(option(name, args.get(name)) for name in sorted(names)) for args in (found, task.args))
         if names:
@@ -162,6 +172,31 @@ def follow_parent():
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
+def made_with(command: list[str]) -> dict[str, str]:
+    """What a training is made with: command, commit, versions and machine."""
+    words, commit = ["git", "describe", "--always", "--dirty", "--exclude=*"], ""
+    with contextlib.suppress(OSError):
+        commit = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+    processor = platform.processor()
+    with contextlib.suppress(OSError, IndexError):  # Linux tells its name there only
+        processor = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
+    versions = [f"{name} {version(name)}" for name in ("torch", "numpy", "numba", "gymnasium")]
+    return {
+        "command": shlex.join(["python", *command]),
+        "commit": commit,
+        "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
+        "machine": f"{processor}, {os.cpu_count()} cores, {platform.platform(terse=True)}",
+    }
+
+
+def write_record(folder: Path, made: dict[str, str]):
+    """Say beside the folder of a finished training what it was made with, and its evaluations."""
+    curve = next(filter(None, (read_run(args.parent) for args in folder.glob("runs/*/args.json"))), None)
+    record = made | (vars(curve) if curve else {})
+    lines = [f'"{name}": {json.dumps(value, default=np.ndarray.tolist)}' for name, value in record.items()]
+    write_atomically(record_of(folder), "{{\n{}\n}}\n".format(",\n".join(lines)).encode())
+
+
 def train(folder: Path, command: list[str], python_path: str) -> int:
     """Train in `folder`, from its last checkpoint if there is one; returns the exit status of the script.
 
@@ -169,6 +204,7 @@ def train(folder: Path, command: list[str], python_path: str) -> int:
     """
     settings = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path}
     settings |= {"TQDM_MININTERVAL": "1", "TQDM_BAR_FORMAT": BAR}
+    made = made_with(command)
     with (folder / "log.txt").open("a") as log:
         while not lock(log):  # a script that has lost its parent is about to end
             time.sleep(0.1)
@@ -187,7 +223,7 @@ def train(folder: Path, command: list[str], python_path: str) -> int:
             script.terminate()
             script.wait()
         if script.returncode == 0:
-            (folder / "finished").touch()
+            write_record(folder, made)
     return script.returncode
 
 
@@ -204,7 +240,7 @@ def look(task: Task, state: str | None) -> tuple[str, ...]:
     text = tail(task.folder).rpartition("\n$ python")[2]
     doing, steps, speed, left = (PROGRESS.findall(text) or [("", "", "", "")])[-1]
     evaluation = " ".join((re.findall(r"eval/(\w+)=([^,\s]+)", text) or [("",)])[-1])
-    if (task.folder / "finished").exists():
+    if record_of(task.folder).exists():
         state = "finished"
     elif state is None:
         state = (doing or "running") if is_training(task.folder) else "waiting"
@@ -309,14 +345,14 @@ def sweep(run: Run, passed: list[str]) -> int:
         except OSError as error:  # Ray would try again and again
             raise ValueError(f"no Ray cluster at --address {run.address}: {error}") from None
     tasks, ended, signals = plan(run, passed), {}, []
-    todo = [task for task in tasks if not (task.folder / "finished").exists()]
+    todo = [task for task in tasks if not record_of(task.folder).exists()]
     if todo:
         ended = train_all(ray, run, tasks, todo, signals)
     for task in tasks:
         if ended.get(task.title, "").startswith("failed"):
             lines = [line for line in PROGRESS.sub("", tail(task.folder)).splitlines() if line.strip()]
             print(f"\n{task.title} {ended[task.title]}; {task.folder / 'log.txt'} ends with", *lines[-10:], sep="\n  ")
-    finished = sum((task.folder / "finished").exists() for task in tasks)
+    finished = sum(record_of(task.folder).exists() for task in tasks)
     print(f"{finished} of {len(tasks)} runs are finished{', the same command goes on' * (finished < len(tasks))}")
     return 128 + signals[0] if signals else int(finished < len(tasks))
 
@@ -333,8 +369,8 @@ class Curve:
     values: np.ndarray
 
 
-def read(folder: Path) -> Curve | None:
-    """The evaluations of a run; if it is not finished None, and a line."""
+def read_run(folder: Path) -> Curve | None:
+    """The evaluations in a run folder; if it is not finished None, and a line."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     args = json.loads((folder / "args.json").read_text())
@@ -347,7 +383,25 @@ def read(folder: Path) -> Curve | None:
         return None
     (steps, values), (logged, speed) = (np.array(curve).T for curve in curves)
     seconds = np.interp(steps, logged, logged / speed)
-    return Curve(folder.name.split("__")[2], args, metric, steps, seconds, values)
+    return Curve(folder.name.split("__")[2], args, metric, steps.astype(int), seconds.round(1), values.round(4))
+
+
+def read_record(path: Path) -> Curve:
+    """The evaluations in a record. Raises ValueError, in one line, if the file is none."""
+    try:
+        found = json.loads(path.read_text())
+        names = [field.name for field in fields(Curve)]
+        return Curve(*(np.array(found[name]) if isinstance(found[name], list) else found[name] for name in names))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the record of a run: {error!r}") from None
+
+
+def read(folder: Path) -> list[Curve]:
+    """The finished runs in a folder, at any depth: their records, and the run folders that are without one."""
+    records = sorted(folder.rglob("*__*__*__*.json"))
+    told = {path.with_suffix("") for path in records}
+    runs = [path.parent for path in sorted(folder.rglob("args.json")) if told.isdisjoint(path.parents)]
+    return [*map(read_record, records), *filter(None, map(read_run, runs))]
 
 
 def group(curves: list[Curve]) -> dict[tuple[str, str], dict[str, list[Curve]]]:
@@ -489,7 +543,7 @@ def table(groups: dict, reps: int) -> list[dict]:
 def plot(args: Plot) -> int:
     """Draw and write; returns the exit status. Raises ValueError if there is nothing to draw."""
     need("rliable.library")
-    groups = group([curve for path in sorted(args.runs.rglob("args.json")) if (curve := read(path.parent))])
+    groups = group(read(args.runs))
     if not groups:
         raise ValueError(f"no finished run in {args.runs}")
     args.out.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,8 @@ import fcntl
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from threading import Event, Thread
 
 import numpy as np
 import pytest
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from cleanmarl import benchmark, qmix
@@ -119,34 +122,51 @@ def test_no_run_goes_on_with_other_arguments_than_its_own(call, tmp_path, monkey
     status, _, err = call("run", "--seeds", "1")
     assert (status, "has --gamma 0.5, not --gamma 0.99: remove it" in err) == (2, True)
     assert plan(Run(seeds=(1,), runs=tmp_path / "sweep"), ["--gamma", "0.5"])
+    record = {
+        "script": "qmix",
+        "args": task.args | {"polyak": 0.5},
+        "metric": "",
+        "steps": [],
+        "seconds": [],
+        "values": [],
+    }
+    benchmark.record_of(task.folder).write_text(json.dumps(record))
+    assert "has --polyak 0.5, not --polyak 0.01: remove it" in call("run", "--seeds", "1")[2]
 
 
 # One training, with little programs in place of the scripts
 
 
 def test_a_run_begins_goes_on_and_is_finished_only_when_the_script_is(tmp_path):
-    (tmp_path / "runs/broken").mkdir(parents=True)
-    (tmp_path / "runs/broken/checkpoint.pt.tmp").touch()  # killed before its first checkpoint was whole
-    assert train(tmp_path, ["-c", "import sys; sys.exit(3)"], "") == 3
-    assert not (tmp_path / "runs").exists() and not (tmp_path / "finished").exists()
+    folder, record = tmp_path / "run", tmp_path / "run.json"
+    (folder / "runs/broken").mkdir(parents=True)
+    (folder / "runs/broken/checkpoint.pt.tmp").touch()  # killed before its first checkpoint was whole
+    assert train(folder, ["-c", "import sys; sys.exit(3)"], "") == 3
+    assert not (folder / "runs").exists() and not record.exists()
 
-    (tmp_path / "runs/run").mkdir(parents=True)
-    (tmp_path / "runs/run/checkpoint.old").touch()
+    (folder / "runs/run").mkdir(parents=True)
+    (folder / "runs/run/checkpoint.old").touch()
     program = ["-c", "import os, sys; print(sys.argv[1:], os.environ['OMP_NUM_THREADS'], os.getcwd())"]
-    assert train(tmp_path, [*program, "--seed", "1"], "") == 0
-    assert (tmp_path / "finished").exists()
-    assert (tmp_path / "log.txt").read_text().endswith(f"['--seed', '1', '--resume', 'runs/run'] 1 {tmp_path}\n")
+    assert train(folder, [*program, "--seed", "1"], "") == 0
+    assert (folder / "log.txt").read_text().endswith(f"['--seed', '1', '--resume', 'runs/run'] 1 {folder}\n")
+    made = json.loads(record.read_text())
+    assert made.keys() == {"command", "commit", "versions", "machine"}
+    assert made["command"] == shlex.join(["python", *program, "--seed", "1"])
+    assert f"torch {torch.__version__}" in made["versions"]
+    assert f"{os.cpu_count()} cores" in made["machine"]
 
 
 def test_no_two_scripts_train_the_same_run(tmp_path):
-    with (tmp_path / "log.txt").open("a") as log:  # as a script has it whose parent is dead
+    folder, record = tmp_path / "run", tmp_path / "run.json"
+    folder.mkdir()
+    with (folder / "log.txt").open("a") as log:  # as a script has it whose parent is dead
         fcntl.flock(log, fcntl.LOCK_EX)
-        other = Thread(target=train, args=(tmp_path, ["-c", ""], ""))
+        other = Thread(target=train, args=(folder, ["-c", ""], ""))
         other.start()
         time.sleep(0.5)
-        assert benchmark.is_training(tmp_path) and not (tmp_path / "finished").exists()
+        assert benchmark.is_training(folder) and not record.exists()
     other.join(10)
-    assert (tmp_path / "finished").exists() and not benchmark.is_training(tmp_path)
+    assert record.exists() and not benchmark.is_training(folder)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
@@ -169,7 +189,7 @@ def test_the_table_shows_what_the_log_of_a_script_says(tmp_path):
     task = Task("qmix 3m 1", tmp_path, ["-c", program], {})
     assert benchmark.look(task, None) == ("qmix 3m 1", "", "", "", "", "waiting")
     train(tmp_path, task.command, "")
-    (tmp_path / "finished").unlink()
+    benchmark.record_of(tmp_path).unlink()
     title, steps, speed, evaluation, left, state = benchmark.look(task, "running")
     assert (title, steps, evaluation, state) == ("qmix 3m 1", "50", "battle_won 0.75", "running")
     assert 20 < float(speed) <= 40 and re.fullmatch(r"00:0\d", left)
@@ -289,7 +309,7 @@ def test_the_interquartile_mean_is_that_of_rliable():
 def test_a_part_of_a_training_has_the_mean_of_its_evaluations(tmp_path):
     write_run(tmp_path, "qmix", "3m", 1, [0.0, 1.0, 1.0, 1.0])
     write_run(tmp_path, "qmix", "3m", 2, [0.4, 0.4, 0.8, 0.8])
-    runs = [benchmark.read(folder) for folder in sorted(tmp_path.iterdir())]
+    runs = benchmark.read(tmp_path)
     ends, values = scores(runs, "steps", 2)
     assert ends.tolist() == [200, 400]
     assert values == pytest.approx(np.array([[0.5, 1.0], [0.4, 0.8]]))
@@ -323,6 +343,25 @@ def test_the_figures_have_a_panel_for_each_environment_and_a_line_for_each_scrip
     }.items():
         picture = (tmp_path / f"figures/{name}.svg").read_text()
         assert [text for text in texts if f">{text}<" not in picture] == []
+
+
+def test_records_say_what_the_run_folders_said(call, tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / f"sweep/smaclite__3m__qmix__{seed}/runs", "qmix", "3m", seed, [0.0, seed / 3])
+    assert call("plot", "sweep", "--out", "before", "--reps", "50")[0] == 0
+    for folder in (tmp_path / "sweep").iterdir():
+        benchmark.write_record(folder, {"commit": "1234567"})
+    assert call("plot", "sweep", "--out", "both", "--reps", "50")[0] == 0
+    for folder in (tmp_path / "sweep").glob("*/"):
+        shutil.rmtree(folder)
+    record = json.loads((tmp_path / "sweep/smaclite__3m__qmix__2.json").read_text())
+    assert (record["commit"], record["steps"], record["values"]) == ("1234567", [100, 200], [0.0, 0.6667])
+    assert call("plot", "sweep", "--out", "after", "--reps", "50")[0] == 0
+    before, both, after = (rows(tmp_path / name / "results.csv") for name in ("before", "both", "after"))
+    assert before == both == after and after[0]["seeds"] == "2"
+    (tmp_path / "sweep/smaclite__3m__qmix__3.json").write_text("[]")
+    status, _, err = call("plot", "sweep")
+    assert (status, err.count("\n")) == (2, 1) and "sweep/smaclite__3m__qmix__3.json is not the record of a run" in err
 
 
 def test_where_nothing_is_finished_there_is_nothing_to_plot(call):
