@@ -72,8 +72,10 @@ class Run:
 class Plot:
     """Draw curves and write tables from the finished runs in a folder."""
 
-    runs: tyro.conf.Positional[Path]
-    """folder in which, at any depth, the run folders are"""
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """folders in which, at any depth, the runs are"""
+    envs: tuple[str, ...] = ()
+    """environments to draw, as 3m; without it, all"""
     out: Path = Path("figures")
     """folder to write to"""
     points: int = 20
@@ -482,6 +484,7 @@ def write_figure(picture, path: Path):
     picture.legend([lines[label] for label in labels], labels, loc="outside lower center", ncols=2, frameon=False)
     content = io.BytesIO()
     picture.savefig(content, format=path.suffix[1:], transparent=True)
+    need("matplotlib.pyplot").close(picture)
     write_atomically(path, content.getvalue())
 
 
@@ -543,9 +546,13 @@ def table(groups: dict, reps: int) -> list[dict]:
 def plot(args: Plot) -> int:
     """Draw and write; returns the exit status. Raises ValueError if there is nothing to draw."""
     need("rliable.library")
-    groups = group(read(args.runs))
+    curves = [curve for folder in args.runs for curve in read(folder)]
+    names = {Path(curve.args["env_name"]).stem: None for curve in curves}
+    if missing := set(args.envs) - names.keys():
+        raise ValueError(f"no finished run of {', '.join(sorted(missing))}; there are runs of {', '.join(names)}")
+    groups = group([curve for curve in curves if not args.envs or Path(curve.args["env_name"]).stem in args.envs])
     if not groups:
-        raise ValueError(f"no finished run in {args.runs}")
+        raise ValueError(f"no finished run in {', '.join(map(str, args.runs))}")
     args.out.mkdir(parents=True, exist_ok=True)
     looks = dict(zip(dict.fromkeys(itertools.chain(*groups.values())), itertools.cycle(LOOKS), strict=False))
     for x in ("steps", "seconds"):

@@ -57,7 +57,7 @@ def cluster():
     cluster.shutdown()
 
 
-def wait_for(condition, seconds: float = 60):
+def wait_for(condition, seconds: float = 300):  # Ray's first start on a busy machine takes minutes
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it does not happen"
@@ -343,6 +343,17 @@ def test_the_figures_have_a_panel_for_each_environment_and_a_line_for_each_scrip
     }.items():
         picture = (tmp_path / f"figures/{name}.svg").read_text()
         assert [text for text in texts if f">{text}<" not in picture] == []
+
+
+def test_folders_are_drawn_together_and_some_environments_alone(call, tmp_path):
+    for mixer in ("qmix", "vdn"):
+        for env in ("3m", "8m", "MMM")[: 3 if mixer == "qmix" else 2]:
+            write_run(tmp_path / mixer, "qmix", env, 1, [0.5], mixer=mixer)
+    assert call("plot", "qmix", "vdn", "--envs", "3m", "8m", "--out", "figures", "--reps", "20")[0] == 0
+    found = [(row["environment"], row["script"]) for row in rows(tmp_path / "figures/results.csv")]
+    assert sorted(found) == [(env, f"qmix.py --mixer {mixer}") for env in ("3m", "8m") for mixer in ("qmix", "vdn")]
+    says = "benchmark.py: error: no finished run of 2s3z; there are runs of 3m, 8m, MMM\n"
+    assert call("plot", "qmix", "--envs", "3m", "2s3z") == (2, "", says)
 
 
 def test_records_say_what_the_run_folders_said(call, tmp_path):
