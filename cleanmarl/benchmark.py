@@ -75,7 +75,7 @@ class Plot:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """folders in which, at any depth, the runs are"""
     envs: tuple[str, ...] = ()
-    """environments to draw, as 3m; without it, all"""
+    """environments to draw, in this order, as 3m 8m; without it, all"""
     out: Path = Path("figures")
     """folder to write to"""
     points: int = 20
@@ -543,16 +543,30 @@ def table(groups: dict, reps: int) -> list[dict]:
     return rows
 
 
+def markdown(rows: list[dict]) -> str:
+    lines = ["| environment | metric | script | seeds | steps | final IQM | 95% interval | minutes of each run |"]
+    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"]
+    form = "| {environment} | {metric} | `{script}` | {seeds} | {steps:,} | {IQM} | {low} to {high} | {minutes} |"
+    return "\n".join([*lines, *(form.format(**row) for row in rows), ""])
+
+
+def choose(args: Plot) -> dict[tuple[str, str], dict[str, list[Curve]]]:
+    """The runs to draw, in groups. Raises ValueError if there are none, or none in one of the environments."""
+    groups = group([curve for folder in args.runs for curve in read(folder)])
+    if not groups:
+        raise ValueError(f"no finished run in {', '.join(map(str, args.runs))}")
+    names = {env: None for env, _ in groups}
+    if missing := set(args.envs) - names.keys():
+        raise ValueError(f"no finished run of {', '.join(sorted(missing))}; there are runs of {', '.join(names)}")
+    order = args.envs or list(names)
+    kept = sorted((key for key in groups if key[0] in order), key=lambda key: order.index(key[0]))
+    return {key: groups[key] for key in kept}
+
+
 def plot(args: Plot) -> int:
     """Draw and write; returns the exit status. Raises ValueError if there is nothing to draw."""
     need("rliable.library")
-    curves = [curve for folder in args.runs for curve in read(folder)]
-    names = {Path(curve.args["env_name"]).stem: None for curve in curves}
-    if missing := set(args.envs) - names.keys():
-        raise ValueError(f"no finished run of {', '.join(sorted(missing))}; there are runs of {', '.join(names)}")
-    groups = group([curve for curve in curves if not args.envs or Path(curve.args["env_name"]).stem in args.envs])
-    if not groups:
-        raise ValueError(f"no finished run in {', '.join(map(str, args.runs))}")
+    groups = choose(args)
     args.out.mkdir(parents=True, exist_ok=True)
     looks = dict(zip(dict.fromkeys(itertools.chain(*groups.values())), itertools.cycle(LOOKS), strict=False))
     for x in ("steps", "seconds"):
@@ -564,12 +578,9 @@ def plot(args: Plot) -> int:
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(args.out / "results.csv", file.getvalue().encode())
-    lines = ["| environment | metric | script | seeds | steps | final IQM | 95% interval | minutes of each run |"]
-    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"]
-    form = "| {environment} | {metric} | `{script}` | {seeds} | {steps:,} | {IQM} | {low} to {high} | {minutes} |"
-    text = "\n".join([*lines, *(form.format(**row) for row in rows)])
-    write_atomically(args.out / "results.md", f"{text}\n".encode())
-    print(text)
+    text = markdown(rows)
+    write_atomically(args.out / "results.md", text.encode())
+    print(text, end="")
     return 0
 
 

@@ -349,9 +349,9 @@ def test_folders_are_drawn_together_and_some_environments_alone(call, tmp_path):
     for mixer in ("qmix", "vdn"):
         for env in ("3m", "8m", "MMM")[: 3 if mixer == "qmix" else 2]:
             write_run(tmp_path / mixer, "qmix", env, 1, [0.5], mixer=mixer)
-    assert call("plot", "qmix", "vdn", "--envs", "3m", "8m", "--out", "figures", "--reps", "20")[0] == 0
+    assert call("plot", "qmix", "vdn", "--envs", "8m", "3m", "--out", "figures", "--reps", "20")[0] == 0
     found = [(row["environment"], row["script"]) for row in rows(tmp_path / "figures/results.csv")]
-    assert sorted(found) == [(env, f"qmix.py --mixer {mixer}") for env in ("3m", "8m") for mixer in ("qmix", "vdn")]
+    assert found == [(env, f"qmix.py --mixer {mixer}") for env in ("8m", "3m") for mixer in ("qmix", "vdn")]
     says = "benchmark.py: error: no finished run of 2s3z; there are runs of 3m, 8m, MMM\n"
     assert call("plot", "qmix", "--envs", "3m", "2s3z") == (2, "", says)
 
@@ -373,6 +373,21 @@ def test_records_say_what_the_run_folders_said(call, tmp_path):
     (tmp_path / "sweep/smaclite__3m__qmix__3.json").write_text("[]")
     status, _, err = call("plot", "sweep")
     assert (status, err.count("\n")) == (2, 1) and "sweep/smaclite__3m__qmix__3.json is not the record of a run" in err
+
+
+RESULTS = Path(__file__).parents[1] / "docs/results.md"
+PUBLISHED = re.findall(
+    r"^python -m cleanmarl.benchmark (plot .*)$", RESULTS.read_text().replace("\\\n", ""), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("words", PUBLISHED)
+def test_the_published_tables_are_those_of_the_published_records(monkeypatch, words):
+    monkeypatch.chdir(RESULTS.parents[1])
+    args = benchmark.parse(benchmark.Plot, words.split()[1:], "plot")
+    lines = benchmark.markdown(benchmark.table(benchmark.choose(args), args.reps)).splitlines()
+    assert [line for line in lines if line not in RESULTS.read_text().splitlines()] == []
+    assert (args.out / "results.md").read_text().splitlines() == lines
 
 
 def test_where_nothing_is_finished_there_is_nothing_to_plot(call):
