@@ -21,15 +21,19 @@ from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cleanmarl import qmix, qmix_memefficient
+from cleanmarl.battle import map_names
 from cleanmarl.battle.scenario import load_scenario
 from tests.test_qmix_memefficient import stored_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
+MAPS = ROOT / "docs/images/maps"
 SCRIPTS = ["qmix.py", "qmix_memefficient.py", "qmix_multienvs.py", "qmix_lstm.py"]
 SHORTER = {script: ["--total-timesteps", "700"] for script in SCRIPTS} | {
     "cleanmarl.battle.speed": ["--seconds", "0.02"],
@@ -134,6 +138,18 @@ def test_the_table_of_arguments_has_every_argument_of_the_script(script):
 def test_every_script_has_a_page_with_the_table_of_its_own_arguments(script):
     page = ROOT / "docs" / Path(script).with_suffix(".md")
     assert re.findall(r"^```{args-table} (.*)$", page.read_text(), re.MULTILINE) == [f"cleanmarl/{script}"]
+
+
+def test_the_pictures_and_tables_of_the_maps_are_those_of_the_package(tmp_path):
+    page, pictures = tmp_path / "battles.md", tmp_path / "maps"
+    page.write_text((ROOT / "docs/battles.md").read_text())
+    status, _, _ = run(f"python {shlex.quote(str(ROOT / 'docs/maps.py'))} --pictures {pictures} --page {page}")
+    assert status == 0
+    assert page.read_text() == (ROOT / "docs/battles.md").read_text()
+    assert sorted(path.stem for path in pictures.iterdir()) == sorted(map_names())
+    for path in pictures.iterdir():
+        drawn, kept = (np.asarray(Image.open(p).convert("RGB"), float) for p in (path, MAPS / path.name))
+        assert np.abs(drawn - kept).mean() < 1  # of 255; fonts and palettes depend on the version of Pillow
 
 
 def test_the_curves_of_runs_are_drawn_and_printed(tmp_path, monkeypatch):
