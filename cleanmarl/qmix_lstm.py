@@ -310,7 +310,7 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma: float, td_lambda: 
     """What Q_tot is to become, [N]: r + gamma (1 - terminated) next_q_tot or, with td_lambda > 0, the lambda-return.
 
     G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1), where the last step of an episode bootstraps from V alone,
-    through truncation but not through termination.
+    through truncation but not through termination. What is given is [N], `lengths` [B].
     """
     bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
     if td_lambda == 0:

@@ -192,7 +192,7 @@ def start(layer: nn.Linear, scale: float) -> nn.Linear:
 
 
 class AgentNetwork(nn.Module):
-    """The action values of one agent from its own observation; all agents share it.
+    """The action values [..., n_actions] of one agent from its own observation [..., obs_size]; all agents share it.
 
     `forward` learns, `in_numpy` acts. They compute the same: change both.
     """
@@ -310,7 +310,7 @@ class EpisodeBuffer:
         return played
 
     def sample(self, batch_size: int, rng: np.random.Generator, device: str) -> dict[str, torch.Tensor]:
-        """Whole episodes, their transitions end to end; `lengths` [B] tells where each one ends."""
+        """Whole episodes, their transitions end to end, [N, ...] of each key; `lengths` [B] tells where each ends."""
         chosen = [self.episodes[i] for i in rng.choice(len(self.episodes), batch_size, replace=False)]
         batch = {"lengths": np.array([len(episode["reward"]) for episode in chosen])}
         for key in ("actions", "reward", "done"):
@@ -326,7 +326,7 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma: float, td_lambda: 
     """What Q_tot is to become, [N]: r + gamma (1 - terminated) next_q_tot or, with td_lambda > 0, the lambda-return.
 
     G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1), where the last step of an episode bootstraps from V alone,
-    through truncation but not through termination.
+    through truncation but not through termination. What is given is [N], `lengths` [B].
     """
     bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
     if td_lambda == 0:

@@ -6,10 +6,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "CleanMARL-QMIX"
-extensions = ["myst_parser", "tables"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "tables"]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+smartquotes = False  # "3m" is a string
+default_role = "code"  # in docstrings, as in Markdown
+autodoc_inherit_docstrings = False
+autodoc_member_order = "bysource"
 html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]

@@ -21,15 +21,18 @@ from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from cleanmarl import qmix, qmix_memefficient
+from cleanmarl import battle, env, qmix, qmix_memefficient
 from cleanmarl.battle.scenario import load_scenario
 from tests.test_qmix_memefficient import stored_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
+MAPS = ROOT / "docs/images/maps"
 SCRIPTS = ["qmix.py", "qmix_memefficient.py", "qmix_multienvs.py", "qmix_lstm.py"]
 SHORTER = {script: ["--total-timesteps", "700"] for script in SCRIPTS} | {
     "cleanmarl.battle.speed": ["--seconds", "0.02"],
@@ -121,6 +124,48 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
                 assert status == 0, f"{command}\n{err}"
 
 
+def prose(page: Path) -> str:
+    """The text of a page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def links(page: Path) -> list[str]:
+    """Where the links and pictures of a page lead within the project."""
+    return [link for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)) if "://" not in link]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a page can name: its headings, as the forge and MyST write them, and its own labels."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    slugs = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    assert len(set(slugs)) == len(slugs), "two headings of one name"
+    return {*slugs, *re.findall(r"^\((\S+)\)=$", prose(page), re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_picture_is_on_a_page():
+    shown = {(page.parent / link).resolve() for page in PAGES for link in links(page)}
+    assert {path for path in (ROOT / "docs/images").rglob("*") if path.is_file()} - shown == set()
+
+
+def test_the_api_page_has_every_public_name_once_in_its_tables_and_once_with_its_docstring():
+    page = (ROOT / "docs/api.md").read_text()
+    named = [
+        name for cell in re.findall(r"^\| (\S*`.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)
+    ]
+    assert named == re.findall(r"^\.\. auto\w+:: (\w+)", page, re.MULTILINE)
+    assert {*battle.__all__, *env.__all__} <= set(named)
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_table_of_arguments_has_every_argument_of_the_script(script):
     args = importlib.import_module(f"cleanmarl.{Path(script).stem}").Args()
@@ -134,6 +179,18 @@ def test_the_table_of_arguments_has_every_argument_of_the_script(script):
 def test_every_script_has_a_page_with_the_table_of_its_own_arguments(script):
     page = ROOT / "docs" / Path(script).with_suffix(".md")
     assert re.findall(r"^```{args-table} (.*)$", page.read_text(), re.MULTILINE) == [f"cleanmarl/{script}"]
+
+
+def test_the_pictures_and_tables_of_the_maps_are_those_of_the_package(tmp_path):
+    page, pictures = tmp_path / "battles.md", tmp_path / "maps"
+    page.write_text((ROOT / "docs/battles.md").read_text())
+    status, _, _ = run(f"python {shlex.quote(str(ROOT / 'docs/maps.py'))} --pictures {pictures} --page {page}")
+    assert status == 0
+    assert page.read_text() == (ROOT / "docs/battles.md").read_text()
+    assert sorted(path.stem for path in pictures.iterdir()) == sorted(battle.map_names())
+    for path in pictures.iterdir():
+        drawn, kept = (np.asarray(Image.open(p).convert("RGB"), float) for p in (path, MAPS / path.name))
+        assert np.abs(drawn - kept).mean() < 1  # of 255; fonts and palettes depend on the version of Pillow
 
 
 def test_the_curves_of_runs_are_drawn_and_printed(tmp_path, monkeypatch):

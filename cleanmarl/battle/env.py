@@ -9,11 +9,13 @@ from cleanmarl.battle.battles import Battles, check_render_mode, render_frame
 class BattleEnv(gym.Env):
     """A SMAClite battle: the allied units are agents of one team, the enemies follow a fixed script.
 
-    Observation: a dict of
-        obs: [n_agents, obs_size] float32, what each agent sees (zeros when it is dead)
-        state: [state_size] float32, the whole battle, for training only
-        avail_actions: [n_agents, n_actions] int8, 1 where the action is available
-    Action: [n_agents] integers: 0 no-op (only of the dead), 1 stop, 2 to 5 go north, south, east, west, 6 + j target j.
+    An observation is a dict of
+
+    - `obs`: [n_agents, obs_size] float32, what each agent sees (zeros when it is dead)
+    - `state`: [state_size] float32, the whole battle, for training only
+    - `avail_actions`: [n_agents, n_actions] int8, 1 where the action is available
+
+    Actions, [n_agents] integers: 0 no-op (only of the dead), 1 stop, 2 to 5 north, south, east, west, 6 + j target j.
     Reward: damage and kills and victory, scaled so that killing all without their regeneration gives 20.
     `terminated` when a side has died out, `truncated` at the time limit; `info["battle_won"]` says who won.
 

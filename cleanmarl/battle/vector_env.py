@@ -12,7 +12,7 @@ from cleanmarl.battle.spaces import AvailableActions
 class BattleVectorEnv(VectorEnv):
     """`num_envs` battles; observations, actions and rewards as of `BattleEnv`, with a leading dimension `num_envs`.
 
-    Behaves as Gymnasium's `SyncVectorEnv` of `BattleEnv`s does under the same seeds, in every autoreset mode. Infos:
+    Behaves as Gymnasium's `SyncVectorEnv` of `BattleEnv` does under the same seeds, in every autoreset mode. Infos:
     `battle_won` of the battles that ended, in `infos` (or, with same-step autoreset, in `infos["final_info"]`), and
     `infos["final_obs"]`, an object array with the last observation of each battle that ended (same-step autoreset).
 

@@ -1,0 +1,122 @@
+"""The pictures and the tables of battles.md, from the data of the package.
+
+    python docs/maps.py
+
+draws every map at the start of a battle to docs/images/maps/, and puts the tables in docs/battles.md in the place of
+those with the same head.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from PIL import Image
+
+from cleanmarl.battle import BattleEnv, map_names
+from cleanmarl.battle.render import CAPTION
+from cleanmarl.battle.scenario import Scenario, UnitKind, _table, load_map
+
+DOCS = Path(__file__).parent
+SIZE, COLOURS, COLUMNS = 480, 96, 3
+
+
+@dataclass
+class Args:
+    pictures: Path = DOCS / "images/maps"
+    """folder to draw to"""
+    page: Path = DOCS / "battles.md"
+    """page to put the tables in"""
+
+
+def draw(name: str, folder: Path):
+    env = BattleEnv(name, render_mode="rgb_array")
+    env.reset(seed=1)
+    picture = Image.fromarray(env.render()[CAPTION:])
+    picture.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
+    picture = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    picture.save(folder / f"{name}.png", optimize=True)
+
+
+def gallery() -> list[str]:
+    cells = [f"![{name}: {armies(load_map(name))}](images/maps/{name}.png)<br>{name}" for name in map_names()]
+    cells += [""] * (-len(cells) % COLUMNS)
+    rows = [cells[i : i + COLUMNS] for i in range(0, len(cells), COLUMNS)]
+    return ["| " * COLUMNS + "|", "| :---: " * COLUMNS + "|", *map(row, rows)]
+
+
+def maps_table() -> list[str]:
+    lines = ["| map | allies | enemies | actions | obs | state | limit | terrain |"]
+    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"]
+    for name in map_names():
+        env, scenario = BattleEnv(name), load_map(name)
+        terrain = _table("maps")[name]["terrain"]
+        sizes = env.n_actions, env.obs_size, env.state_size, env.time_limit
+        lines += [row((f"`{name}`", army(scenario, "ally"), army(scenario, "enemy"), *sizes, f"`{terrain}`"))]
+    return lines
+
+
+def units_table() -> list[str]:
+    lines = ["| unit | hp | shield | armor | attack | every | range | speed | radius | hits | attributes |"]
+    lines += ["| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- | --- |"]
+    for name, entry in _table("units").items():
+        kind = UnitKind(name, **entry)
+        numbers = [f"{value:g}" for value in (kind.hp, kind.shield, kind.armor)]
+        every = f"{kind.cooldown:g} s" if kind.cooldown else "tick"
+        sizes = [f"{value:g}" for value in (kind.range, kind.speed, kind.radius)]
+        hits, attributes = " and ".join(kind.targets).lower(), ", ".join(map(words, kind.attributes))
+        lines += [row((words(name), *numbers, attack(kind), every, *sizes, hits, attributes))]
+    return lines
+
+
+def row(cells) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def armies(scenario: Scenario) -> str:
+    return f"{army(scenario, 'ally')} against {army(scenario, 'enemy')}"
+
+
+def army(scenario: Scenario, side: str) -> str:
+    counts = {}
+    for group in scenario.groups:
+        for kind, count in group.units.items() if group.side == side else ():
+            counts[kind] = counts.get(kind, 0) + count
+    return ", ".join(f"{count} {words(kind) if count == 1 else plural(words(kind))}" for kind, count in counts.items())
+
+
+def attack(kind: UnitKind) -> str:
+    if kind.attack == "heal":
+        return f"heals, energy {kind.energy_start:g} of {kind.energy:g}"
+    times = f" \N{MULTIPLICATION SIGN} {kind.attacks}" if kind.attacks > 1 else ""
+    bonus = "".join(f", +{extra:g} {words(attribute)}" for attribute, extra in kind.bonus.items())
+    shapes = {"kamikaze": f", explodes, radius {kind.splash_radius:g}", "laser": f", beam {kind.beam[0]:g} wide"}
+    return f"{kind.damage:g}{times}{bonus}{shapes.get(kind.attack, '')}"
+
+
+def words(name: str) -> str:
+    return name.lower().replace("_", " ")
+
+
+def plural(word: str) -> str:
+    return "colossi" if word == "colossus" else f"{word}s"
+
+
+def put(table: list[str], text: str) -> str:
+    """`text` with a table in the place of the one of the same head, which must be there once."""
+    before, after = re.split(rf"^{re.escape(table[0])}\n(?:\|.*\n)*", text, flags=re.MULTILINE)
+    return "\n".join((before + table[0], *table[1:], after))
+
+
+def main(args: Args):
+    args.pictures.mkdir(exist_ok=True)
+    for name in map_names():
+        draw(name, args.pictures)
+    text = args.page.read_text()
+    for table in (gallery(), maps_table(), units_table()):
+        text = put(table, text)
+    args.page.write_text(text)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
