@@ -17,23 +17,17 @@ __all__ = ["TeamEnv", "make_env", "make_vector_env"]
 def make_env(
     env_type, env_name, env_family="mpe", *, agent_ids=True, time_limit=None, reward_aggr="sum", render_mode=None, **etc
 ) -> gymnasium.Env:
-    """One environment, of the form that `TeamEnv` describes.
+    """One environment, of the form that `TeamEnv` describes; `etc` goes to the package behind it. ValueError: a name or
+    option does not exist, or actions are not Discrete; ImportError: a package is missing (and how to install it).
 
     Args:
         env_type: "smaclite" (the compiled engine), "smaclite-upstream" (the original package), "lbf" or "pz"
         env_name: a SMAC map or a scenario file ("mine.toml"), "Foraging-8x8-2p-3f-v3", "simple_spread_v3", ...
-        env_family: of "pz": mpe, sisl, butterfly, or a package, one's own too, whose module `env_name` has
-            `parallel_env()`
+        env_family: of "pz": mpe, sisl, butterfly, or a package, one's own too, with `env_name`'s `parallel_env()`
         agent_ids: append to each agent's observation its one-hot number
         time_limit: steps after which an episode is truncated; None for the environment's own limit
         reward_aggr: the team's reward is the "sum" or "mean" of the agents'; SMAClite's is the team's already
-        render_mode: with "rgb_array", `render()` returns uint8 [height, width, 3]
-        etc: for the package behind it
-
-    Raises:
-        ValueError: a name or option does not exist, or actions are not Discrete
-        ImportError: a package is missing; says how to install it
-    """
+        render_mode: with "rgb_array", `render()` returns uint8 [height, width, 3]"""
     if time_limit is not None and time_limit < 1:
         raise ValueError(f"time_limit must be at least 1 step, got {time_limit}")
     team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode}
@@ -60,14 +54,8 @@ def make_env(
 def make_vector_env(
     env_type, env_name, env_family="mpe", num_envs=4, *, autoreset_mode=AutoresetMode.SAME_STEP, **options
 ) -> VectorEnv:
-    """`num_envs` environments that step together, with the attributes of one; arrays have `num_envs` rows.
-
-    SMAClite's share one compiled call. Others have a process each: call this under `if __name__ == "__main__":`.
-
-    Args:
-        autoreset_mode: what becomes of an environment whose episode is over, as Gymnasium defines it
-        options: the others, and errors, are those of `make_env`
-    """
+    """`num_envs` environments that step together, with the attributes of one; `options` and errors as of `make_env`.
+    SMAClite's share one compiled call. Others have a process each: call this under `if __name__ == "__main__":`."""
     if env_type == "smaclite":
         return make_env(env_type, env_name, num_envs=num_envs, autoreset_mode=autoreset_mode, **options)
     # A fork of a process with PyTorch's threads may hang; the fork server has none, and shares what it has imported.
@@ -93,19 +81,8 @@ class TeamEnv(gymnasium.Env):
     - `avail_actions`: int8 [n_agents, n_actions], 1 where the agent can take the action
 
     `terminated`: the task itself ended; `truncated`: time was up, after `time_limit` steps (None where unknown).
-    A seeded reset determines all episodes until the next one.
-
-    Subclasses have `_env`, `_start(seed)` -> observation and `_advance(actions)` -> observation, rewards, terminated,
-    truncated, info; they make observations with `_observe`.
-
-    Args:
-        size: longest observation of an agent, without its number
-        at_start: [n_agents, n_actions], 1 for the actions that are always legal
-        bounds: lowest and highest number in observations and state
-        state_size: of the task's own state
-        agent_ids, reward_aggr: as of `make_env`
-        options: `time_limit` and `render_mode`, as of `make_env`
-    """
+    A seeded reset determines all episodes until the next one. Subclasses: `_env`, `_start(seed)` -> observation, and
+    `_advance(actions)` -> observation, rewards, terminated, truncated, info; `at_start`: what is always legal."""
 
     def __init__(self, size, at_start, bounds=(-np.inf, np.inf), state_size=None, *, agent_ids, reward_aggr, **options):
         self.metadata = {"render_modes": [], "render_fps": 10} | self._env.metadata
@@ -121,21 +98,13 @@ class TeamEnv(gymnasium.Env):
         self._reward_divisor = find("reward_aggr", reward_aggr, {"sum": 1, "mean": self.n_agents})
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
-        """Start an episode: (observation, info). Without a seed the random stream of the last seeded reset goes on."""
         super().reset(seed=seed)
         self._steps = 0
         # Every episode gets a seed, so that nothing depends on how a task carries its own randomness on.
         return self._start(int(self.np_random.integers(2**31)) if seed is None else seed), {}
 
     def step(self, actions) -> tuple[dict, float, bool, bool, dict]:
-        """One step: observation, the team's reward, terminated, truncated, info.
-
-        Args:
-            actions: integers [n_agents]
-
-        Raises:
-            ValueError: an action is not available to its agent
-        """
+        """`actions`: integers [n_agents]. Raises ValueError where one is not available to its agent."""
         actions = np.asarray(actions).tolist()
         for agent, (action, available) in enumerate(zip(actions, self._available, strict=True)):
             if not (0 <= action < self.n_actions and available[action]):
