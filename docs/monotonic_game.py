@@ -2,22 +2,22 @@
 
     python docs/monotonic_game.py > table.md
 
-prints, for some seeds, what each of them learned of Q_tot in 5000 episodes and what the greedy team then does: once
-with random agents throughout, once with epsilon falling from 1 to 0.1.
+prints, for some seeds, what each of them learned of Q_tot and what the greedy team then does: after 5000 episodes of
+random agents, and after 2000 with epsilon falling from 1 to 0.1.
 """
 
 from two_step_game import q_tot, train  # of this folder
 
 from tests.games.nonmonotonic_game import PAYOFFS
 
-OPTIONS = {"total_timesteps": 5000, "learning_rate": 0.005}
-EXPLORATION = {"1": {}, "1 to 0.1": {"end_e": 0.1, "exploration_fraction": 0.5}}
+RANDOM = {"total_timesteps": 5000, "learning_rate": 0.005}
+FALLING = RANDOM | {"total_timesteps": 2000, "end_e": 0.1, "exploration_fraction": 0.5}
 SEEDS = (1, 2, 3)
 
 
 def learn(mixer: str, **options) -> tuple[float, list[int], list[list[float]]]:
     """Learn the game: (return of the greedy team, its actions, Q_tot of the joint actions)."""
-    greedy_return, networks, env = train("nonmonotonic_game", mixer, **OPTIONS | options)
+    greedy_return, networks, env = train("nonmonotonic_game", mixer, **options)
     observation, _ = env.reset()
     actions = networks.agent.in_numpy()(observation["obs"]).argmax(-1).tolist()
     return greedy_return, actions, q_tot(networks, observation)
@@ -32,7 +32,7 @@ if __name__ == "__main__":
     print("| | epsilon | seed | joint actions 00, 01 / 10, 11 | greedy | its payoff |\n|" + " --- |" * 6)
     print_row("payoffs", "", "", PAYOFFS, "", "")
     for mixer in ("qmix", "vdn"):
-        for epsilon, exploration in EXPLORATION.items():
+        for epsilon, options in (("1", RANDOM), ("1 to 0.1", FALLING)):
             for seed in SEEDS:
-                greedy_return, actions, table = learn(mixer, seed=seed, **exploration)
+                greedy_return, actions, table = learn(mixer, seed=seed, **options)
                 print_row(mixer.upper(), epsilon, seed, table, "".join(map(str, actions)), f"{greedy_return:.0f}")

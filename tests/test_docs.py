@@ -121,6 +121,15 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
                 assert status == 0, f"{command}\n{err}"
 
 
+def test_a_link_to_a_line_leads_to_the_name_it_shows():
+    links = [link for page in PAGES for link in re.findall(r"\[`([^`]+)`\]\(\.\./(\S+)#L(\d+)\)", page.read_text())]
+    assert links
+    for name, file, number in links:
+        lines = (ROOT / file).read_text().splitlines()
+        there = [place for place, line in enumerate(lines, 1) if name in line]
+        assert int(number) in there, f"{file}#L{number} has no {name}, which is in lines {there}"
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_table_of_arguments_has_every_argument_of_the_script(script):
     args = importlib.import_module(f"cleanmarl.{Path(script).stem}").Args()
