@@ -26,10 +26,10 @@ PAPER = {
 }
 
 
-def learn(mixer: str, **options) -> tuple[float, dict[str, list[list[float]]]]:
-    """Train on the game: (return of the greedy team, Q_tot of each state's joint actions)."""
-    game = {"env_type": "pz", "env_family": "tests.games", "env_name": "two_step_game", "mixer": mixer}
-    args = qmix.Args(**game | OPTIONS | {"eval_steps": 1000, "log_every": 1000} | options)
+def train(game: str, mixer: str, **options) -> tuple[float, qmix.Networks, object]:
+    """Train on a game of the tests: (return of the greedy team, trained networks, environment)."""
+    task = {"env_type": "pz", "env_family": "tests.games", "env_name": game, "mixer": mixer}
+    args = qmix.Args(**task | OPTIONS | {"eval_steps": 1000, "log_every": 1000} | options)
     env, eval_env = qmix.open_env(args), qmix.open_env(args)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         greedy_return = qmix.train(args, env, eval_env, Path(folder), Event())["eval/ep_reward"]
@@ -37,6 +37,12 @@ def learn(mixer: str, **options) -> tuple[float, dict[str, list[list[float]]]]:
     networks = qmix.Networks(args, env)
     networks.agent.load_state_dict(weights["agent"])
     networks.mixer.load_state_dict(weights["mixer"])
+    return greedy_return, networks, env
+
+
+def learn(mixer: str, **options) -> tuple[float, dict[str, list[list[float]]]]:
+    """Learn the two-step game: (return of the greedy team, Q_tot of each state's joint actions)."""
+    greedy_return, networks, env = train("two_step_game", mixer, **options)
     observations = {"1": env.reset()[0]}
     for first_action, name in enumerate(("2A", "2B")):
         env.reset()

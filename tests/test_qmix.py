@@ -853,6 +853,28 @@ def test_vdn_settles_for_7_in_the_two_step_game(learn):
     assert np.ravel(q_tot["2B"]) == pytest.approx([-1.5, 2.5, 2.5, 6.5], abs=0.7)
 
 
+# The game that QMIX cannot represent
+
+
+@properties
+@given(seeds)
+def test_no_mixer_values_both_20s_of_the_nonmonotonic_game_above_both_5s(seed):
+    networks = random_networks(seed, n_actions=2)
+    obs, state = torch.randn(2, 5, dtype=torch.float64), torch.randn(7, dtype=torch.float64)
+    q_tot = networks.mixer(torch.cartesian_prod(*networks.agent(obs)), state.expand(4, -1)).view(2, 2)
+    assert min(q_tot[0, 1], q_tot[1, 0]) <= max(q_tot[0, 0], q_tot[1, 1])
+
+
+def test_with_less_and_less_exploration_qmix_finds_one_20_of_the_nonmonotonic_game_and_misvalues_the_other():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        game = runpy.run_path(str(ROOT / "docs" / "monotonic_game.py"))
+    greedy_return, (first, second), q_tot = game["learn"]("qmix", **game["FALLING"])
+    assert greedy_return == 20
+    assert q_tot[first][second] == pytest.approx(20, abs=3)
+    assert q_tot[second][first] < 10  # it pays 20, too
+
+
 # The arguments
 
 DOCUMENTED = dict(
