@@ -13,6 +13,7 @@ import io
 import re
 import runpy
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,31 +176,27 @@ def test_a_link_to_a_line_leads_to_the_name_it_shows():
         assert int(number) in there, f"{file}#L{number} has no {name}, which is in lines {there}"
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_the_table_of_arguments_has_every_argument_of_the_script(script):
-    args = importlib.import_module(f"cleanmarl.{Path(script).stem}").Args()
-    tables = runpy.run_path(str(ROOT / "docs/_ext/tables.py"))
-    table = tables["read_args"](ROOT / "cleanmarl" / script)
-    assert {name: eval(default) for name, default, _ in table} == asdict(args)
-    assert all(doc for _, _, doc in table)
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_every_script_has_a_page_with_the_table_of_its_own_arguments(script):
-    page = ROOT / "docs" / Path(script).with_suffix(".md")
-    assert re.findall(r"^```{args-table} (.*)$", page.read_text(), re.MULTILINE) == [f"cleanmarl/{script}"]
-
-
-def test_the_pictures_and_tables_of_the_maps_are_those_of_the_package(tmp_path):
-    page, pictures = tmp_path / "battles.md", tmp_path / "maps"
-    page.write_text((ROOT / "docs/battles.md").read_text())
-    status, _, _ = run(f"python {shlex.quote(str(ROOT / 'docs/maps.py'))} --pictures {pictures} --page {page}")
+def test_the_tables_and_pictures_are_those_of_the_code(tmp_path):
+    docs = shutil.copytree(
+        ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("_build", "results", "*.png")
+    )
+    status, _, _ = run(f"python {shlex.quote(str(ROOT / 'docs/tables.py'))} --docs {shlex.quote(str(docs))}")
     assert status == 0
-    assert page.read_text() == (ROOT / "docs/battles.md").read_text()
-    assert sorted(path.stem for path in pictures.iterdir()) == sorted(battle.map_names())
-    for path in pictures.iterdir():
+    for page in docs.glob("*.md"):
+        assert page.read_text() == (ROOT / "docs" / page.name).read_text(), "python docs/tables.py puts it right"
+    pictures = sorted((docs / "images/maps").iterdir())
+    assert [path.stem for path in pictures] == sorted(battle.map_names())
+    for path in pictures:
         drawn, kept = (np.asarray(Image.open(p).convert("RGB"), float) for p in (path, MAPS / path.name))
         assert np.abs(drawn - kept).mean() < 1  # of 255; fonts and palettes depend on the version of Pillow
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_page_of_a_script_has_every_argument_with_its_default_and_its_meaning(script):
+    args = importlib.import_module(f"cleanmarl.{Path(script).stem}").Args()
+    page = (ROOT / "docs" / Path(script).with_suffix(".md")).read_text()
+    rows = re.findall(r"^\| `--([\w-]+)` \| `(.*)` \| (.+) \|$", page, re.MULTILINE)
+    assert {name.replace("-", "_"): eval(default) for name, default, _ in rows} == asdict(args)
 
 
 def test_the_curves_of_runs_are_drawn_and_printed(tmp_path, monkeypatch):

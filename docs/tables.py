@@ -1,13 +1,15 @@
-"""The pictures and the tables of battles.md, from the data of the package.
+"""The tables of the documentation that repeat what the code says, and the pictures of the maps.
 
-    python docs/maps.py
+    python docs/tables.py
 
-draws every map at the start of a battle to docs/images/maps/, and puts the tables in docs/battles.md in the place of
-those with the same head.
+puts the arguments of each script into its page, and units and maps into docs/battles.md, in the place of the tables
+with the same head. It draws every map at the start of a battle to docs/images/maps/.
 """
 
+import ast
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import tyro
@@ -18,15 +20,25 @@ from cleanmarl.battle.render import CAPTION
 from cleanmarl.battle.scenario import Scenario, UnitKind, _table, load_map
 
 DOCS = Path(__file__).parent
+SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 SIZE, COLOURS, COLUMNS = 480, 96, 3
 
 
 @dataclass
 class Args:
-    pictures: Path = DOCS / "images/maps"
-    """folder to draw to"""
-    page: Path = DOCS / "battles.md"
-    """page to put the tables in"""
+    docs: Path = DOCS
+    """folder with the pages and images/maps"""
+
+
+def args_table(script: Path) -> list[str]:
+    """The fields of the class `Args` in a script; the docstring below a field is its meaning."""
+    body = next(node for node in ast.parse(script.read_text()).body if getattr(node, "name", None) == "Args").body
+    lines = ["| argument | default | meaning |", "| --- | --- | --- |"]
+    for field, doc in pairwise(body):
+        if isinstance(field, ast.AnnAssign):
+            option = f"--{field.target.id.replace('_', '-')}"
+            lines += [row((f"`{option}`", f"`{ast.unparse(field.value)}`", doc.value.value))]
+    return lines
 
 
 def draw(name: str, folder: Path):
@@ -109,13 +121,14 @@ def put(table: list[str], text: str) -> str:
 
 
 def main(args: Args):
-    args.pictures.mkdir(exist_ok=True)
     for name in map_names():
-        draw(name, args.pictures)
-    text = args.page.read_text()
-    for table in (gallery(), maps_table(), units_table()):
-        text = put(table, text)
-    args.page.write_text(text)
+        draw(name, args.docs / "images/maps")
+    tables = {f"{script}.md": [args_table(DOCS.parent / f"cleanmarl/{script}.py")] for script in SCRIPTS}
+    for page, its in {"battles.md": [gallery(), maps_table(), units_table()], **tables}.items():
+        text = (args.docs / page).read_text()
+        for table in its:
+            text = put(table, text)
+        (args.docs / page).write_text(text)
 
 
 if __name__ == "__main__":
