@@ -1,10 +1,9 @@
 """The documentation does what it says: its Python blocks run, its commands too, and they print what it quotes.
 
 Commands are shortened in steps, not in shape. A page is a story: its blocks share a folder and their names, in order.
-A Python or TOML block that begins with a path in a comment is that file, a ```diff makes the copy
-that it describes. ```text is not run; in ```console, what a command prints must match the lines below it, where `...`
-stands for anything. Where Python code prints, a comment after the `print` says what, or a ```text block right after the
-code does.
+A Python or TOML block that begins with a path in a comment is that file, and a ```diff makes the file that it describes.
+```text is not run; in ```console, what a command prints must match the lines below it, where `...` stands for anything.
+Where Python code prints, a comment after the `print` says what, or a ```text block right after the code does.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ from tests.test_qmix_memefficient import stored_bytes
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
 SCRIPTS = ["qmix.py", "qmix_memefficient.py", "qmix_multienvs.py", "qmix_lstm.py"]
-COPIES = ["qmix_vdn.py", "qmix_double.py", "qmix_boltzmann.py", "qmix_q_tot.py"]  # of docs/modify.md
+COPIES = ["qmix_vdn.py", "qmix_double.py", "qmix_boltzmann.py", "qmix_q_tot.py", "qmix_state.py"]  # by diffs
 SHORTER = {script: ["--total-timesteps", "700"] for script in SCRIPTS + COPIES} | {
     "cleanmarl.battle.speed": ["--seconds", "0.02"],
     "cleanmarl.benchmark run": ["--total-timesteps", "700"],
@@ -236,10 +235,10 @@ def test_the_growth_of_the_cost_is_drawn_and_printed(tmp_path):
 
 @pytest.fixture
 def copy(tmp_path):
-    """`copy(name)`: what is in the copy of `qmix.py` that a diff of the page on modifying makes."""
+    """`copy(name)`: what is in the copy of `qmix.py` that a diff of the documentation makes."""
 
     def make(name: str) -> SimpleNamespace:
-        diffs = [block for language, block in blocks(ROOT / "docs/modify.md") if language == "diff"]
+        diffs = [block for page in PAGES for language, block in blocks(page) if language == "diff"]
         (diff,) = (diff for diff in diffs if f"+++ {name}\n" in diff)
         return SimpleNamespace(**runpy.run_path(str(apply(diff, tmp_path))))
 
@@ -330,3 +329,13 @@ def test_the_diff_for_q_tot_learns_the_same_and_logs_the_mean_over_the_batch(cop
     expected = networks.mixer(q, batch["states"]).mean().item()
     optimizer = script.make_optimizer(args, [networks.theta])
     assert script.update(networks, optimizer, batch, args)["train/q_tot"].item() == expected != 0
+
+
+def test_the_diff_for_the_state_changes_the_states_alone(copy):
+    episodes = []
+    for script in (copy("qmix_state.py"), qmix):
+        args = script.Args()
+        env = script.open_env(args)
+        episodes.append(script.collect_episode(env, script.Networks(args, env).agent, args, 0, 0)[0])
+    episodes[1]["states"] *= 100
+    assert all(np.array_equal(episodes[0][key], episodes[1][key]) for key in ("states", *episodes[1]))
