@@ -1,7 +1,7 @@
 """The documentation does what it says: its Python blocks run, its commands too, and they print what it quotes.
 
 Commands are shortened in steps, not in shape. A page is a story: its blocks share a folder and their names, in order.
-A Python or TOML block that begins with a path in a comment is that file, and a ```diff makes the file that it describes.
+A Python or TOML block that begins with a path in a comment is that file, and a ```diff makes the file that it names.
 ```text is not run; in ```console, what a command prints must match the lines below it, where `...` stands for anything.
 Where Python code prints, a comment after the `print` says what, or a ```text block right after the code does.
 """
