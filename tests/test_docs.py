@@ -1,9 +1,9 @@
 """The documentation does what it says: its Python blocks run, its commands too, and they print what it quotes.
 
 Commands are shortened in steps, not in shape. A page is a story: its blocks share a folder and their names, in order.
-A Python or TOML block that begins with a path in a comment is that file. ```text is not run; in ```console, what a
-command prints must match the lines below it, where `...` stands for anything. Where Python code prints, a comment after
-the `print` says what, or a ```text block right after the code does.
+A Python or TOML block that begins with a path in a comment is that file, and a ```diff makes the file that it names.
+```text is not run; in ```console, what a command prints must match the lines below it, where `...` stands for anything.
+Where Python code prints, a comment after the `print` says what, or a ```text block right after the code does.
 """
 
 import contextlib
@@ -21,11 +21,13 @@ import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cleanmarl import battle, env, qmix, qmix_memefficient
 from cleanmarl.battle.scenario import load_scenario
@@ -35,7 +37,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
 MAPS = ROOT / "docs/images/maps"
 SCRIPTS = ["qmix.py", "qmix_memefficient.py", "qmix_multienvs.py", "qmix_lstm.py"]
-SHORTER = {script: ["--total-timesteps", "700"] for script in SCRIPTS} | {
+COPIES = ["qmix_vdn.py", "qmix_double.py", "qmix_boltzmann.py", "qmix_q_tot.py", "qmix_state.py"]  # by diffs
+SHORTER = {script: ["--total-timesteps", "700"] for script in SCRIPTS + COPIES} | {
     "cleanmarl.battle.speed": ["--seconds", "0.02"],
     "cleanmarl.benchmark run": ["--total-timesteps", "700"],
     "cleanmarl.benchmark plot": ["--reps", "20"],
@@ -90,6 +93,15 @@ def check_console(block: str):
         assert same, f"{command}\nshould print:\n{expected}\nbut prints:\n{printed}"
 
 
+def apply(diff: str, folder: Path) -> Path:
+    """Make in a folder the file that a ```diff block describes; its lines must be those of the file that it changes."""
+    old, new = re.findall(r"^(?:---|\+\+\+) (\S+)$", diff, re.MULTILINE)
+    command = ["patch", "-F0", "-o", folder / new, ROOT / old]
+    done = subprocess.run(command, input=diff, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    return folder / new
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     if page.name == "benchmark.md":
@@ -107,7 +119,9 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
         if file and language in ("python", "toml"):
             Path(file[1]).parent.mkdir(exist_ok=True)
             Path(file[1]).write_text(block)
-        if language == "toml":
+        if language == "diff":
+            apply(block, tmp_path)
+        elif language == "toml":
             load_scenario(tomllib.loads(block))
         elif language == "python" and not file:
             with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -279,3 +293,111 @@ def test_the_growth_of_the_cost_is_drawn_and_printed(tmp_path):
         speed["draw_growth"](speed["Args"]("growth", seconds=0.2, picture=picture))
     assert cells(out.getvalue())[0] == ["batch_size", "2", "4"]
     assert "<svg" in picture.read_text()
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """`copy(name)`: what is in the copy of `qmix.py` that a diff of the documentation makes."""
+
+    def make(name: str) -> SimpleNamespace:
+        diffs = [block for page in PAGES for language, block in blocks(page) if language == "diff"]
+        (diff,) = (diff for diff in diffs if f"+++ {name}\n" in diff)
+        return SimpleNamespace(**runpy.run_path(str(apply(diff, tmp_path))))
+
+    return make
+
+
+TWO_STEPS = {"env_type": "pz", "env_family": "tests.games", "env_name": "two_step_game", "start_e": 1, "end_e": 1}
+
+
+def learned(script, folder: Path, **options) -> dict[str, torch.Tensor]:
+    """The weights after a short training on the two-step game."""
+    args = script.Args(**TWO_STEPS | {"total_timesteps": 600} | options)
+    folder.mkdir()
+    script.train(args, script.open_env(args), script.open_env(args), folder, Event())
+    return script.load_checkpoint(folder)["networks"]
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_diff_for_vdn_learns_what_the_option_learns(copy, tmp_path):
+    assert_same(learned(copy("qmix_vdn.py"), tmp_path / "a"), learned(qmix, tmp_path / "b", mixer="vdn"))
+
+
+def test_q_tot_of_the_diff_for_vdn_is_the_sum_of_the_agents_values(copy):
+    script = copy("qmix_vdn.py")
+    args = script.Args()
+    env = script.open_env(args)
+    q, state = torch.randn(5, env.n_agents), torch.randn(5, env.state_size)
+    assert torch.equal(script.Networks(args, env).mixer(q, state), q.sum(-1))
+
+
+def test_the_diff_for_double_q_learns_what_the_options_learn(copy, tmp_path):
+    options = {"double_q": True, "polyak": 1, "target_network_update_freq": 200}
+    assert_same(learned(copy("qmix_double.py"), tmp_path / "a"), learned(qmix, tmp_path / "b", **options))
+
+
+@pytest.mark.parametrize(("episodes", "equal"), [(199, False), (200, True), (201, False)])
+def test_the_targets_of_the_diff_for_double_q_are_copies_after_200_episodes(copy, tmp_path, episodes, equal):
+    weights = learned(copy("qmix_double.py"), tmp_path / "run", total_timesteps=2 * episodes)
+    for part in ("agent", "mixer"):
+        own = {name: value for name, value in weights.items() if name.startswith(f"{part}.")}
+        assert all(torch.equal(value, weights[f"target_{name}"]) for name, value in own.items()) == equal
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
+def test_the_diff_for_boltzmann_acts_by_the_softmax_of_the_available_actions(copy, temperature):
+    act, rows = copy("qmix_boltzmann.py").act, 50_000
+    q, available = np.array([0.5, 2.0, -1.0, 0.3, 0.4]), np.array([1, 0, 1, 1, 1])
+    observation = {"obs": None, "avail_actions": np.tile(available, (rows, 1))}
+    actions = act(lambda obs: np.tile(q, (rows, 1)), observation, temperature, np.random.default_rng(1))
+    weights = np.exp(q / temperature) * available
+    probabilities = weights / weights.sum()
+    frequencies = np.bincount(actions, minlength=5) / rows
+    assert frequencies[1] == 0
+    assert np.abs(frequencies - probabilities).max() < 5 * 0.5 / rows**0.5  # five standard deviations at most
+
+
+def test_the_diff_for_boltzmann_is_greedy_at_temperature_0(copy):
+    q, available = np.array([[0.5, 2.0, -1.0], [0.5, 2.0, -1.0]], np.float32), np.array([[1, 0, 1], [1, 1, 1]], np.int8)
+    observation = {"obs": None, "avail_actions": available}
+    actions = copy("qmix_boltzmann.py").act(lambda obs: q, observation, 0.0, np.random.default_rng(1))
+    assert actions.tolist() == [0, 1]
+
+
+def test_the_diff_for_boltzmann_trains(copy, tmp_path):
+    learned(copy("qmix_boltzmann.py"), tmp_path / "run")
+
+
+def test_the_diff_for_q_tot_learns_the_same_and_logs_the_mean_over_the_batch(copy, tmp_path):
+    script = copy("qmix_q_tot.py")
+    assert_same(learned(script, tmp_path / "a"), learned(qmix, tmp_path / "b"))
+    events = EventAccumulator(str(tmp_path / "a")).Reload()
+    assert [event.step for event in events.Scalars("train/q_tot")] == [
+        event.step for event in events.Scalars("train/loss")
+    ]
+
+    args = script.Args(**TWO_STEPS, batch_size=4)
+    env, buffer = script.open_env(args), script.EpisodeBuffer(10)
+    networks = script.Networks(args, env)
+    torch.nn.init.normal_(networks.theta.data)
+    for number in range(4):
+        buffer.store(script.collect_episode(env, networks.agent, args, number, 0)[0])
+    batch = buffer.sample(4, np.random.default_rng(1), "cpu")
+    q = networks.agent(batch["obs"]).gather(-1, batch["actions"].unsqueeze(-1)).squeeze(-1)
+    expected = networks.mixer(q, batch["states"]).mean().item()
+    optimizer = script.make_optimizer(args, [networks.theta])
+    assert script.update(networks, optimizer, batch, args)["train/q_tot"].item() == expected != 0
+
+
+def test_the_diff_for_the_state_changes_the_states_alone(copy):
+    episodes = []
+    for script in (copy("qmix_state.py"), qmix):
+        args = script.Args()
+        env = script.open_env(args)
+        episodes.append(script.collect_episode(env, script.Networks(args, env).agent, args, 0, 0)[0])
+    episodes[1]["states"] *= 100
+    assert all(np.array_equal(episodes[0][key], episodes[1][key]) for key in ("states", *episodes[1]))
