@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "CleanMARL-QMIX"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "code_lines"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "results"]  # of tables that results.md has
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 smartquotes = False  # "3m" is a string
@@ -15,6 +15,7 @@ default_role = "code"  # in docstrings, as in Markdown
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 html_theme = "furo"
+pygments_style = "friendly"  # of the light theme: diffs in colour
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
