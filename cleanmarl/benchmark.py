@@ -147,8 +147,9 @@ def check_folder(task: Task):
     if record_of(task.folder).exists():
         begun = [read_record(record_of(task.folder)).args]
     for found in begun:
-        names = [name for name in task.args.keys() - FREE if found.get(name) != task.args[name]]
-        there, here = (" ".join(option(name, args.get(name)) for name in sorted(names)) for args in (found, task.args))
+        known = (task.args.keys() & found.keys()) - FREE  # an argument may be younger than the run
+        names = sorted(name for name in known if found[name] != task.args[name])
+        there, here = (" ".join(option(name, args[name]) for name in names) for args in (found, task.args))
         if names:
             raise ValueError(f"the run in {task.folder} has {there}, not {here}: remove it or choose other --runs")
 

@@ -1,12 +1,14 @@
-"""The tables of the documentation that repeat what the code says, and the pictures of the maps.
+"""The tables of the documentation that repeat what the code or a result says, and the pictures of the maps.
 
     python docs/tables.py
 
-puts the arguments of each script into its page, and units and maps into docs/battles.md, in the place of the tables
-with the same head. It draws every map at the start of a battle to docs/images/maps/.
+puts the arguments of each script into its page, units and maps into docs/battles.md, and what is in
+docs/results/battles/results.csv into README.md, each in the place of the table with the same head. It draws every map
+at the start of a battle to docs/images/maps/.
 """
 
 import ast
+import csv
 import re
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +23,7 @@ from cleanmarl.battle.scenario import Scenario, UnitKind, _table, load_map
 
 DOCS = Path(__file__).parent
 SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
+AIMS = {"2s3z": "95%", "3s5z": "90%", "1c3s5z": "85%", "MMM": "80%", "corridor": "98%"}
 SIZE, COLOURS, COLUMNS = 480, 96, 3
 
 
@@ -38,6 +41,19 @@ def args_table(script: Path) -> list[str]:
         if isinstance(field, ast.AnnAssign):
             option = f"--{field.target.id.replace('_', '-')}"
             lines += [row((f"`{option}`", f"`{ast.unparse(field.value)}`", doc.value.value))]
+    return lines
+
+
+def headline(results: Path) -> list[str]:
+    """The battles that were won with the defaults and with the recommended setting, in the results of `plot`."""
+    lines = ["| map | aimed at | defaults | recommended | seeds | minutes |", "| --- |" + " ---: |" * 5]
+    found = {}
+    for run in csv.DictReader(results.read_text().splitlines()):
+        found.setdefault(run["environment"], []).append(run)
+    for name, runs in found.items():
+        minutes = sorted((minute for run in runs for minute in run["minutes"].split()), key=float)
+        cells = [AIMS.get(name, ""), *(f"{float(run['IQM']):.0%}" for run in runs)]
+        lines += [row((f"`{name}`", *cells, runs[0]["seeds"], f"{minutes[0]} to {minutes[-1]}"))]
     return lines
 
 
@@ -124,7 +140,9 @@ def main(args: Args):
     for name in map_names():
         draw(name, args.docs / "images/maps")
     tables = {f"{script}.md": [args_table(DOCS.parent / f"cleanmarl/{script}.py")] for script in SCRIPTS}
-    for page, its in {"battles.md": [gallery(), maps_table(), units_table()], **tables}.items():
+    tables["battles.md"] = [gallery(), maps_table(), units_table()]
+    tables["../README.md"] = [headline(DOCS / "results/battles/results.csv")]
+    for page, its in tables.items():
         text = (args.docs / page).read_text()
         for table in its:
             text = put(table, text)

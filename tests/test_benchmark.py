@@ -122,6 +122,8 @@ def test_no_run_goes_on_with_other_arguments_than_its_own(call, tmp_path, monkey
     status, _, err = call("run", "--seeds", "1")
     assert (status, "has --gamma 0.5, not --gamma 0.99: remove it" in err) == (2, True)
     assert plan(Run(seeds=(1,), runs=tmp_path / "sweep"), ["--gamma", "0.5"])
+    (task.folder / "runs/run/args.json").write_text(json.dumps({"gamma": 0.99}))  # of a script with fewer arguments
+    assert plan(Run(seeds=(1,), runs=tmp_path / "sweep"), [])
     record = {
         "script": "qmix",
         "args": task.args | {"polyak": 0.5},
@@ -376,15 +378,24 @@ def test_records_say_what_the_run_folders_said(call, tmp_path):
 
 
 RESULTS = Path(__file__).parents[1] / "docs/results.md"
-PUBLISHED = re.findall(
-    r"^python -m cleanmarl.benchmark (plot .*)$", RESULTS.read_text().replace("\\\n", ""), re.MULTILINE
+COMMANDS = re.findall(
+    r"^python -m cleanmarl.benchmark (run|plot) (.*)$", RESULTS.read_text().replace("\\\n", " "), re.MULTILINE
 )
 
 
-@pytest.mark.parametrize("words", PUBLISHED)
+@pytest.mark.parametrize("words", [words for kind, words in COMMANDS if kind == "run"])
+def test_the_published_records_are_of_the_published_sweeps(monkeypatch, words):
+    monkeypatch.chdir(RESULTS.parents[1])
+    own, _, passed = words.partition(" -- ")
+    tasks = plan(benchmark.parse(Run, own.split(), "run"), passed.split())  # complains of a record with other arguments
+    folder = tasks[0].folder.parent
+    assert {*folder.glob("*.json")} <= {benchmark.record_of(task.folder) for task in tasks}
+
+
+@pytest.mark.parametrize("words", [words for kind, words in COMMANDS if kind == "plot"])
 def test_the_published_tables_are_those_of_the_published_records(monkeypatch, words):
     monkeypatch.chdir(RESULTS.parents[1])
-    args = benchmark.parse(benchmark.Plot, words.split()[1:], "plot")
+    args = benchmark.parse(benchmark.Plot, words.split(), "plot")
     lines = benchmark.markdown(benchmark.table(benchmark.choose(args), args.reps)).splitlines()
     assert [line for line in lines if line not in RESULTS.read_text().splitlines()] == []
     assert (args.out / "results.md").read_text().splitlines() == lines
