@@ -451,11 +451,11 @@ def estimate(scores: np.ndarray, statistic, reps: int) -> tuple[np.ndarray, np.n
 
 
 def figure(number: int, width: float):
-    """A figure with panels in rows of up to four, and its panels."""
+    """A figure with panels in rows of up to three, and its panels."""
     plt = need("matplotlib.pyplot")
     plt.rcParams |= {"text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "font.size": 9}
     plt.rcParams |= {"xtick.color": GREY, "ytick.color": GREY, "svg.fonttype": "none", "legend.labelcolor": GREY}
-    columns, rows = min(number, 4), -(-number // 4)
+    columns, rows = min(number, 3), -(-number // 3)
     size = {"figsize": (width * columns, 2.7 * rows + 0.3), "layout": "constrained"}
     picture, axes = plt.subplots(rows, columns, squeeze=False, **size)
     for axis in axes.flat[number:]:

@@ -53,7 +53,8 @@ def headline(results: Path) -> list[str]:
     for name, runs in found.items():
         minutes = sorted((minute for run in runs for minute in run["minutes"].split()), key=float)
         cells = [AIMS.get(name, ""), *(f"{float(run['IQM']):.0%}" for run in runs)]
-        lines += [row((f"`{name}`", *cells, runs[0]["seeds"], f"{minutes[0]} to {minutes[-1]}"))]
+        seeds = " / ".join(dict.fromkeys(run["seeds"] for run in runs))  # of each setting, if they differ
+        lines += [row((f"`{name}`", *cells, seeds, f"{minutes[0]} to {minutes[-1]}"))]
     return lines
 
 

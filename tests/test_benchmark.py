@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from cleanmarl import benchmark, qmix
 from cleanmarl.benchmark import Run, Task, plan, scores, train
 from docs.kill_and_resume import differences
+from tests.test_docs import blocks
 
 pytest.importorskip("ray", reason='sweeps need Ray: pip install -e ".[benchmark]"')
 from rliable import metrics
@@ -377,13 +378,27 @@ def test_records_say_what_the_run_folders_said(call, tmp_path):
     assert (status, err.count("\n")) == (2, 1) and "sweep/smaclite__3m__qmix__3.json is not the record of a run" in err
 
 
-RESULTS = Path(__file__).parents[1] / "docs/results.md"
-COMMANDS = re.findall(
-    r"^python -m cleanmarl.benchmark (run|plot) (.*)$", RESULTS.read_text().replace("\\\n", " "), re.MULTILINE
-)
+DOCS = Path(__file__).parents[1] / "docs"
+RESULTS = DOCS / "results.md"
 
 
-@pytest.mark.parametrize("words", [words for kind, words in COMMANDS if kind == "run"])
+def shown(kind: str, page: Path) -> list[str]:
+    """What follows `run` or `plot` in the commands of a page that are too long to be tried."""
+    text = "".join(block for language, block in blocks(page) if language == "text").replace("\\\n", " ")
+    return re.findall(rf"^python -m cleanmarl.benchmark {kind} (.*)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", shown("run", DOCS / "benchmark.md"))
+def test_the_sweeps_that_are_only_shown_can_be_planned(tmp_path, monkeypatch, words):
+    (scenario,) = (block for language, block in blocks(DOCS / "battles.md") if language == "toml")
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(scenario)
+    own, _, passed = words.partition(" -- ")
+    run = benchmark.parse(Run, own.split(), "run")
+    assert len(plan(run, passed.split())) == len(run.scripts) * len(run.envs) * len(run.seeds)
+
+
+@pytest.mark.parametrize("words", shown("run", RESULTS))
 def test_the_published_records_are_of_the_published_sweeps(monkeypatch, words):
     monkeypatch.chdir(RESULTS.parents[1])
     own, _, passed = words.partition(" -- ")
@@ -392,7 +407,7 @@ def test_the_published_records_are_of_the_published_sweeps(monkeypatch, words):
     assert {*folder.glob("*.json")} <= {benchmark.record_of(task.folder) for task in tasks}
 
 
-@pytest.mark.parametrize("words", [words for kind, words in COMMANDS if kind == "plot"])
+@pytest.mark.parametrize("words", shown("plot", RESULTS))
 def test_the_published_tables_are_those_of_the_published_records(monkeypatch, words):
     monkeypatch.chdir(RESULTS.parents[1])
     args = benchmark.parse(benchmark.Plot, words.split(), "plot")
