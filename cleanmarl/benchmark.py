@@ -208,6 +208,8 @@ def train(folder: Path, command: list[str], python_path: str) -> int:
     settings = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path}
     settings |= {"TQDM_MININTERVAL": "1", "TQDM_BAR_FORMAT": BAR}
     made = made_with(command)
+    with contextlib.suppress(ValueError):  # raised where this is not the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray cancels by it; behind nohup it may be ignored
     with (folder / "log.txt").open("a") as log:
         while not lock(log):  # a script that has lost its parent is about to end
             time.sleep(0.1)

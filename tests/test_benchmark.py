@@ -244,6 +244,24 @@ def test_ctrl_c_has_the_scripts_save_and_the_same_command_goes_on(call, cluster,
     assert call("run", "--address", cluster.address) == (0, "2 of 2 runs are finished\n", "")
 
 
+def test_a_sweep_in_the_background_of_a_shell_script_is_stopped_too(tmp_path):
+    sweep = f"-m cleanmarl.benchmark run --seeds 1 --runs {tmp_path} --cpus 1 -- --total-timesteps 10000000"
+    process = subprocess.Popen(
+        [sys.executable, *sweep.split()],
+        cwd=DOCS.parent,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as the shell has it there
+        stdout=subprocess.DEVNULL,
+    )
+    folder = tmp_path / "smaclite__3m__qmix__1"
+    try:
+        wait_for(lambda: (folder / "log.txt").exists() and "steps/s" in (folder / "log.txt").read_text())
+        process.terminate()
+        assert process.wait(300) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+    assert list(folder.glob("runs/*/checkpoint.pt"))
+
+
 def test_a_sweep_that_loses_a_machine_ends_with_the_same_numbers(call, cluster, tmp_path, monkeypatch):
     node = cluster.add_node(num_cpus=1)
     folders = [tmp_path / f"sweep/smaclite__3m__qmix__{seed}" for seed in (1, 2)]
