@@ -70,7 +70,7 @@ class Run:
 
 @dataclass
 class Plot:
-    """Draw curves and write tables from the finished runs in a folder."""
+    """Draw curves and write tables from the finished runs in one or more folders."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """folders in which, at any depth, the runs are"""
