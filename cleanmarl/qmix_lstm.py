@@ -104,6 +104,8 @@ class Args:
     """let the network choose the next actions and the target network value them"""
     td_lambda: float = 0.9
     """learn from lambda-returns of the stored episode; 0 for one-step targets"""
+    bootstrap_truncated: bool = True
+    """bootstrap where the time limit cut an episode off; without it, the limit is an end of the task"""
     mixer: Literal["qmix", "vdn"] = "qmix"
     """vdn: Q_tot is the plain sum"""
     rnn: Literal["gru", "lstm"] = "gru"
@@ -433,10 +435,10 @@ def act(agent: AgentNetwork, observation: dict, memory: Memory | None, epsilon: 
 
 
 def as_arrays(observations: list[dict], steps: list[tuple]) -> dict[str, np.ndarray]:
-    """The episode to store, of T + 1 observations and T steps: actions, reward, terminated."""
-    actions, reward, terminated = zip(*steps, strict=True)
+    """The episode to store, of T + 1 observations and T steps: actions, reward, ended."""
+    actions, reward, ended = zip(*steps, strict=True)
     episode = {"actions": np.array(actions), "reward": np.array(reward, np.float32)}
-    episode["done"] = np.array(terminated, np.float32)  # not where it was truncated: the learner bootstraps there
+    episode["done"] = np.array(ended, np.float32)  # the learner does not bootstrap there
     for key, name in (("obs", "obs"), ("states", "state"), ("avail_actions", "avail_actions")):
         episode[key] = np.array([observation[name] for observation in observations])  # T + 1 rows
     return episode
@@ -460,7 +462,7 @@ def collect_episode(
             actions = taken[len(steps)]
         observation, reward, terminated, truncated, info = env.step(actions)
         observations.append(observation)
-        steps.append((actions, reward, terminated))
+        steps.append((actions, reward, terminated or (truncated and not args.bootstrap_truncated)))
         over = terminated or truncated
     return as_arrays(observations, steps), info
 

@@ -112,6 +112,8 @@ class Args:
     """let the network choose the next actions and the target network value them"""
     td_lambda: float = 0.9
     """learn from lambda-returns of the stored episode; 0 for one-step targets"""
+    bootstrap_truncated: bool = True
+    """bootstrap where the time limit cut an episode off; without it, the limit is an end of the task"""
     mixer: Literal["qmix", "vdn"] = "qmix"
     """vdn: Q_tot is the plain sum"""
     hypernet_layers: int = 1
@@ -418,10 +420,10 @@ def act_in_all(q_values: Callable, observation: dict, epsilon: float, streams: l
 
 
 def as_arrays(observations: list[dict], steps: list[tuple]) -> dict[str, np.ndarray]:
-    """The episode to store, of T + 1 observations and T steps: actions, reward, terminated."""
-    actions, reward, terminated = zip(*steps, strict=True)
+    """The episode to store, of T + 1 observations and T steps: actions, reward, ended."""
+    actions, reward, ended = zip(*steps, strict=True)
     episode = {"actions": np.array(actions), "reward": np.array(reward, np.float32)}
-    episode["done"] = np.array(terminated, np.float32)  # not where it was truncated: the learner bootstraps there
+    episode["done"] = np.array(ended, np.float32)  # the learner does not bootstrap there
     for key, name in (("obs", "obs"), ("states", "state"), ("avail_actions", "avail_actions")):
         episode[key] = np.array([observation[name] for observation in observations])  # T + 1 rows
     return episode
@@ -478,7 +480,8 @@ class Collector:
         """Take the actions [E, n_agents]; returns the episodes that ended."""
         observation, reward, terminated, truncated, infos = self.watched(self.envs.step, actions)
         self.observe(observation, np.ones(len(actions), bool))
-        for steps, step in zip(self.steps, zip(actions, reward, terminated, strict=True), strict=True):
+        ends = terminated if self.args.bootstrap_truncated else terminated | truncated
+        for steps, step in zip(self.steps, zip(actions, reward, ends, strict=True), strict=True):
             steps.append(step)
         self.over, ended = terminated | truncated, []
         for i in np.flatnonzero(self.over):

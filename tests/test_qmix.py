@@ -518,9 +518,10 @@ def test_an_episode_that_terminates_is_done_at_its_last_step():
     assert episode["done"].tolist() == [0, 1]
 
 
-def test_an_episode_that_is_truncated_is_never_done():
-    _, episode, _ = collected(small_args(env_name="3m", time_limit=5))
-    assert episode["done"].tolist() == [0, 0, 0, 0, 0]
+@pytest.mark.parametrize("bootstraps", [True, False])
+def test_an_episode_that_is_truncated_is_done_only_if_the_learner_shall_not_bootstrap_there(bootstraps):
+    _, episode, _ = collected(small_args(env_name="3m", time_limit=5, bootstrap_truncated=bootstraps))
+    assert episode["done"].tolist() == [0, 0, 0, 0, not bootstraps]
 
 
 def test_an_episode_is_determined_by_the_seed_and_its_number():

@@ -516,13 +516,14 @@ def test_with_epsilon_1_actions_are_uniform_over_the_available_ones(in_single_pr
     assert frequencies[1] == pytest.approx([0, 1 / 2, 1 / 2, 0], abs=0.03)
 
 
-def test_an_episode_has_a_row_per_step_and_one_more_of_what_is_observed(in_single_precision):
-    args = small_args(env_name="3m", time_limit=5)
+@pytest.mark.parametrize("bootstraps", [True, False])
+def test_an_episode_has_a_row_per_step_and_one_more_of_what_is_observed(in_single_precision, bootstraps):
+    args = small_args(env_name="3m", time_limit=5, bootstrap_truncated=bootstraps)
     env = qmix_lstm.open_env(args)
     episode, _ = qmix_lstm.collect_episode(env, Networks(args, env).agent, args, 0, 0)
     rows = {"actions": 5, "reward": 5, "done": 5, "obs": 6, "states": 6, "avail_actions": 6}
     assert {key: len(array) for key, array in episode.items()} == rows
-    assert episode["done"].tolist() == [0] * 5  # time was up
+    assert episode["done"].tolist() == [0] * 4 + [not bootstraps]  # time was up
 
 
 # Whole trainings

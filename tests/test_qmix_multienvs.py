@@ -182,14 +182,15 @@ def test_an_episode_enters_the_buffer_the_moment_it_ends(tmp_path, monkeypatch):
     assert all(one is other for one, (other, _) in zip(stored, ended, strict=True))
 
 
+@pytest.mark.parametrize("bootstraps", [True, False])
 @pytest.mark.parametrize("task", [{"env_name": "3m"}, LBF], ids=["3m", "lbf"])
-def test_an_episode_that_is_truncated_is_never_done(task):
-    args = small_args(**task, num_envs=2, time_limit=5)
+def test_an_episode_that_is_truncated_is_done_only_if_the_learner_shall_not_bootstrap_there(task, bootstraps):
+    args = small_args(**task, num_envs=2, time_limit=5, bootstrap_truncated=bootstraps)
     with opened(args) as envs:
         collector, agent = Collector(envs, args), untrained(args, envs)
         ended = [collector.step(agent, 1.0) for _ in range(10)]
     assert [len(episodes) for episodes in ended] == [0, 0, 0, 0, 2] * 2
-    assert all(episode["done"].tolist() == [0] * 5 for episodes in ended for episode, _ in episodes)
+    assert all(episode["done"].tolist() == [0] * 4 + [not bootstraps] for episodes in ended for episode, _ in episodes)
 
 
 def test_an_episode_that_terminates_is_done_at_its_last_step():
