@@ -2,9 +2,10 @@
 
     python docs/tables.py
 
-puts the arguments of each script into its page, units and maps into docs/battles.md, and what is in
-docs/results/battles/results.csv into README.md, each in the place of the table with the same head. It draws every map
-at the start of a battle to docs/images/maps/.
+puts the arguments of each script into its page, units and maps into docs/battles.md, what is in
+docs/results/battles/results.csv into README.md, and every docs/results/*/results.md into docs/results.md below the
+command that made it, each in the place of the table with the same head. It draws every map at the start of a battle to
+docs/images/maps/.
 """
 
 import ast
@@ -131,10 +132,11 @@ def plural(word: str) -> str:
     return "colossi" if word == "colossus" else f"{word}s"
 
 
-def put(table: list[str], text: str) -> str:
-    """`text` with a table in the place of the one of the same head, which must be there once."""
-    before, after = re.split(rf"^{re.escape(table[0])}\n(?:\|.*\n)*", text, flags=re.MULTILINE)
-    return "\n".join((before + table[0], *table[1:], after))
+def put(table: list[str], text: str, below: str = "") -> str:
+    """`text` with a table in the place of the first one of the same head below some words."""
+    start = text.index(below)
+    before, after = re.split(rf"^{re.escape(table[0])}\n(?:\|.*\n)*", text[start:], maxsplit=1, flags=re.MULTILINE)
+    return "\n".join((text[:start] + before + table[0], *table[1:], after))
 
 
 def main(args: Args):
@@ -148,6 +150,10 @@ def main(args: Args):
         for table in its:
             text = put(table, text)
         (args.docs / page).write_text(text)
+    page = args.docs / "results.md"
+    for table in (DOCS / "results").glob("*/results.md"):
+        command = f"--out docs/results/{table.parent.name}\n"  # that made it
+        page.write_text(put(table.read_text().splitlines(), page.read_text(), below=command))
 
 
 if __name__ == "__main__":
