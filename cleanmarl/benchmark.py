@@ -486,7 +486,7 @@ def write_figure(picture, path: Path):
     labels = [label for label in lines if not label.startswith("_")]
     picture.legend([lines[label] for label in labels], labels, loc="outside lower center", ncols=2, frameon=False)
     content = io.BytesIO()
-    picture.savefig(content, format=path.suffix[1:], transparent=True)
+    picture.savefig(content, format=path.suffix[1:], transparent=True, bbox_inches="tight")  # not to cut the legend
     need("matplotlib.pyplot").close(picture)
     write_atomically(path, content.getvalue())
 
@@ -501,6 +501,8 @@ def draw_curves(groups: dict, looks: dict, x: str, args: Plot):
             ends, values = scores(runs, x, args.points)
             draw_curve(axis, looks[label], label, ends / (1 if x == "steps" else 60), values[:, None], args.reps)
         axis.set(title=env, ylabel=metric, xlabel={"steps": "environment steps", "seconds": "minutes"}[x])
+        if metric == "battles won":
+            axis.set_ylim(-0.05, 1.05)
         if x == "steps":
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     write_figure(picture, args.out / f"curves_{x}.svg")

@@ -366,6 +366,17 @@ def test_the_figures_have_a_panel_for_each_environment_and_a_line_for_each_scrip
         assert [text for text in texts if f">{text}<" not in picture] == []
 
 
+def test_a_legend_that_is_wider_than_the_panels_widens_the_figure(call, tmp_path):
+    widths = []
+    for scripts in (("qmix",), ("qmix_lstm", "qmix_memefficient")):
+        for script in scripts:
+            write_run(tmp_path / "runs", script, "3m", 1, [0.0, 0.5, 1.0])
+        assert call("plot", "runs", "--out", "figures", "--reps", "20")[0] == 0
+        picture = (tmp_path / "figures/curves_steps.svg").read_text()
+        widths.append(float(re.search(r'width="([\d.]+)pt"', picture)[1]))
+    assert widths[1] > widths[0]
+
+
 def test_folders_are_drawn_together_and_some_environments_alone(call, tmp_path):
     for mixer in ("qmix", "vdn"):
         for env in ("3m", "8m", "MMM")[: 3 if mixer == "qmix" else 2]:
