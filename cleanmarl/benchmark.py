@@ -75,7 +75,7 @@ class Plot:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """folders in which, at any depth, the runs are"""
     envs: tuple[str, ...] = ()
-    """environments to draw, in this order, as 3m 8m; without it, all"""
+    """environments to draw, in this order, named as for `run`; without it, all"""
     out: Path = Path("figures")
     """folder to write to"""
     points: int = 20
@@ -561,9 +561,9 @@ def choose(args: Plot) -> dict[tuple[str, str], dict[str, list[Curve]]]:
     if not groups:
         raise ValueError(f"no finished run in {', '.join(map(str, args.runs))}")
     names = {env: None for env, _ in groups}
-    if missing := set(args.envs) - names.keys():
+    order = [Path(env.rpartition(":")[2]).stem for env in args.envs] or list(names)
+    if missing := set(order) - names.keys():
         raise ValueError(f"no finished run of {', '.join(sorted(missing))}; there are runs of {', '.join(names)}")
-    order = args.envs or list(names)
     kept = sorted((key for key in groups if key[0] in order), key=lambda key: order.index(key[0]))
     return {key: groups[key] for key in kept}
 

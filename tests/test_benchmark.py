@@ -384,6 +384,8 @@ def test_folders_are_drawn_together_and_some_environments_alone(call, tmp_path):
     assert call("plot", "qmix", "vdn", "--envs", "8m", "3m", "--out", "figures", "--reps", "20")[0] == 0
     found = [(row["environment"], row["script"]) for row in rows(tmp_path / "figures/results.csv")]
     assert found == [(env, f"qmix.py --mixer {mixer}") for env in ("8m", "3m") for mixer in ("qmix", "vdn")]
+    assert call("plot", "qmix", "--envs", "smaclite:MMM", "maps/3m.toml", "--out", "named", "--reps", "20")[0] == 0
+    assert [row["environment"] for row in rows(tmp_path / "named/results.csv")] == ["MMM", "3m"]
     says = "benchmark.py: error: no finished run of 2s3z; there are runs of 3m, 8m, MMM\n"
     assert call("plot", "qmix", "--envs", "3m", "2s3z") == (2, "", says)
 
