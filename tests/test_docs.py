@@ -215,21 +215,6 @@ def test_the_page_of_a_script_has_every_argument_with_its_default_and_its_meanin
     assert {name.replace("-", "_"): eval(default) for name, default, _ in rows} == asdict(args)
 
 
-def test_the_curves_of_runs_are_drawn_and_printed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for script in ("qmix", "qmix_memefficient"):
-        for seed in (1, 2):
-            options = f"--seed {seed} --eval-steps 5 --num-eval-ep 1"
-            run(f"python {shlex.quote(str(ROOT / 'cleanmarl' / script))}.py {options}")
-    status, printed, _ = run(f"python {shlex.quote(str(ROOT / 'docs/curves.py'))} runs curves.svg --points 2")
-    assert status == 0
-    head, _, reference, lean = (line.split("|")[1:-1] for line in printed.strip().splitlines())
-    assert [cell.strip() for cell in head] == ["3m, battles won", "seeds", "0k", "1k"]
-    assert [cell.strip() for cell in reference[:2]] == ["`qmix.py`", "2"]
-    assert reference[1:] == lean[1:]
-    assert "<svg" in Path("curves.svg").read_text()
-
-
 def test_the_table_of_the_buffers_memory_tells_what_the_episodes_of_the_training_take(tmp_path, monkeypatch):
     status, printed, _ = run(
         f"python {shlex.quote(str(ROOT / 'docs/replay_memory.py'))} --maps 3m --total-timesteps 300"
