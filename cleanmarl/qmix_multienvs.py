@@ -722,6 +722,7 @@ def save_video(args: Args, agent: AgentNetwork, path: Path, number: int):
     try:
         env = open_env(args, render_mode="rgb_array")
         play(env, agent, args, random_stream(args, "test", number), frames)
+        frames.append(env.render())  # the last picture, after the last step
         env.close()
         first, *others = [Image.fromarray(frame) for frame in frames]
         duration = 1000 // env.metadata.get("render_fps", 10)  # milliseconds

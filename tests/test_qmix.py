@@ -813,6 +813,17 @@ def test_a_greedy_episode_is_captured_as_a_gif(tmp_path):
         assert picture.n_frames > 1
 
 
+def test_the_last_picture_of_an_episode_is_made_after_its_last_step(tmp_path, monkeypatch):
+    args, drawn = small_args(env_name="3m", time_limit=10), []
+    env = qmix.open_env(args, render_mode="rgb_array")
+    monkeypatch.setattr(qmix, "open_env", lambda args, render_mode: env)
+    monkeypatch.setattr(env, "close", lambda: drawn.append(env.render()))
+    monkeypatch.setattr(qmix.Image, "fromarray", lambda frame: drawn.append(frame) or Image.new("RGB", (1, 1)))
+    qmix.save_video(args, Networks(args, env).agent, tmp_path / "episode.gif", 0)
+    over, *frames = drawn
+    assert np.array_equal(frames[-1], over) and not np.array_equal(frames[-2], over)
+
+
 def test_an_environment_that_cannot_be_drawn_costs_only_the_video(tmp_path, capsys):
     assert trained(tmp_path, capture_video=True, **TWO_STEPS)
     assert capsys.readouterr().err.count("warning") == 1
