@@ -456,7 +456,8 @@ def figure(number: int, width: float):
     """A figure with panels in rows of up to three, and its panels."""
     plt = need("matplotlib.pyplot")
     plt.rcParams |= {"text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "font.size": 9}
-    plt.rcParams |= {"xtick.color": GREY, "ytick.color": GREY, "svg.fonttype": "none", "legend.labelcolor": GREY}
+    plt.rcParams |= {"xtick.color": GREY, "ytick.color": GREY, "legend.labelcolor": GREY}
+    plt.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "cleanmarl"}  # what is equal gets equal names
     columns, rows = min(number, 3), -(-number // 3)
     size = {"figsize": (width * columns, 2.7 * rows + 0.3), "layout": "constrained"}
     picture, axes = plt.subplots(rows, columns, squeeze=False, **size)
@@ -486,7 +487,8 @@ def write_figure(picture, path: Path):
     labels = [label for label in lines if not label.startswith("_")]
     picture.legend([lines[label] for label in labels], labels, loc="outside lower center", ncols=2, frameon=False)
     content = io.BytesIO()
-    picture.savefig(content, format=path.suffix[1:], transparent=True, bbox_inches="tight")  # not to cut the legend
+    style = {"transparent": True, "bbox_inches": "tight"}  # tight: not to cut the legend
+    picture.savefig(content, format=path.suffix[1:], metadata={"Date": None}, **style)
     need("matplotlib.pyplot").close(picture)
     write_atomically(path, content.getvalue())
 

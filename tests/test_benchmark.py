@@ -366,6 +366,15 @@ def test_the_figures_have_a_panel_for_each_environment_and_a_line_for_each_scrip
         assert [text for text in texts if f">{text}<" not in picture] == []
 
 
+def test_the_same_runs_give_the_same_files(call, tmp_path):
+    for seed in (1, 2, 3):
+        write_run(tmp_path / "runs", "qmix", "3m", seed, [0.0, 0.1 * seed, 1.0])
+    for out in ("first", "second"):
+        assert call("plot", "runs", "--out", out, "--reps", "20")[0] == 0
+    written = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}
+    assert len(written) == 5 and all((tmp_path / "second" / name).read_bytes() == written[name] for name in written)
+
+
 def test_a_legend_that_is_wider_than_the_panels_widens_the_figure(call, tmp_path):
     widths = []
     for scripts in (("qmix",), ("qmix_lstm", "qmix_memefficient")):
