@@ -487,8 +487,8 @@ def write_figure(picture, path: Path):
     labels = [label for label in lines if not label.startswith("_")]
     picture.legend([lines[label] for label in labels], labels, loc="outside lower center", ncols=2, frameon=False)
     content = io.BytesIO()
-    style = {"transparent": True, "bbox_inches": "tight"}  # tight: not to cut the legend
-    picture.savefig(content, format=path.suffix[1:], metadata={"Date": None}, **style)
+    options = {"transparent": True, "bbox_inches": "tight", "metadata": {"Date": None}}  # tight: with all of the legend
+    picture.savefig(content, format=path.suffix[1:], **options)
     need("matplotlib.pyplot").close(picture)
     write_atomically(path, content.getvalue())
 

@@ -31,6 +31,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cleanmarl import battle, env, qmix, qmix_memefficient
 from cleanmarl.battle.scenario import load_scenario
+from docs import spread_teams
 from tests.test_qmix_memefficient import stored_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -388,3 +389,9 @@ def test_the_diff_for_the_state_changes_the_states_alone(copy):
         episodes.append(script.collect_episode(env, script.Networks(args, env).agent, args, 0, 0)[0])
     episodes[1]["states"] *= 100
     assert all(np.array_equal(episodes[0][key], episodes[1][key]) for key in ("states", *episodes[1]))
+
+
+def test_the_better_hand_written_teams_on_simple_spread_know_more():
+    _, *teams = spread_teams.TEAMS.values()  # all but the random one, from standing still to sharing by distance
+    earned = [spread_teams.play(team, 30).mean() for team in teams]
+    assert earned == sorted(earned) and earned[-1] > earned[0] / 2
