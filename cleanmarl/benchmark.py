@@ -76,6 +76,8 @@ class Plot:
     """folders in which, at any depth, the runs are"""
     envs: tuple[str, ...] = ()
     """environments to draw, in this order, named as for `run`; without it, all"""
+    seeds: tuple[int, ...] = ()
+    """seeds to draw; without it, all"""
     out: Path = Path("figures")
     """folder to write to"""
     points: int = 20
@@ -558,10 +560,15 @@ def markdown(rows: list[dict]) -> str:
 
 
 def choose(args: Plot) -> dict[tuple[str, str], dict[str, list[Curve]]]:
-    """The runs to draw, in groups. Raises ValueError if there are none, or none in one of the environments."""
-    groups = group([curve for folder in args.runs for curve in read(folder)])
-    if not groups:
+    """The runs to draw, in groups. Raises ValueError if there are none, or none with a seed or in an environment."""
+    curves = [curve for folder in args.runs for curve in read(folder)]
+    if not curves:
         raise ValueError(f"no finished run in {', '.join(map(str, args.runs))}")
+    seeds = sorted({curve.args["seed"] for curve in curves})
+    if missing := set(args.seeds).difference(seeds):
+        wanted, there = (", ".join(map(str, values)) for values in (sorted(missing), seeds))
+        raise ValueError(f"no finished run with seed {wanted}; there are runs with {there}")
+    groups = group([curve for curve in curves if curve.args["seed"] in (args.seeds or seeds)])
     names = {env: None for env, _ in groups}
     order = [Path(env.rpartition(":")[2]).stem for env in args.envs] or list(names)
     if missing := set(order) - names.keys():

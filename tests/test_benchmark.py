@@ -399,6 +399,16 @@ def test_folders_are_drawn_together_and_some_environments_alone(call, tmp_path):
     assert call("plot", "qmix", "--envs", "3m", "2s3z") == (2, "", says)
 
 
+def test_some_seeds_are_drawn_alone(call, tmp_path):
+    for seed in (1, 2, 3, 4):
+        write_run(tmp_path / "runs", "qmix", "3m", seed, [seed / 4])
+    assert call("plot", "runs", "--seeds", "2", "4", "--out", "figures", "--reps", "20")[0] == 0
+    (row,) = rows(tmp_path / "figures/results.csv")
+    assert (row["seeds"], row["IQM"]) == ("2", "0.750")
+    says = "benchmark.py: error: no finished run with seed 0, 7; there are runs with 1, 2, 3, 4\n"
+    assert call("plot", "runs", "--seeds", "7", "1", "0") == (2, "", says)
+
+
 def test_records_say_what_the_run_folders_said(call, tmp_path):
     for seed in (1, 2):
         write_run(tmp_path / f"sweep/smaclite__3m__qmix__{seed}/runs", "qmix", "3m", seed, [0.0, seed / 3])
