@@ -3,6 +3,7 @@
 import difflib
 import multiprocessing
 import signal
+import textwrap
 
 import gymnasium
 import numpy as np
@@ -11,7 +12,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 from cleanmarl.battle.spaces import AvailableActions
 
-__all__ = ["TeamEnv", "make_env", "make_vector_env"]
+__all__ = ["TeamEnv", "list_envs", "make_env", "make_vector_env"]
 
 
 def make_env(
@@ -73,6 +74,26 @@ def make_vector_env(
     return envs
 
 
+def list_envs():
+    """Print what can be trained on, by `env_type`."""
+    from cleanmarl.battle import map_names
+    from cleanmarl.env.lbf import patterns
+    from cleanmarl.env.pettingzoo import FAMILIES, modules_of
+
+    print("--env-type smaclite (or smaclite-upstream), --env-name")
+    print_names([*map_names(), "mine.toml (a scenario file of your own)"])
+    print("--env-type lbf, --env-name")
+    print_names(patterns())
+    for family, package in FAMILIES.items():
+        print(f"--env-type pz --env-family {family}, --env-name")
+        print_names(modules_of(package))
+    print("--env-type pz --env-family PACKAGE --env-name MODULE: an environment of your own")
+
+
+def print_names(names):
+    print(textwrap.fill(", ".join(names), 96, initial_indent="    ", subsequent_indent="    "))
+
+
 class TeamEnv(gymnasium.Env):
     """`n_agents` with `n_actions` each, which share one reward. An observation is a dict of
 
@@ -127,7 +148,11 @@ class TeamEnv(gymnasium.Env):
 
 
 def find(what: str, name: str, known: dict):
+    """What is known under a name. Raises ValueError with the nearest names, or with examples."""
     if name not in known:
-        nearest = difflib.get_close_matches(str(name), known, n=4, cutoff=0)
-        raise ValueError(f"unknown {what} {name!r}; the nearest known are {', '.join(nearest)}")
+        nearest = difflib.get_close_matches(str(name), known, n=4)
+        others = f"the nearest known are {', '.join(nearest)}"
+        if not nearest:
+            others = f"there are {', '.join(list(known)[:4])}, ... (--list-envs prints them)"
+        raise ValueError(f"unknown {what} {name!r}; {others}")
     return known[name]

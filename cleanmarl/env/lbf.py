@@ -1,9 +1,32 @@
 """Level-Based Foraging (package `lbforaging`): agents collect food, some of which takes several of them to lift."""
 
+import re
+
 import gymnasium
 import numpy as np
 
 from cleanmarl.env import TeamEnv, find
+
+
+def specs() -> dict[str, gymnasium.envs.registration.EnvSpec]:
+    """What `lbforaging` has registered, by name."""
+    import lbforaging  # noqa: F401
+
+    return {name: spec for name, spec in gymnasium.registry.items() if name.startswith("Foraging")}
+
+
+def patterns() -> list[str]:
+    """The names of `specs` by their form: for each number in them, the least and the largest."""
+    forms = {}
+    for name in specs():
+        numbers = [int(number) for number in re.findall(r"\d+", name)]
+        forms.setdefault(re.sub(r"\d+", "{}", name), []).append(numbers)
+    spans = {form: zip(*numbers, strict=True) for form, numbers in forms.items()}
+    return [form.format(*(span(set(values)) for values in columns)) for form, columns in spans.items()]
+
+
+def span(values: set[int]) -> str:
+    return f"{min(values)}" if len(values) == 1 else f"({min(values)}..{max(values)})"
 
 
 class LevelBasedForaging(TeamEnv):
@@ -14,9 +37,8 @@ class LevelBasedForaging(TeamEnv):
         import pyglet
 
         pyglet.options["headless"] = True  # a picture takes no window, and a training machine has no screen
-        specs = {name: spec for name, spec in gymnasium.registry.items() if name.startswith("Foraging")}
         # Not by gymnasium.make, which keeps max_episode_steps for a wrapper of its own and adds slow checks.
-        kwargs = find("LBF environment", env_name, specs).kwargs | kwargs
+        kwargs = find("LBF environment", env_name, specs()).kwargs | kwargs
         self._env, self._choices = foraging.ForagingEnv(**kwargs), tuple(foraging.Action)
         self._env.metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
         box = self._env.observation_space[0]

@@ -63,20 +63,27 @@ class PettingZooTeam(TeamEnv):
         return self._observe(obs, avail_actions)
 
 
-def _load(env_name: str, env_family: str):
-    package = FAMILIES.get(env_family, env_family)
-    own = package == env_family  # in the known families, packages are only the inner parts of environments
-    sys.path += [""] * own  # a script's folder is on the path, but the package is where the user works
+def modules_of(package: str) -> dict[str, str]:
+    """The modules of a package that may hold an environment: path by name. Raises ValueError."""
+    own = package not in FAMILIES.values()  # in the known ones, packages are only inner parts
+    if own:
+        sys.path.append("")  # a script's folder is on the path, but the package is where the user works
     try:
         home = importlib.import_module(package)
-    except (ModuleNotFoundError, TypeError) as error:  # TypeError: ".name" is relative to nothing
+    except (ModuleNotFoundError, TypeError, ValueError) as error:  # "" and ".name" are no names
         if own and package.startswith(getattr(error, "name", package)):
-            raise ValueError(f"env_family must be {', '.join(FAMILIES)} or a package, not {env_family!r}") from None
+            raise ValueError(f"env_family must be {', '.join(FAMILIES)} or a package, not {package!r}") from None
         raise
     if not hasattr(home, "__path__"):
-        raise ValueError(f"env_family must be a package with a module {env_name}, not the module {env_family!r}")
-    inside = {m.name: f"{package}.{m.name}" for m in pkgutil.iter_modules(home.__path__) if own or not m.ispkg}
-    module = importlib.import_module(find(f"{env_family} environment", env_name, inside))
+        raise ValueError(f"env_family must be a package of environments, not the module {package!r}")
+    found = [m.name for m in pkgutil.iter_modules(home.__path__) if own or not m.ispkg]
+    inner = () if own else ("_utils", "all_modules")
+    return {name: f"{package}.{name}" for name in found if name not in inner}
+
+
+def _load(env_name: str, env_family: str):
+    known = modules_of(FAMILIES.get(env_family, env_family))
+    module = importlib.import_module(find(f"{env_family} environment", env_name, known))
     if not hasattr(module, "parallel_env"):
         raise ValueError(f"the module {module.__name__} has no parallel_env()")
     return module.parallel_env

@@ -1,0 +1,162 @@
+"""The command line of a script, from its `Args`: types, bounds, groups, --resume and --evaluate.
+
+A field `gamma: Fraction = 0.99` is `--gamma 0.9` on the command line. The docstring below it is
+its help, and a comment above some fields is the title of their group.
+"""
+
+import argparse
+import difflib
+import inspect
+import re
+import sys
+import typing
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from cleanmarl.checkpoint import Refused, load_checkpoint
+
+# What may change when a run is resumed, since no curve depends on it
+FREE = {"total_timesteps", "checkpoint_every", "checkpoint_buffer", "device", "torch_threads"}
+FREE |= {"save_model", "capture_video", "use_wnb", "wnb_project", "wnb_entity"}
+FREE |= {"resume", "evaluate", "which", "list_envs"}
+
+
+@dataclass(frozen=True)
+class Between:
+    """Bounds of an argument, as a part of its type: `Annotated[int, Between(1, 9)]`."""
+
+    low: float
+    high: float | str  # a number, or the argument that this one must not exceed
+
+
+Count = Annotated[int, Between(1, 2**31 - 1)]
+Fraction = Annotated[float, Between(0, 1)]
+Rate = Annotated[float, Between(1e-12, 1e3)]
+Seed = Annotated[int, Between(0, 2**63 - 1)]
+Units = Annotated[int, Between(1, 4096)]
+
+
+def option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def script_of(Args: type) -> str:
+    return Path(inspect.getfile(Args)).stem
+
+
+def read(kind, text: str):
+    """The value of a type that a word stands for. Raises ArgumentTypeError."""
+    choices = (True, False) if kind is bool else typing.get_args(kind)
+    if type(None) in choices:  # int | None
+        return None if text == "None" else read(choices[0], text)
+    for choice in choices:
+        if text.lower() == str(choice).lower():
+            return choice
+    with suppress(ValueError, OverflowError):
+        if kind is int and float(text).is_integer():  # 2e5
+            return int(text) if text.strip("+-").isdecimal() else int(float(text))
+        if kind in (float, str):
+            return kind(text)
+    wanted = f"one of {', '.join(map(str, choices))}" if choices else "a number"
+    wanted = "a whole number" if kind is int else wanted
+    raise argparse.ArgumentTypeError(f"must be {wanted}, got {text}")
+
+
+def check(args):
+    """Raise Refused if an argument has another type, or is out of its bounds."""
+    hints = typing.get_type_hints(type(args), include_extras=True)
+    for name, kind in typing.get_type_hints(type(args)).items():
+        value = getattr(args, name)
+        try:
+            if read(kind, str(value)) != value:  # "1" where 1 is wanted
+                raise argparse.ArgumentTypeError(f"cannot be {value!r}")
+        except argparse.ArgumentTypeError as error:
+            raise Refused(f"{option(name)} {error}") from None
+        for bounds in getattr(hints[name], "__metadata__", ()):
+            high = getattr(args, str(bounds.high), bounds.high)
+            if value is not None and not bounds.low <= value <= high:
+                raise Refused(f"{option(name)} must be from {bounds.low} to {high}, got {value}")
+
+
+def metavar(kind) -> str:
+    """What `--help` shows in place of a value."""
+    words = [word for word in typing.get_args(kind) if isinstance(word, str)]
+    return "{" + ",".join(words) + "}" if words else "WORD" if kind is str else "NUMBER"
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise Refused(message.removeprefix("argument "))
+
+
+def make_parser(Args: type, description: str, default) -> Parser:
+    """An option for each field of `Args`, in groups: each comment between them begins one."""
+    look = argparse.ArgumentDefaultsHelpFormatter
+    names = {"prog": f"{script_of(Args)}.py", "usage": "%(prog)s [arguments]"}
+    names["description"] = description.partition("\n")[0]
+    parser = Parser(**names, formatter_class=look, allow_abbrev=False)
+    kinds, group = typing.get_type_hints(Args), parser
+    pattern = r'^    (?:# (.+)|(\w+): .+\n    """((?:.|\n)+?)""")$'
+    for title, name, meaning in re.findall(pattern, inspect.getsource(Args), re.MULTILINE):
+        if title:
+            group = parser.add_argument_group(title)
+            continue
+        how = {"default": getattr(default, name), "help": meaning.replace("%", "%%")}
+        if kinds[name] is bool:
+            how["action"] = argparse.BooleanOptionalAction
+        else:
+            how |= {"type": partial(read, kinds[name]), "metavar": metavar(kinds[name])}
+        group.add_argument(option(name), **how)
+    return parser
+
+
+def parse(Args: type, description: str, words: list[str], default):
+    """The arguments that a command line gives. Raises Refused; exits after --help."""
+    words = [re.sub(r"^--[^=]+", lambda name: name[0].replace("_", "-"), word) for word in words]
+    found, unknown = make_parser(Args, description, default).parse_known_args(words)
+    if not unknown:
+        return Args(**vars(found))
+    word, options = unknown[0].partition("=")[0], [option(known.name) for known in fields(Args)]
+    near = [o for o in options if "".join(re.findall(r"-(\w)", o)) == word.lstrip("-")]  # --lr
+    near += difflib.get_close_matches(word, options)
+    meant = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise Refused(f"unknown argument {word}{meant}")
+
+
+def check_resumed(args, own):
+    """Raise Refused if a resumed run would train otherwise than with its `own` arguments."""
+    if args.evaluate:
+        raise Refused("--resume and --evaluate exclude each other")
+    changed = [n for n, value in asdict(own).items() if value != getattr(args, n) and n not in FREE]
+    if changed:
+        values = ", ".join(f"{option(name)} {getattr(own, name)}" for name in changed)
+        raise Refused(f"--resume keeps the run's own arguments, which are {values}")
+    if args.total_timesteps < own.total_timesteps:
+        least = own.total_timesteps
+        raise Refused(f"--total-timesteps of a resumed run must be at least its own, {least}")
+
+
+def parse_args(Args: type, description: str) -> tuple[Any, dict | None]:
+    """The arguments of the command line; with --resume or --evaluate also the run's checkpoint.
+
+    The run's own arguments are the defaults then. Raises Refused; exits after --help.
+    """
+    words, saved = sys.argv[1:], None
+    args = parse(Args, description, words, Args())
+    if args.resume or args.evaluate:
+        folder = Path(args.resume or args.evaluate)
+        with_episodes = bool(args.resume) and args.checkpoint_buffer
+        saved = load_checkpoint(folder, script_of(Args), with_episodes)
+        own = saved["args"] | {"resume": "", "evaluate": ""}
+        if differ := own.keys() ^ {known.name for known in fields(Args)}:
+            names = ", ".join(map(option, sorted(differ)))
+            raise Refused(f"{folder} and this script do not have the same arguments: {names}")
+        check(Args(**own))
+        args = parse(Args, description, words, Args(**own))
+        if args.resume:
+            check_resumed(args, Args(**own))
+    check(args)
+    return args, saved

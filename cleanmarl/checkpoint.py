@@ -1,0 +1,137 @@
+"""The files of a run: written whole or not at all, sealed by a checksum, and never unpickled."""
+
+import io
+import json
+import math
+import os
+import sys
+import zlib
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+FORMAT = 3  # of the checkpoints
+
+
+class Refused(ValueError):
+    """What the user asks for cannot be done; the message says why in one line."""
+
+
+def warn(text: str):
+    tqdm.write(f"warning: {text}", file=sys.stderr)
+
+
+def write_atomically(path: Path, content: bytes):
+    """Write a file whole or not at all. Raises OSError."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content):
+    write_atomically(path, json.dumps(content, indent=2).encode())
+
+
+def to_bytes(state: dict) -> bytes:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
+
+
+def write_sealed(path: Path, content: bytes):
+    write_atomically(path, sha256(content).digest() + content)
+
+
+def read_sealed(path: Path) -> bytes:
+    """What was sealed by its checksum. Raises ValueError if it is missing or damaged."""
+    content = path.read_bytes() if path.is_file() else b""
+    if sha256(content[32:]).digest() != content[:32]:
+        raise ValueError(f"{path.name} is {'damaged' if path.is_file() else 'missing'}")
+    return content[32:]
+
+
+def pack(episodes: list[dict[str, np.ndarray]]) -> bytes:
+    """Episodes without their zeros, and compressed."""
+    compressor, parts = zlib.compressobj(1), []
+    for episode in episodes:
+        layout = {name: (array.dtype.str, array.shape) for name, array in episode.items()}
+        parts.append(compressor.compress(json.dumps(layout).encode() + b"\n"))
+        for array in episode.values():
+            bits = np.ascontiguousarray(array).view(f"u{array.itemsize}").ravel()
+            parts.append(compressor.compress(np.packbits(bits != 0)))
+            parts.append(compressor.compress(bits[bits != 0]))
+    return b"".join([*parts, compressor.flush()])
+
+
+def unpack(content: bytes) -> list[dict[str, np.ndarray]]:
+    """The episodes that were packed, bit for bit."""
+    file, episodes = io.BytesIO(zlib.decompress(content)), []
+    while line := file.readline():
+        episodes.append({})
+        for name, (dtype, shape) in json.loads(line).items():
+            bits = np.zeros(math.prod(shape), f"u{np.dtype(dtype).itemsize}")
+            packed = np.frombuffer(file.read(-(-bits.size // 8)), np.uint8)
+            there = np.unpackbits(packed, count=bits.size).view(bool)
+            values = file.read(np.count_nonzero(there) * bits.itemsize)
+            bits[there] = np.frombuffer(values, bits.dtype)
+            episodes[-1][name] = bits.view(dtype).reshape(shape)
+    return episodes
+
+
+def read_checkpoint(path: Path, script: str, with_episodes: bool) -> dict:
+    """Raises ValueError if it is not whole, Refused if it is whole but not for this script."""
+    content = io.BytesIO(read_sealed(path))
+    try:
+        saved = torch.load(content, map_location="cpu", weights_only=True)
+        made_by, version = saved["script"], saved["format"]
+    except Exception:  # nothing that a run has written
+        raise ValueError(f"{path.name} is damaged") from None
+    if version != FORMAT:
+        raise Refused(f"{path} has format {version}, which this version cannot resume: train anew")
+    if made_by != script:
+        raise Refused(f"{path} is from {made_by}.py, not from {script}.py")
+    episodes = []
+    for name, _ in saved["run"]["files"] if with_episodes else ():
+        episodes += unpack(read_sealed(path.parent / name))
+    return saved | {"episodes": episodes, "path": path, "with_episodes": with_episodes}
+
+
+def load_checkpoint(folder: Path, script: str, with_episodes: bool) -> dict:
+    """The last whole checkpoint of a run. Raises Refused if there is none for this script."""
+    faults = []
+    for path in (folder / "checkpoint.pt", folder / "checkpoint.old"):
+        try:
+            saved = read_checkpoint(path, script, with_episodes)
+        except Refused:
+            raise
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        for fault in faults:
+            warn(f"{fault} in {folder}, so the run is resumed from {path.name}")
+        return saved
+    wanted = "wanted the folder of a run, for example runs/smaclite__3m__..."
+    raise Refused(f"no whole checkpoint in {folder} ({', '.join(faults)}), {wanted}")
+
+
+def load_model(folder: Path, which: str, agent: torch.nn.Module) -> int:
+    """Give the agent the "best" or the "last" weights of a run, and return their step."""
+    path = folder / ("best.pt" if which == "best" else "model.pt")
+    if not path.is_file():
+        raise Refused(f"{path} is missing: a run with --no-save-model has none")
+    try:
+        model = torch.load(path, map_location="cpu", weights_only=True)
+        agent.load_state_dict(model["agent"])
+        return model["step"]
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise Refused(f"{path} does not fit the agent in this environment: {reason}") from None

@@ -1,0 +1,51 @@
+"""What is told of episodes: means, confidence intervals, evaluation.json, GIFs."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cleanmarl.checkpoint import write_atomically, write_json
+
+
+def means(prefix: str, results: list[dict[str, float]]) -> dict[str, float]:
+    """Metrics of episodes: the means of their results; of evaluations also the spread."""
+    metrics = {f"{prefix}/{key}": np.mean([one[key] for one in results]) for key in results[0]}
+    if prefix == "eval":
+        metrics["eval/std_ep_reward"] = np.std([one["ep_reward"] for one in results])
+    return metrics
+
+
+def save_gif(path: Path, frames: list[np.ndarray], fps: int = 10):
+    """Pictures [height, width, 3], uint8, as a GIF. Raises OSError."""
+    first, *others = [Image.fromarray(frame) for frame in frames]
+    content = io.BytesIO()
+    options = {"save_all": True, "append_images": others, "duration": 1000 // fps, "loop": 0}
+    first.save(content, "GIF", **options)
+    write_atomically(path, content.getvalue())
+
+
+def confidence(values: np.ndarray) -> dict[str, float]:
+    """Mean and 95% interval: from the normal distribution or, of 0s and 1s, Wilson's (1927)."""
+    n, z, mean = len(values), 1.96, values.mean()
+    middle = mean
+    half = z * values.std(ddof=1 if n > 1 else 0) / n**0.5
+    bounds = (-np.inf, np.inf)
+    if np.isin(values, (0, 1)).all():
+        middle = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * (mean * (1 - mean) / n + z**2 / (4 * n**2)) ** 0.5
+        bounds = (0, 1)
+    low, high = np.clip((middle - half, middle + half), *bounds)
+    return {"mean": float(mean), "low": float(low), "high": float(high)}
+
+
+def write_evaluation(args, folder: Path, step: int, results: list[dict[str, float]]):
+    """Print means over episodes with their intervals, and write them to evaluation.json."""
+    evaluation = {name: confidence(np.array([r[name] for r in results])) for name in results[0]}
+    for name, of in evaluation.items():
+        interval = f"95% confidence {of['low']:.3f} to {of['high']:.3f}"
+        print(f"{name}: mean {of['mean']:.3f}, {interval}")
+    evaluation |= {"episodes": len(results), "seed": args.seed, "which": args.which, "step": step}
+    write_json(folder / "evaluation.json", evaluation)
+    print(f"the {args.which} networks, of step {step}: {folder / 'evaluation.json'}")

@@ -1,0 +1,398 @@
+"""What every training needs and no algorithm is: run folder, curves, checkpoints, Ctrl-C.
+
+A script uses it like this:
+
+    args, saved = parse_args(Args, __doc__)       # checked; `saved` is the checkpoint of --resume
+
+    with Run(args, saved, buffer.episodes, model, state) as run:
+        while progress.step < args.total_timesteps and not run.stopped:
+            ...
+            run.advance(progress.step)            # move the progress bar
+            run.log(scalars)                      # a point of each curve
+            run.save()                            # write checkpoint.pt and model.pt
+
+Nothing here knows what is learned or how.
+"""
+
+import gc
+import json
+import os
+import platform
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from importlib.metadata import version
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from cleanmarl.arguments import script_of
+from cleanmarl.checkpoint import (
+    FORMAT,
+    Refused,
+    pack,
+    to_bytes,
+    warn,
+    write_atomically,
+    write_json,
+    write_sealed,
+)
+
+SHOWN = {"rollout/ep_reward": "reward", "eval/ep_reward": "eval", "eval/battle_won": "won"}
+BAR = "{percentage:3.0f}%|{bar:8}| {n_fmt}/{total_fmt} steps, {rate_noinv_fmt}, {remaining} left"
+
+
+class RunFailed(RuntimeError):
+    """A run has ended without its results; the message says why in one line."""
+
+
+@contextmanager
+def refusing():
+    """While a run is set up: whatever is wrong with what the user asks for is `Refused`."""
+    try:
+        yield
+    except (ValueError, ImportError, OSError, OverflowError, RuntimeError, AssertionError) as error:
+        raise Refused(" ".join(str(error).split())[:500]) from error
+    except MemoryError as error:
+        raise Refused(f"not enough memory for these arguments: {error}") from error
+
+
+@contextmanager
+def clear_errors(script: str):
+    """In `main`: one line, and exit status 2 for what is refused or 1 for what has failed."""
+    try:
+        yield
+    except (Refused, RunFailed, FloatingPointError) as error:
+        print(f"{Path(script).name}: error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, Refused) else 1)
+
+
+def made_with() -> dict[str, str]:
+    """What a run is made with: command, commit, versions and machine."""
+    words, commit = ["git", "describe", "--always", "--dirty", "--exclude=*"], ""
+    with suppress(OSError):
+        here = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
+        commit = subprocess.run(words, **here).stdout.strip()
+    machine = platform.processor()
+    with suppress(OSError, IndexError):  # where Linux tells the processor's name
+        machine = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
+    versions = [f"{name} {version(name)}" for name in ("torch", "numpy", "numba", "gymnasium")]
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": commit,
+        "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
+        "machine": f"{machine}, {os.cpu_count()} cores, {platform.platform(terse=True)}",
+    }
+
+
+class Run:
+    """One training: its folder, curves, progress bar and checkpoints.
+
+    Args:
+        args: the script's; these are read: env_type, env_name, seed, total_timesteps, resume,
+            save_model, checkpoint_buffer, use_wnb, wnb_project, wnb_entity
+        saved: the checkpoint to resume; None for a new run
+        episodes: the deque of the replay buffer; an episode is a dict of arrays
+        model: networks by name, for model.pt and best.pt
+        state: what else a checkpoint holds, by name: what has a state_dict, or a dataclass
+        folder: of a new run; None for runs/<env_type>__<env_name>__<script>__<seed>__<time>
+
+    Raises Refused if the folder cannot be written or is in use, or if `saved` does not fit.
+    """
+
+    def __init__(self, args, saved, episodes: deque, model: dict, state: dict, folder=None):
+        self.args = args
+        self.episodes = episodes
+        self.model = model
+        self.state = state
+        self.stopped = 0  # or the signal that asks the loop to end
+        self.step = 0
+        self.seconds_before = 0.0  # of training, before this process
+        self.latest: dict[str, float] = {}  # value of each metric
+        self.best_score: list[float] = []
+        self.logged: list[tuple[dict, int]] = []  # since the last checkpoint, or at its step
+        self.files: list[tuple[str, int]] = []  # of episodes, and how many are in each
+        self.last_packed = None  # the last episode that is in them
+        self.unsaved = False
+        with refusing():
+            self.folder = self.open_folder(folder)
+            self.keep_old = bool(saved) and saved["path"].name == "checkpoint.pt"
+            if saved:
+                self.restore(saved)
+            write_json(self.folder / "args.json", asdict(args))
+            self.begin_session()
+            self.open_writer()
+
+    def open_folder(self, folder: Path | None) -> Path:
+        """Make the folder of a new run, or take that of a resumed one, for this process alone."""
+        args = self.args
+        parts = (args.env_type, Path(args.env_name).stem, script_of(type(args)), args.seed)
+        name = "__".join(map(str, (*parts, time.strftime("%Y%m%d-%H%M%S"))))
+        folder = Path(args.resume or folder or Path("runs", name))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        while not args.resume:
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                folder = folder.with_name(f"{folder.name}-2")
+        self.lock = FileLock(folder / "lock", timeout=0)
+        try:
+            self.lock.acquire()
+        except Timeout:
+            raise ValueError(f"another process is training in {folder}") from None
+        return folder
+
+    def restore(self, saved: dict):
+        """Go back to a checkpoint. Raises ValueError where it does not fit."""
+        for name, part in self.state.items():
+            try:
+                load_state(part, saved[name])
+            except Exception as error:
+                reason = f"the {name} of {self.folder} do not fit this script or this environment"
+                raise ValueError(f"{reason}: {' '.join(str(error).split())[:300]}") from None
+        for name, value in saved["run"].items():
+            setattr(self, name, value)
+        self.episodes.extend(saved["episodes"])
+        if self.episodes:
+            self.last_packed = self.episodes[-1]
+        elif self.step:
+            warn("the run is resumed without its replay buffer, which it fills anew")
+
+    def begin_session(self):
+        """Add to run.json what runs now, and with what."""
+        path = self.folder / "run.json"
+        self.sessions = json.loads(path.read_text()) if path.is_file() else []
+        self.sessions.append(made_with() | {"began": now(), "ended": None, "ending": None})
+        write_json(path, self.sessions)
+
+    def open_writer(self):
+        """Write curves from the last checkpoint on; TensorBoard shows nothing that followed it."""
+        first = self.logged[0][1] if self.logged else self.step + 1
+        self.writer = SummaryWriter(str(self.folder), purge_step=first)
+        for scalars, step in self.logged:
+            self.add_to_curves(scalars, step)
+
+    def __enter__(self):
+        self.began = time.perf_counter() - self.seconds_before
+        self.told_at = 0.0
+        self.printed_at = 0.0
+        on_terminal = sys.stderr.isatty()
+        total = self.args.total_timesteps
+        options = {
+            "initial": min(self.step, total),
+            "bar_format": BAR,
+            "unit_scale": True,
+            "unit": "",
+        }
+        self.bar = tqdm(total=total, disable=not on_terminal, **options)
+        self.wandb = None
+        if self.args.use_wnb:
+            self.attempt(self.open_wandb)
+        self.handlers = {}
+        with suppress(ValueError):  # signals reach the main thread alone
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.handlers[number] = signal.signal(number, self.stop)
+        gc.freeze()  # what was imported stays: collections need not look at it again
+        return self
+
+    def stop(self, number: int, frame):
+        """The first signal lets the loop end when it is convenient, a second one ends at once."""
+        self.stopped = number
+        signal.signal(number, signal.SIG_DFL)
+
+    @property
+    def seconds(self) -> float:
+        """Time of training, over all sessions."""
+        return time.perf_counter() - self.began
+
+    @property
+    def speed(self) -> float:
+        """Environment steps a second."""
+        return self.step / self.seconds
+
+    def advance(self, step: int):
+        """Show that the training is at an environment step."""
+        self.step = step
+        self.bar.update(min(step, self.args.total_timesteps) - self.bar.n)
+
+    def log(self, scalars: dict[str, float]):
+        """A point of each curve, at the step to which the training has advanced.
+
+        After an evaluation, the networks are saved as best.pt if none were better.
+        """
+        scalars = {name: float(value) for name, value in scalars.items()}
+        self.latest |= scalars
+        self.logged.append((scalars, self.step))
+        with suppress(OSError):  # of a full disk, of which `save` tells
+            self.add_to_curves(scalars, self.step)
+        if self.wandb:
+            self.attempt(self.wandb.log, scalars, step=self.step)
+        evaluated = "eval/ep_reward" in scalars
+        if evaluated:
+            self.keep_best(scalars.get("eval/battle_won", 0.0), scalars["eval/ep_reward"])
+        self.show(evaluated)
+
+    def add_to_curves(self, scalars: dict[str, float], step: int):
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)
+
+    def show(self, evaluated: bool):
+        """The latest values beside the bar; without a terminal, a line after an evaluation."""
+        shown = {SHOWN[name]: self.latest[name] for name in SHOWN if name in self.latest}
+        text = "".join(f", {name} {value:.4g}" for name, value in shown.items())
+        self.bar.bar_format = BAR + text
+        total = self.args.total_timesteps
+        if time.perf_counter() - self.told_at >= 1:
+            self.told_at = time.perf_counter()
+            status = {"step": self.step, "total_timesteps": total, "seconds": self.seconds}
+            with suppress(OSError):
+                write_json(self.folder / "status.json", status | self.latest)
+        if self.bar.disable and evaluated and time.perf_counter() - self.printed_at >= 10:
+            self.printed_at = time.perf_counter()
+            line = {"bar_format": BAR.partition("| ")[2] + text, "unit_scale": True, "unit": ""}
+            print(tqdm.format_meter(self.step, total, self.seconds, **line), file=sys.stderr)
+
+    def open_wandb(self):
+        import wandb  # here, because it takes long to import
+
+        where = {"project": self.args.wnb_project or None, "entity": self.args.wnb_entity or None}
+        run = {"name": self.folder.name, "id": self.folder.name, "dir": str(self.folder)}
+        self.wandb = wandb.init(config=asdict(self.args), resume="allow", **run, **where)
+
+    def attempt(self, call, *args, **options):
+        """Weights & Biases may fail; the training does not."""
+        try:
+            call(*args, **options)
+        except Exception as error:
+            self.wandb = None
+            warn(f"Weights & Biases is switched off: {error}")
+
+    def keep_best(self, *score: float):
+        """Write best.pt if no score was as high: first by battles won, then by reward."""
+        if list(score) > self.best_score and self.args.save_model:
+            self.best_score = list(score)
+            with suppress(OSError):  # of a full disk, of which `save` tells
+                self.write_model("best.pt")
+
+    def write_model(self, name: str):
+        weights = {name: network.state_dict() for name, network in self.model.items()}
+        write_atomically(self.folder / name, to_bytes(weights | {"step": self.step}))
+
+    def save(self):
+        """Write model.pt and a checkpoint, which is whole at every moment; warn if it fails."""
+        try:
+            if self.args.save_model:
+                self.write_model("model.pt")
+            files = self.write_episodes()
+            self.flush_curves()
+            self.write_checkpoint(files)
+            self.unsaved = False
+        except OSError as error:
+            self.unsaved = True
+            warn(f"nothing was saved at step {self.step}: {error.strerror}")
+
+    def write_episodes(self) -> list[tuple[str, int]]:
+        """Write the episodes that are new since the last checkpoint; returns the files of all."""
+        if not self.args.checkpoint_buffer:
+            return []
+        newest_first = takewhile(lambda one: one is not self.last_packed, reversed(self.episodes))
+        new = list(newest_first)[::-1]
+        if not new:
+            return self.files
+        (self.folder / "episodes").mkdir(exist_ok=True)
+        number = int(Path(self.files[-1][0]).stem) + 1 if self.files else 0
+        name = f"episodes/{number:06}.packed"
+        write_sealed(self.folder / name, pack(new))
+        files = [*self.files, (name, len(new))]
+        while sum(count for _, count in files[1:]) >= len(self.episodes):
+            del files[0]
+        return files
+
+    def write_checkpoint(self, files: list[tuple[str, int]]):
+        """Replace the last checkpoint, which stays as checkpoint.old; a damaged one does not."""
+        own = {"step": self.step, "seconds_before": self.seconds, "latest": self.latest}
+        own |= {"best_score": self.best_score, "files": files}
+        own["logged"] = [(scalars, step) for scalars, step in self.logged if step == self.step]
+        state = {"format": FORMAT, "script": script_of(type(self.args)), "args": asdict(self.args)}
+        state |= {"run": own} | {name: state_of(part) for name, part in self.state.items()}
+        path = self.folder / "checkpoint.pt"
+        if self.keep_old and path.exists():
+            os.replace(path, path.with_suffix(".old"))
+        write_sealed(path, to_bytes(state))
+        self.keep_old = True
+        needed = {Path(name).name for name, _ in (*files, *self.files)}  # by this and the old one
+        for packed in (self.folder / "episodes").glob("*.packed"):
+            if packed.name not in needed:
+                packed.unlink()
+        self.files = files
+        self.logged = own["logged"]
+        self.last_packed = self.episodes[-1] if self.episodes else None
+
+    def flush_curves(self):
+        """Have everything in the files of TensorBoard, in a second attempt if need be."""
+        try:
+            self.writer.flush()
+        except OSError:  # of its thread, which has ended
+            self.open_writer()
+            self.writer.flush()
+
+    def __exit__(self, kind, error, traceback):
+        """Close everything, say how the run ended, and exit accordingly.
+
+        What an environment's error interrupts is saved; what is not finite is not.
+        """
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        if isinstance(error, Exception) and not isinstance(error, FloatingPointError):
+            self.save()
+        self.bar.close()
+        if self.wandb:
+            self.attempt(self.wandb.finish)
+        ending = f"failed: {error!r}" if error else "stopped" if self.stopped else "done"
+        self.sessions[-1] |= {"ended": now(), "ending": ending}
+        with suppress(OSError):  # of a full disk, of which `save` has told
+            self.writer.close()
+            write_json(self.folder / "run.json", self.sessions)
+        self.lock.release()
+        if error:
+            print(f"run folder: {self.folder}", file=sys.stderr)
+            return
+        results = [f"{n} {v:.2f}" for n, v in self.latest.items() if n.startswith("eval/")]
+        print(f"{ending} after {self.step} steps; {', '.join(results)}\nrun folder: {self.folder}")
+        if self.unsaved:
+            raise RunFailed(f"the end of the run could not be saved in {self.folder}")
+        if self.stopped:
+            sys.exit(128 + self.stopped)
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S%z")
+
+
+def state_of(part) -> dict:
+    return part.state_dict() if hasattr(part, "state_dict") else asdict(part)
+
+
+def load_state(part, state: dict):
+    """Raises an error of any kind if the state does not fit."""
+    if hasattr(part, "load_state_dict"):
+        part.load_state_dict(state)
+    else:
+        vars(part).update(asdict(type(part)(**state)))
+
+
+def random_stream(args, purpose: str, *number: int) -> np.random.Generator:
+    """Random numbers for one episode or update alone, so that no generator need be saved."""
+    purposes = ("train", "explore", "sample", "eval", "test")
+    return np.random.default_rng((args.seed, purposes.index(purpose), *number))
