@@ -36,19 +36,15 @@ def in_numpy(network: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
     return forward
 
 
-def parameters_of(networks: tuple[nn.Module, ...]) -> list[nn.Parameter]:
-    return [parameter for network in networks for parameter in network.parameters()]
-
-
 def as_vector(*networks: nn.Module) -> torch.Tensor:
     """Lay all parameters end to end in one tensor, and their gradients likewise.
 
     They become views of it: to change the vector is to change the networks, and the other way
     round. An optimizer step, a norm or an average then takes one call and not one per parameter;
     a training on 3m takes 0.95 of the time. Make the vector last, when the networks are where they
-    stay, and let `check_vector` watch over it.
+    stay, and let `check_vectors` look at it.
     """
-    parameters = parameters_of(networks)
+    parameters = [parameter for network in networks for parameter in network.parameters()]
     vector = nn.utils.parameters_to_vector(parameters).detach().requires_grad_()
     vector.grad = torch.zeros_like(vector)
     sizes = [parameter.numel() for parameter in parameters]
@@ -60,18 +56,26 @@ def as_vector(*networks: nn.Module) -> torch.Tensor:
     return vector
 
 
-def check_vector(vector: torch.Tensor, *networks: nn.Module):
-    """Raise RuntimeError unless the vector holds the parameters of these networks, in order."""
-    place = vector.data_ptr()
-    end = place + vector.nbytes
-    for parameter in parameters_of(networks):
-        if parameter.data_ptr() != place:
-            break
-        place += parameter.nbytes
-    if place != end:
+def check_vectors(networks: nn.Module):
+    """Raise RuntimeError unless `theta` holds all that is learned, and `target_theta` its targets.
+
+    A network that was moved, replaced or added after `as_vector` would not be learned otherwise,
+    and a target network `target_<name>` would follow another than `<name>`.
+    """
+    learned, targets = {}, {}
+    for name, parameter in networks.named_parameters():
+        vector = networks.theta if parameter.requires_grad else networks.target_theta
+        offset = parameter.data_ptr() - vector.data_ptr()
+        if not 0 <= offset < vector.nbytes:
+            raise RuntimeError(
+                f"{name} is not in its vector: call as_vector() last, with all networks"
+            )
+        places = learned if parameter.requires_grad else targets
+        places[name.removeprefix("target_")] = offset
+    if learned != targets:
         raise RuntimeError(
-            "as_vector() does not hold these networks any more: one was moved, replaced or added "
-            "after the vector was made, or is not among the networks that it was made of"
+            "theta and target_theta are not laid out alike, so update_targets() would mix them up: "
+            "make both of the same networks in the same order, or follow each network by itself"
         )
 
 

@@ -6,7 +6,7 @@ Data flows one way: arguments -> environment -> collect -> store -> update -> ev
 Shapes in comments: N transitions, B episodes, T steps.
 """
 
-import cleanmarl  # noqa: F401 (first: it prepares NumPy and PyTorch)
+import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
 
 # isort: split
 from collections import deque
@@ -25,11 +25,11 @@ from torch import nn
 from cleanmarl.arguments import Between, Count, Fraction, Rate, Seed, Units, parse_args
 from cleanmarl.checkpoint import load_model
 from cleanmarl.env import list_envs, make_env
-from cleanmarl.fast import as_vector, check_vector, in_numpy, make_optimizer
+from cleanmarl.fast import as_vector, check_vectors, in_numpy, make_optimizer
 from cleanmarl.results import means, save_gif, write_evaluation
 from cleanmarl.run import Run, clear_errors, random_stream, refusing, warn
 
-Optimizer = Literal["Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "SGD"]
+Optimizer = Literal["Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
 
 
 @dataclass
@@ -211,13 +211,11 @@ class Networks(nn.Module):
         self.target_mixer = deepcopy(self.mixer).requires_grad_(False)
         self.to(args.device)
         self.theta = as_vector(self.agent, self.mixer)
-        self.target_theta = as_vector(self.target_agent, self.target_mixer)
+        self.target_theta = as_vector(self.target_agent, self.target_mixer).detach()
 
     def update_targets(self, polyak: float):
         """theta_target <- polyak theta + (1 - polyak) theta_target"""
-        check_vector(self.theta, self.agent, self.mixer)
-        check_vector(self.target_theta, self.target_agent, self.target_mixer)
-        self.target_theta.detach().lerp_(self.theta.detach(), polyak)
+        self.target_theta.lerp_(self.theta.detach(), polyak)
 
 
 class EpisodeBuffer:
@@ -303,7 +301,7 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> torch.Tensor:
     return F.mse_loss(q_tot, target)
 
 
-def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict[str, float]:
+def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
     """One step of gradient descent: the loss, and its gradient's norm."""
     loss = qmix_loss(networks, batch, args)
     networks.theta.grad.zero_()
@@ -372,10 +370,15 @@ def collect_episode(env, agent, args: Args, which: tuple, step: int | None = Non
     return episode, results
 
 
-def evaluate(env, agent, args: Args, *purpose) -> list[dict[str, float]]:
+def play_greedily(env, agent, args: Args, *purpose) -> list[dict[str, float]]:
     """Results of `num_eval_ep` greedy episodes, chosen by their purpose."""
     episodes = [(*purpose, number) for number in range(args.num_eval_ep)]
     return [collect_episode(env, agent, args, which)[1] for which in episodes]
+
+
+def evaluate(env, agent, args: Args, number: int) -> dict[str, float]:
+    """Metrics of greedy episodes, after `number` training episodes."""
+    return means("eval", play_greedily(env, agent, args, "eval", number))
 
 
 def open_env(args: Args, render_mode: str | None = None):
@@ -385,7 +388,7 @@ def open_env(args: Args, render_mode: str | None = None):
 
 
 def save_video(args: Args, agent, path: Path, number: int = 0):
-    """Save greedy test episode `number` as a GIF, where it can be drawn."""
+    """Save greedy test episode `number` as a GIF."""
     try:
         env = RenderCollection(open_env(args, "rgb_array"))
         collect_episode(env, agent, args, ("test", number))
@@ -404,11 +407,6 @@ class Progress:
     results: list = field(default_factory=list)  # of the latest episodes
     learning: dict = field(default_factory=dict)  # from the last update
 
-    def add_episode(self, results: dict[str, float]):
-        self.step += results["ep_length"]
-        self.num_episodes += 1
-        self.results.append(results)
-
 
 def rollout(args: Args, progress: Progress) -> dict[str, float]:
     """Metrics of the training since the last ones."""
@@ -422,31 +420,31 @@ def rollout(args: Args, progress: Progress) -> dict[str, float]:
 
 @refusing()
 def set_up(args: Args):
-    """The environment, the networks for it, and their optimizer."""
+    """Environments to train and to evaluate in, the networks, their optimizer."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     env = open_env(args)
     networks = Networks(args, env)
+    check_vectors(networks)
     optimizer = make_optimizer(args.optimizer, networks.theta, args.learning_rate)
-    return env, networks, optimizer
+    return env, open_env(args), networks, optimizer
 
 
 def train(args: Args, saved: dict | None = None, folder: Path | None = None):
     """Train, from a checkpoint if given; returns the latest metrics."""
-    env, networks, optimizer = set_up(args)
-    eval_env = open_env(args)
+    env, eval_env, networks, optimizer = set_up(args)
     buffer = EpisodeBuffer(args.buffer_size)
     progress = Progress()
-    model = {"agent": networks.agent, "mixer": networks.mixer}
     state = {"networks": networks, "optimizer": optimizer, "progress": progress}
-
-    with Run(args, saved, buffer.episodes, model, state, folder) as run:
+    with Run(args, saved, state, buffer.episodes, folder) as run:
         while progress.step < args.total_timesteps and not run.stopped:
             # Play an episode with the current agents, and store it
             which = ("train", progress.num_episodes)
-            played = collect_episode(env, networks.agent, args, which, progress.step)
-            buffer.store(played[0])
-            progress.add_episode(played[1])
+            episode, results = collect_episode(env, networks.agent, args, which, progress.step)
+            buffer.store(episode)
+            progress.step += results["ep_length"]
+            progress.num_episodes += 1
+            progress.results.append(results)
             run.advance(progress.step)
 
             # Learn from a batch of stored episodes
@@ -463,21 +461,23 @@ def train(args: Args, saved: dict | None = None, folder: Path | None = None):
             # Evaluate, log, save
             over = progress.step >= args.total_timesteps
             if over or progress.num_episodes % args.eval_steps == 0:
-                which = ("eval", progress.num_episodes)
-                run.log(means("eval", evaluate(eval_env, networks.agent, args, *which)))
+                run.log(evaluate(eval_env, networks.agent, args, progress.num_episodes))
             if progress.num_episodes % args.log_every == 0:
                 run.log(rollout(args, progress) | {"charts/SPS": run.speed})
-            if over or progress.num_episodes % args.checkpoint_every == 0:
+            if progress.num_episodes % args.checkpoint_every == 0:
                 run.save()
+        run.save()
+        if args.capture_video and not run.stopped:
+            save_video(args, networks.agent, run.folder / "episode.gif")
     return run.latest
 
 
 def evaluate_run(args: Args):
     """Play greedy episodes with the networks of a run."""
-    env, networks, _ = set_up(args)
+    _, env, networks, _ = set_up(args)
     folder = Path(args.evaluate)
     step = load_model(folder, args.which, networks.agent)
-    results = evaluate(env, networks.agent, args, "test")
+    results = play_greedily(env, networks.agent, args, "test")
     write_evaluation(args, folder, step, results)
     order = np.argsort([one["ep_reward"] for one in results], kind="stable")
     places = {"worst": 0, "median": len(order) // 2, "best": -1}

@@ -4,7 +4,7 @@ A script uses it like this:
 
     args, saved = parse_args(Args, __doc__)       # checked; `saved` is the checkpoint of --resume
 
-    with Run(args, saved, buffer.episodes, model, state) as run:
+    with Run(args, saved, state, buffer.episodes) as run:
         while progress.step < args.total_timesteps and not run.stopped:
             ...
             run.advance(progress.step)            # move the progress bar
@@ -102,18 +102,17 @@ class Run:
         args: the script's; these are read: env_type, env_name, seed, total_timesteps, resume,
             save_model, checkpoint_buffer, use_wnb, wnb_project, wnb_entity
         saved: the checkpoint to resume; None for a new run
+        state: what a checkpoint holds, by name: what has a state_dict, or a dataclass.
+            The parts of its "networks" are also saved in model.pt and best.pt
         episodes: the deque of the replay buffer; an episode is a dict of arrays
-        model: networks by name, for model.pt and best.pt
-        state: what else a checkpoint holds, by name: what has a state_dict, or a dataclass
         folder: of a new run; None for runs/<env_type>__<env_name>__<script>__<seed>__<time>
 
     Raises Refused if the folder cannot be written or is in use, or if `saved` does not fit.
     """
 
-    def __init__(self, args, saved, episodes: deque, model: dict, state: dict, folder=None):
+    def __init__(self, args, saved: dict | None, state: dict, episodes: deque, folder=None):
         self.args = args
         self.episodes = episodes
-        self.model = model
         self.state = state
         self.stopped = 0  # or the signal that asks the loop to end
         self.step = 0
@@ -129,7 +128,7 @@ class Run:
             self.keep_old = bool(saved) and saved["path"].name == "checkpoint.pt"
             if saved:
                 self.restore(saved)
-            write_json(self.folder / "args.json", asdict(args))
+            write_json(self.folder / "args.json", asdict(args) | {"resume": ""})
             self.begin_session()
             self.open_writer()
 
@@ -286,7 +285,8 @@ class Run:
                 self.write_model("best.pt")
 
     def write_model(self, name: str):
-        weights = {name: network.state_dict() for name, network in self.model.items()}
+        networks = self.state["networks"].named_children()
+        weights = {name: network.state_dict() for name, network in networks}
         write_atomically(self.folder / name, to_bytes(weights | {"step": self.step}))
 
     def save(self):

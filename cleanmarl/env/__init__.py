@@ -8,11 +8,12 @@ import textwrap
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, MultiBinary
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 from cleanmarl.battle.spaces import AvailableActions
+from cleanmarl.env.vector import ProcessEnvs, replay
 
-__all__ = ["TeamEnv", "list_envs", "make_env", "make_vector_env"]
+__all__ = ["TeamEnv", "list_envs", "make_env", "make_vector_env", "replay"]
 
 
 def make_env(
@@ -68,7 +69,7 @@ def make_vector_env(
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent alone
         return make_env(env_type, env_name, env_family, **options)
 
-    envs = AsyncVectorEnv([make_one] * num_envs, context=context, autoreset_mode=autoreset_mode)
+    envs = ProcessEnvs([make_one] * num_envs, context=context, autoreset_mode=autoreset_mode)
     names = ("n_agents", "n_actions", "obs_size", "state_size", "time_limit")
     vars(envs).update({name: envs.get_attr(name)[0] for name in names})
     return envs

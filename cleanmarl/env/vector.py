@@ -1,0 +1,64 @@
+"""Environments that step together: in processes that may die, and back at a checkpoint."""
+
+import time
+
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, VectorEnv
+
+
+class ProcessEnvs(AsyncVectorEnv):
+    """Gymnasium's `AsyncVectorEnv`, which says so where a process is gone: RuntimeError."""
+
+    def reset(self, *, seed=None, options=None):
+        self.last_seeds = seed
+        return self.watched(super().reset, seed=seed, options=options)
+
+    def step(self, actions):
+        return self.watched(super().step, actions)
+
+    def watched(self, call, *args, **options):
+        try:
+            return call(*args, **options)
+        except (EOFError, OSError) as error:
+            time.sleep(0.1)  # until the system knows that the process is gone
+            dead = [i for i, process in enumerate(self.processes) if not process.is_alive()]
+            self.close(terminate=True)
+            seeds = self.last_seeds if isinstance(self.last_seeds, list) else {}
+            about = ", ".join(f"{i} (last reset with seed {seeds[i]})" for i in dead if seeds)
+            raise RuntimeError(f"the process of environment {about or dead} died") from error
+
+
+def replay(envs: VectorEnv, seeds: list[int], taken: list[list]) -> tuple[dict | None, list, list]:
+    """Play episodes again: environment i is reset with seeds[i], and takes the actions taken[i].
+
+    All arrive together: until its turn has come, an environment is reset at every step. Returns
+    the last observation and, for each environment, a list of what it observed and a list of
+    (actions, reward). Raises ValueError where the environments do not repeat themselves: an action
+    is not available any more, or an episode ends early.
+    """
+    longest = max(map(len, taken))
+    observation = None
+    observed = [[] for _ in taken]
+    steps = [[] for _ in taken]
+    for step in range(longest):
+        places = [step - longest + len(actions) for actions in taken]
+        waits = np.array(places) <= 0
+        if waits.any():
+            observation, _ = envs.reset(seed=seeds, options={"reset_mask": waits})
+        available = observation["avail_actions"]
+        actions = available.argmax(-1)
+        for i, place in enumerate(places):
+            if place == 0:
+                observed[i].append({key: rows[i] for key, rows in observation.items()})
+            if place >= 0:
+                actions[i] = taken[i][place]
+        if not np.take_along_axis(available, actions[..., None], -1).all():
+            raise ValueError("an action is not available any more")
+        observation, reward, terminated, truncated, _ = envs.step(actions)
+        for i, place in enumerate(places):
+            if place >= 0 and (terminated[i] or truncated[i]):
+                raise ValueError("an episode ends early")
+            if place >= 0:
+                observed[i].append({key: rows[i] for key, rows in observation.items()})
+                steps[i].append((actions[i], reward[i].item()))
+    return observation, observed, steps
