@@ -92,24 +92,34 @@ class Parser(argparse.ArgumentParser):
         raise Refused(message.removeprefix("argument "))
 
 
+def titles_and_meanings(Args: type) -> dict[str, tuple[str, str]]:
+    """Of each field of `Args`: the comment above its group, and the docstring below it."""
+    pattern = r'^    (?:# (.+)|(\w+): .+(?:\n    """((?:.|\n)+?)""")?)$'
+    found, title = {}, "Arguments"
+    for comment, name, meaning in re.findall(pattern, inspect.getsource(Args), re.MULTILINE):
+        title = comment or title
+        found[name] = (title, meaning)
+    return found
+
+
 def make_parser(Args: type, description: str, default) -> Parser:
-    """An option for each field of `Args`, in groups: each comment between them begins one."""
-    look = argparse.ArgumentDefaultsHelpFormatter
+    """An option for each field of `Args`, in groups."""
     names = {"prog": f"{script_of(Args)}.py", "usage": "%(prog)s [arguments]"}
     names["description"] = description.partition("\n")[0]
-    parser = Parser(**names, formatter_class=look, allow_abbrev=False)
-    kinds, group = typing.get_type_hints(Args), parser
-    pattern = r'^    (?:# (.+)|(\w+): .+\n    """((?:.|\n)+?)""")$'
-    for title, name, meaning in re.findall(pattern, inspect.getsource(Args), re.MULTILINE):
-        if title:
-            group = parser.add_argument_group(title)
-            continue
-        how = {"default": getattr(default, name), "help": meaning.replace("%", "%%")}
-        if kinds[name] is bool:
+    parser = Parser(**names, allow_abbrev=False)
+    about, groups = titles_and_meanings(Args), {}
+    for name, kind in typing.get_type_hints(Args).items():
+        title, meaning = about.get(name, ("Arguments", ""))
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        value = getattr(default, name)
+        shown = "" if value == "" else f" (default: {value})"
+        how = {"default": value, "help": f"{meaning}{shown}".replace("%", "%%")}
+        if kind is bool:
             how["action"] = argparse.BooleanOptionalAction
         else:
-            how |= {"type": partial(read, kinds[name]), "metavar": metavar(kinds[name])}
-        group.add_argument(option(name), **how)
+            how |= {"type": partial(read, kind), "metavar": metavar(kind)}
+        groups[title].add_argument(option(name), **how)
     return parser
 
 

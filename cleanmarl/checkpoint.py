@@ -27,8 +27,9 @@ def warn(text: str):
 def write_atomically(path: Path, content: bytes):
     """Write a file whole or not at all. Raises OSError."""
     temporary = path.with_name(path.name + ".tmp")
+    temporary.unlink(missing_ok=True)  # it may be a link to elsewhere
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -41,14 +42,32 @@ def write_json(path: Path, content):
     write_atomically(path, json.dumps(content, indent=2).encode())
 
 
+def plain(value):
+    """NumPy's numbers as Python's: what is loaded without unpickling holds no others."""
+    if isinstance(value, np.ndarray):
+        raise TypeError("a checkpoint holds tensors, lists and numbers, but no NumPy arrays")
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    return value
+
+
 def to_bytes(state: dict) -> bytes:
     file = io.BytesIO()
-    torch.save(state, file)
+    torch.save(plain(state), file)
     return file.getvalue()
 
 
 def write_sealed(path: Path, content: bytes):
     write_atomically(path, sha256(content).digest() + content)
+
+
+def seal_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(32)
 
 
 def read_sealed(path: Path) -> bytes:
@@ -60,15 +79,16 @@ def read_sealed(path: Path) -> bytes:
 
 
 def pack(episodes: list[dict[str, np.ndarray]]) -> bytes:
-    """Episodes without their zeros, and compressed."""
+    """Episodes in little space: of each row what differs from the last one, and compressed."""
     compressor, parts = zlib.compressobj(1), []
     for episode in episodes:
         layout = {name: (array.dtype.str, array.shape) for name, array in episode.items()}
         parts.append(compressor.compress(json.dumps(layout).encode() + b"\n"))
         for array in episode.values():
-            bits = np.ascontiguousarray(array).view(f"u{array.itemsize}").ravel()
-            parts.append(compressor.compress(np.packbits(bits != 0)))
-            parts.append(compressor.compress(bits[bits != 0]))
+            rows = np.array(array, ndmin=1).view(f"u{array.itemsize}")
+            rows[1:] ^= rows[:-1].copy()
+            parts.append(compressor.compress(np.packbits(rows != 0)))
+            parts.append(compressor.compress(rows[rows != 0]))
     return b"".join([*parts, compressor.flush()])
 
 
@@ -78,12 +98,13 @@ def unpack(content: bytes) -> list[dict[str, np.ndarray]]:
     while line := file.readline():
         episodes.append({})
         for name, (dtype, shape) in json.loads(line).items():
-            bits = np.zeros(math.prod(shape), f"u{np.dtype(dtype).itemsize}")
-            packed = np.frombuffer(file.read(-(-bits.size // 8)), np.uint8)
-            there = np.unpackbits(packed, count=bits.size).view(bool)
-            values = file.read(np.count_nonzero(there) * bits.itemsize)
-            bits[there] = np.frombuffer(values, bits.dtype)
-            episodes[-1][name] = bits.view(dtype).reshape(shape)
+            rows = np.zeros(shape or 1, f"u{np.dtype(dtype).itemsize}")
+            packed = np.frombuffer(file.read(-(-rows.size // 8)), np.uint8)
+            there = np.unpackbits(packed, count=rows.size).view(bool).reshape(rows.shape)
+            values = file.read(np.count_nonzero(there) * rows.itemsize)
+            rows[there] = np.frombuffer(values, rows.dtype)
+            np.bitwise_xor.accumulate(rows, axis=0, out=rows)
+            episodes[-1][name] = rows.view(dtype).reshape(shape)
     return episodes
 
 
@@ -102,7 +123,7 @@ def read_checkpoint(path: Path, script: str, with_episodes: bool) -> dict:
     episodes = []
     for name, _ in saved["run"]["files"] if with_episodes else ():
         episodes += unpack(read_sealed(path.parent / name))
-    return saved | {"episodes": episodes, "path": path, "with_episodes": with_episodes}
+    return saved | {"episodes": episodes, "path": path, "seal": sha256(content.getvalue()).digest()}
 
 
 def load_checkpoint(folder: Path, script: str, with_episodes: bool) -> dict:
@@ -127,7 +148,8 @@ def load_model(folder: Path, which: str, agent: torch.nn.Module) -> int:
     """Give the agent the "best" or the "last" weights of a run, and return their step."""
     path = folder / ("best.pt" if which == "best" else "model.pt")
     if not path.is_file():
-        raise Refused(f"{path} is missing: a run with --no-save-model has none")
+        none = "a run has none before its first evaluation or checkpoint, or with --no-save-model"
+        raise Refused(f"{path} is missing: {none}")
     try:
         model = torch.load(path, map_location="cpu", weights_only=True)
         agent.load_state_dict(model["agent"])

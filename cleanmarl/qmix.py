@@ -248,9 +248,8 @@ class EpisodeBuffer:
 def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
     """r + gamma (1 - terminated) next_q_tot, or the lambda-return.
 
-    G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1). The last step of an
-    episode bootstraps from V alone, through truncation but not termination.
-    `lengths` is [B], all else [N].
+    G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1); the last step of an
+    episode that was truncated bootstraps from V alone. `lengths` is [B].
     """
     bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
     if td_lambda == 0:
@@ -420,7 +419,7 @@ def rollout(args: Args, progress: Progress) -> dict[str, float]:
 
 @refusing()
 def set_up(args: Args):
-    """Environments to train and to evaluate in, the networks, their optimizer."""
+    """Environments to train and to evaluate in, networks, optimizer."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     env = open_env(args)
@@ -482,7 +481,8 @@ def evaluate_run(args: Args):
     order = np.argsort([one["ep_reward"] for one in results], kind="stable")
     places = {"worst": 0, "median": len(order) // 2, "best": -1}
     for name, place in places.items() if args.capture_video else ():
-        save_video(args, networks.agent, folder / f"{name}.gif", int(order[place]))
+        path = folder / f"{name}.gif"
+        save_video(args, networks.agent, path, int(order[place]))
 
 
 def main():

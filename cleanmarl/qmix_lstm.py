@@ -1,11 +1,11 @@
-"""QMIX with recurrent agents: `qmix.py`, but agents remember what they have seen and done.
+"""QMIX with recurrent agents, who remember what they have seen and done.
 
     python cleanmarl/qmix_lstm.py --env-name 3m
 
-A batch is whole episodes, padded and masked. Gradients are cut every `tbptt` steps (truncated
-backpropagation through time), and the optimizer steps once per chunk.
+A batch is whole episodes, padded. Gradients are cut every `tbptt` steps
+(truncated backpropagation through time), and the optimizer steps once a chunk.
 Data flows one way: arguments -> environment -> collect -> store -> update -> evaluate.
-Shapes in comments: N real steps, B episodes, T steps of the longest, C steps of a chunk.
+Shapes in comments: N real steps, B episodes, T steps, C steps of a chunk.
 """
 
 import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
@@ -168,8 +168,8 @@ class AgentNetwork(nn.Module):
         self.head = start(nn.Linear(dim, env.n_actions), 0)
 
     def forward(self, inputs: torch.Tensor, hidden=None):
-        """Inputs [B, C, n_agents, input_size], the hidden state before them ->
-        action values [B, C, n_agents, n_actions], the hidden state after.
+        """Inputs [B, C, n_agents, input_size] -> [B, C, n_agents, n_actions],
+        with the hidden state before and after.
         """
         features = F.relu(self.encoder(inputs)).transpose(1, 2)
         sequences = features.flatten(0, 1)  # [B * n_agents, C, hidden_dim]
@@ -266,9 +266,8 @@ class EpisodeBuffer:
 def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
     """r + gamma (1 - terminated) next_q_tot, or the lambda-return.
 
-    G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1). The last step of an
-    episode bootstraps from V alone, through truncation but not termination.
-    `lengths` is [B], all else [N].
+    G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1); the last step of an
+    episode that was truncated bootstraps from V alone. `lengths` is [B].
     """
     bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
     if td_lambda == 0:
@@ -301,7 +300,7 @@ def agent_inputs(batch: dict, args: Args) -> torch.Tensor:
 
 
 @torch.no_grad()
-def episode_targets(networks: Networks, batch: dict, real: torch.Tensor, args: Args):
+def episode_targets(networks: Networks, batch: dict, real, args: Args):
     """TD targets of whole episodes [B, T], through which hidden states run."""
     reward = batch["reward"][real]  # [N]
     if args.normalize_reward:
@@ -329,7 +328,7 @@ def episode_targets(networks: Networks, batch: dict, real: torch.Tensor, args: A
 
 
 def chunk_loss(networks: Networks, chunk: dict[str, torch.Tensor], hidden):
-    """Mean squared TD error of Q_tot over a chunk, and the hidden state after."""
+    """Mean squared TD error of a chunk, and the hidden state after."""
     # Values of the actions taken, mixed
     q, hidden = networks.agent(chunk["inputs"], hidden)
     actions = chunk["actions"].unsqueeze(-1)
@@ -342,11 +341,12 @@ def chunk_loss(networks: Networks, chunk: dict[str, torch.Tensor], hidden):
 
 
 def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
-    """A step of gradient descent per chunk: means of loss and gradient's norm."""
+    """A step of gradient descent per chunk: mean loss and gradient."""
     n_steps = batch["reward"].shape[1]
     steps = torch.arange(n_steps, device=args.device)
     real = steps < batch["lengths"][:, None]  # [B, T]
-    whole = {"actions": batch["actions"], "state": batch["state"], "real": real}
+    whole = {key: batch[key] for key in ("actions", "state")}
+    whole["real"] = real
     whole["target"] = episode_targets(networks, batch, real, args)
     whole["inputs"] = agent_inputs(batch, args)
     hidden = None
@@ -361,7 +361,7 @@ def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
         if args.clip_gradients > 0:
             nn.utils.clip_grads_with_norm_(networks.theta, args.clip_gradients, norm)
         optimizer.step()
-        hidden = tuple(h.detach() for h in hidden) if args.rnn == "lstm" else hidden.detach()
+        hidden = detached(hidden)
         losses.append(loss.detach())
         norms.append(norm)
     learning = {"train/loss": torch.stack(losses).mean().item()}
@@ -369,6 +369,13 @@ def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
     if not np.isfinite([*learning.values()]).all():
         raise FloatingPointError(f"an update is not finite: {learning}")
     return learning
+
+
+def detached(hidden):
+    """A hidden state, which has two parts in an LSTM, without gradients."""
+    if isinstance(hidden, tuple):
+        return tuple(part.detach() for part in hidden)
+    return hidden.detach()
 
 
 def linear_schedule(args: Args, step: int) -> float:
@@ -382,7 +389,7 @@ def linear_schedule(args: Args, step: int) -> float:
 def act(agent, observation: dict, memory: tuple, epsilon: float, rng, args: Args):
     """An action per agent [n_agents], random with probability epsilon.
 
-    The memory is the hidden state and the last actions; returns the next one, too.
+    `memory` is the hidden state and the last actions; returns the next, too.
     """
     hidden, last_actions = memory
     avail_actions = observation["avail_actions"]  # [n_agents, n_actions]
@@ -487,7 +494,7 @@ def rollout(args: Args, progress: Progress) -> dict[str, float]:
 
 @refusing()
 def set_up(args: Args):
-    """Environments to train and to evaluate in, the networks, their optimizer."""
+    """Environments to train and to evaluate in, networks, optimizer."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     env = open_env(args)
@@ -549,7 +556,8 @@ def evaluate_run(args: Args):
     order = np.argsort([one["ep_reward"] for one in results], kind="stable")
     places = {"worst": 0, "median": len(order) // 2, "best": -1}
     for name, place in places.items() if args.capture_video else ():
-        save_video(args, networks.agent, folder / f"{name}.gif", int(order[place]))
+        path = folder / f"{name}.gif"
+        save_video(args, networks.agent, path, int(order[place]))
 
 
 def main():

@@ -1,10 +1,10 @@
-"""QMIX from many environments at once: `qmix.py`, but one forward pass acts in all of them.
+"""QMIX from many environments at once, in all of which one forward pass acts.
 
     python cleanmarl/qmix_multienvs.py --env-name MMM --num-envs 8
 
-An episode is stored the moment it ends, and its environment starts the next one.
-After every `train_freq` finished episodes comes a training round of `n_epochs` updates.
-Data flows one way: arguments -> environments -> collect -> store -> update -> evaluate.
+An episode is stored when it ends, and its environment starts the next one.
+After `train_freq` finished episodes come `n_epochs` updates, a training round.
+Data flows one way: arguments -> environments -> collect -> store -> update.
 Shapes in comments: N transitions, B episodes, T steps, E environments.
 """
 
@@ -27,7 +27,8 @@ from torch import nn
 
 from cleanmarl.arguments import Between, Count, Fraction, Rate, Seed, Units, parse_args
 from cleanmarl.checkpoint import load_model
-from cleanmarl.env import list_envs, make_env, make_vector_env, replay
+from cleanmarl.env import list_envs, make_env, make_vector_env
+from cleanmarl.env.vector import RecordedEnvs
 from cleanmarl.fast import as_vector, check_vectors, in_numpy, make_optimizer
 from cleanmarl.results import means, save_gif, write_evaluation
 from cleanmarl.run import Run, clear_errors, random_stream, refusing, warn
@@ -255,9 +256,8 @@ class EpisodeBuffer:
 def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
     """r + gamma (1 - terminated) next_q_tot, or the lambda-return.
 
-    G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1). The last step of an
-    episode bootstraps from V alone, through truncation but not termination.
-    `lengths` is [B], all else [N].
+    G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1); the last step of an
+    episode that was truncated bootstraps from V alone. `lengths` is [B].
     """
     bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
     if td_lambda == 0:
@@ -330,19 +330,17 @@ def linear_schedule(args: Args, step: int) -> float:
     return args.start_e + fraction * (args.end_e - args.start_e)
 
 
-def act(q_values: Callable, observation: dict, epsilon: float, rngs: list) -> np.ndarray:
-    """An action per agent [E, n_agents], random with probability epsilon.
-
-    One forward pass is for all environments, which have random numbers of their own.
-    """
+def act(q_values: Callable, observation: dict, epsilon: float, rngs: list):
+    """Actions [E, n_agents], each random with probability epsilon."""
     avail_actions = observation["avail_actions"]  # [E, n_agents, n_actions]
     _, n_agents, n_actions = avail_actions.shape
-    draws = np.array([rng.random((n_agents, 1 + n_actions), np.float32) for rng in rngs])
+    shape = (n_agents, 1 + n_actions)
+    draws = np.array([rng.random(shape, np.float32) for rng in rngs])
     explores = draws[..., :1] < epsilon
     scores = draws[..., 1:]
     if not explores.all():
         obs = observation["obs"].reshape(-1, observation["obs"].shape[-1])
-        q = q_values(obs).reshape(avail_actions.shape)  # of [E * n_agents, n_actions]
+        q = q_values(obs).reshape(avail_actions.shape)
         scores = np.where(explores, scores, q)
     return np.where(avail_actions, scores, -np.inf).argmax(-1)
 
@@ -355,101 +353,86 @@ def results_of(rewards: list[float], info: dict) -> dict[str, float]:
     return results
 
 
-@dataclass
-class Episode:
-    """A training episode that is being played."""
-
-    number: int
-    seed: int
-    rng: np.random.Generator
-    observations: list[dict] = field(default_factory=list)
-    steps: list[tuple] = field(default_factory=list)
-
-
-def begin_episode(args: Args, number: int) -> Episode:
-    seed = random_stream(args, "train", number).integers(2**31)
-    return Episode(number, int(seed), random_stream(args, "explore", number))
-
-
 class Collector:
-    """Environments that step together; each plays one episode after the other."""
+    """Environments that step together; each plays episode after episode."""
 
-    def __init__(self, envs, args: Args):
-        self.envs = envs
+    def __init__(self, args: Args):
+        name = (args.env_type, args.env_name, args.env_family, args.num_envs)
+        options = {"agent_ids": args.agent_ids, "time_limit": args.time_limit}
+        options["autoreset_mode"] = AutoresetMode.DISABLED
+        self.envs = RecordedEnvs(make_vector_env(*name, **options))
         self.args = args
         self.num_started = 0
-        self.over = np.ones(args.num_envs, bool)  # [E], where no episode is under way
-        self.episodes = [begin_episode(args, 0) for _ in range(args.num_envs)]
+        # [E], no episode is under way
+        self.over = np.ones(args.num_envs, bool)
+        self.numbers = [0] * args.num_envs
+        self.rngs = [random_stream(args, "explore", 0)] * args.num_envs
 
     def step(self, q_values: Callable, epsilon: float) -> list[tuple]:
         """One step of every environment; returns the episodes that ended."""
-        if self.over.any():
+        num_begun = int(self.over.sum())
+        if num_begun:
             self.begin()
-        rngs = [episode.rng for episode in self.episodes]
-        actions = act(q_values, self.observation, epsilon, rngs)
-        observation, reward, terminated, truncated, infos = self.envs.step(actions)
-        self.num_started += int(self.over.sum())  # only now, since a process may die
-        self.observe(observation, np.ones(len(actions), bool))
-        ends = terminated if self.args.bootstrap_truncated else terminated | truncated
-        steps = zip(actions, reward.tolist(), ends, strict=True)
-        for episode, step in zip(self.episodes, steps, strict=True):
-            episode.steps.append(step)
-        self.over = terminated | truncated
-        return [self.ended(i, infos) for i in np.flatnonzero(self.over)]
+        actions = act(q_values, self.envs.observation, epsilon, self.rngs)
+        self.over, infos = self.envs.step(actions)
+        self.num_started += num_begun  # not before: a process may die
+        return [self.episode(i, infos) for i in np.flatnonzero(self.over)]
 
     def begin(self):
         """Begin an episode in each environment whose last one is over."""
-        number = self.num_started
-        for i in np.flatnonzero(self.over):
-            self.episodes[i] = begin_episode(self.args, number)
-            number += 1
-        seeds = [episode.seed for episode in self.episodes]
-        observation, _ = self.envs.reset(seed=seeds, options={"reset_mask": self.over})
-        self.observe(observation, self.over)
+        seeds = [0] * self.args.num_envs
+        begun = np.flatnonzero(self.over)
+        for number, i in enumerate(begun, self.num_started):
+            seed = random_stream(self.args, "train", number).integers(2**31)
+            seeds[i] = int(seed)
+            self.numbers[i] = number
+            self.rngs[i] = random_stream(self.args, "explore", number)
+        self.envs.reset(self.over, seeds)
 
-    def observe(self, observation: dict, where: np.ndarray):
-        """Take in what is observed, [E, ...] of each key; `where` [E] it is new."""
-        self.observation = observation
-        for i in np.flatnonzero(where):
-            seen = {key: rows[i] for key, rows in observation.items()}
-            self.episodes[i].observations.append(seen)
-
-    def ended(self, i: int, infos: dict) -> tuple[dict, dict]:
-        """The episode to store, of T + 1 observations and T steps, and its results."""
-        observations = self.episodes[i].observations
-        actions, rewards, ends = zip(*self.episodes[i].steps, strict=True)
+    def episode(self, i: int, infos: dict) -> tuple[dict, dict]:
+        """T + 1 observations and T steps to store, and the results."""
         episode = {}
+        observations = self.envs.observations[i]
         for key in ("obs", "state", "avail_actions"):
             episode[key] = np.array([seen[key] for seen in observations])
+        actions, rewards, ends, cuts = zip(*self.envs.steps[i], strict=True)
+        if not self.args.bootstrap_truncated:
+            ends = np.logical_or(ends, cuts)
         episode["actions"] = np.array(actions)
         episode["reward"] = np.array(rewards, np.float32)
         episode["terminated"] = np.array(ends, np.float32)
         info = {key: infos[key][i] for key in ("battle_won",) if key in infos}
         return episode, results_of(rewards, info)
 
+    def may_stop(self, wanted: bool) -> bool:
+        """The episode that reaches the last step is finished."""
+        return bool(wanted and self.over.any())
+
     def state_dict(self) -> dict:
-        """The episodes that are under way: their numbers and actions."""
-        numbers = [episode.number for episode in self.episodes]
-        actions = [[step[0].tolist() for step in one.steps] for one in self.episodes]
-        actions = [[] if over else one for over, one in zip(self.over, actions, strict=True)]
-        return {"num_started": self.num_started, "numbers": numbers, "actions": actions}
+        """The episodes that are under way."""
+        return {
+            "num_started": self.num_started,
+            "numbers": list(self.numbers),
+            "envs": self.envs.state_dict(),
+        }
 
     def load_state_dict(self, state: dict):
-        """Play the episodes that were under way again, if they can be repeated."""
+        """Play the episodes again that were under way, if possible."""
         self.num_started = state["num_started"]
-        self.episodes = [begin_episode(self.args, number) for number in state["numbers"]]
-        seeds = [episode.seed for episode in self.episodes]
         try:
-            self.observation, observed, steps = replay(self.envs, seeds, state["actions"])
+            self.envs.load_state_dict(state["envs"])
         except ValueError as error:
-            warn(f"the environments do not repeat themselves ({error}): episodes begin anew")
+            warn(f"episodes begin anew, they cannot be repeated: {error}")
             return
-        shape = (self.envs.n_agents, 1 + self.envs.n_actions)
-        for i, episode in enumerate(self.episodes):
-            episode.observations = observed[i]
-            episode.steps = [(*step, False) for step in steps[i]]
-            episode.rng.random((len(steps[i]), *shape), np.float32)  # as `act` drew
-            self.over[i] = not steps[i]
+        envs = self.envs.envs
+        for i, number in enumerate(state["numbers"]):
+            num_steps = len(self.envs.steps[i])
+            self.over[i] = num_steps == 0
+            self.numbers[i] = number
+            self.rngs[i] = random_stream(self.args, "explore", number)
+            # What was drawn for these steps
+            shape = (num_steps, envs.n_agents, 1 + envs.n_actions)
+            self.rngs[i].random(shape, np.float32)
 
 
 def play(env, agent, args: Args, which: tuple) -> dict[str, float]:
@@ -485,12 +468,6 @@ def open_env(args: Args, render_mode: str | None = None):
     return make_env(*name, render_mode=render_mode, **options)
 
 
-def open_envs(args: Args):
-    name = (args.env_type, args.env_name, args.env_family, args.num_envs)
-    options = {"agent_ids": args.agent_ids, "time_limit": args.time_limit}
-    return make_vector_env(*name, autoreset_mode=AutoresetMode.DISABLED, **options)
-
-
 def save_video(args: Args, agent, path: Path, number: int = 0):
     """Save greedy test episode `number` as a GIF."""
     try:
@@ -522,8 +499,8 @@ def rollout(args: Args, progress: Progress) -> dict[str, float]:
     return metrics
 
 
-def training_round(networks: Networks, optimizer, buffer, progress: Progress, args: Args):
-    """Learn from `n_epochs` batches of stored episodes, and let the targets follow."""
+def training_round(networks, optimizer, buffer, progress, args: Args):
+    """Learn from `n_epochs` batches; the target networks follow."""
     for _ in range(args.n_epochs):
         batch = buffer.sample(args, progress.num_updates)
         progress.learning = update(networks, optimizer, batch, args)
@@ -535,7 +512,7 @@ def training_round(networks: Networks, optimizer, buffer, progress: Progress, ar
 
 @refusing()
 def set_up(args: Args):
-    """An environment to evaluate in, the networks, their optimizer."""
+    """An environment to evaluate in, the networks, the optimizer."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     env = open_env(args)
@@ -548,20 +525,19 @@ def set_up(args: Args):
 def train(args: Args, saved: dict | None = None, folder: Path | None = None):
     """Train, from a checkpoint if given; returns the latest metrics."""
     eval_env, networks, optimizer = set_up(args)
+    collector = Collector(args)
     buffer = EpisodeBuffer(args.buffer_size)
     progress = Progress()
-    collector = Collector(open_envs(args), args)
-    state = {"networks": networks, "optimizer": optimizer, "progress": progress}
-    state["collector"] = collector
+    state = {"networks": networks, "optimizer": optimizer}
+    state |= {"progress": progress, "collector": collector}
     with Run(args, saved, state, buffer.episodes, folder) as run:
-        # The episode that reaches the last step is finished
-        while not collector.over.any() or (
-            progress.step < args.total_timesteps and not run.stopped
-        ):
-            # Take a step in every environment, and store the episodes that ended
+        enough = progress.step >= args.total_timesteps
+        while not collector.may_stop(enough or run.stopped):
+            # Step every environment, and store the episodes that ended
             epsilon = linear_schedule(args, progress.step)
             ended = collector.step(in_numpy(networks.agent), epsilon)
             progress.step += args.num_envs
+            enough = progress.step >= args.total_timesteps
             run.advance(progress.step)
             for episode, results in ended:
                 buffer.store(episode)
@@ -574,18 +550,17 @@ def train(args: Args, saved: dict | None = None, folder: Path | None = None):
                     training_round(networks, optimizer, buffer, progress, args)
 
                 # Evaluate, log, save
-                if progress.num_episodes % args.eval_steps == 0:
+                over = enough and episode is ended[-1][0]
+                if over or progress.num_episodes % args.eval_steps == 0:
                     run.log(evaluate(eval_env, networks.agent, args, progress.num_episodes))
                 if progress.num_episodes % args.log_every == 0:
                     run.log(rollout(args, progress) | {"charts/SPS": run.speed})
-            if ended and progress.num_episodes % args.checkpoint_every < len(ended):
+            if progress.num_episodes % args.checkpoint_every < len(ended):
                 run.save()
         run.save()
-        if not run.stopped and progress.num_episodes % args.eval_steps != 0:
-            run.log(evaluate(eval_env, networks.agent, args, progress.num_episodes))
         if args.capture_video and not run.stopped:
             save_video(args, networks.agent, run.folder / "episode.gif")
-    collector.envs.close()
+    collector.envs.envs.close()
     return run.latest
 
 
@@ -599,7 +574,8 @@ def evaluate_run(args: Args):
     order = np.argsort([one["ep_reward"] for one in results], kind="stable")
     places = {"worst": 0, "median": len(order) // 2, "best": -1}
     for name, place in places.items() if args.capture_video else ():
-        save_video(args, networks.agent, folder / f"{name}.gif", int(order[place]))
+        path = folder / f"{name}.gif"
+        save_video(args, networks.agent, path, int(order[place]))
 
 
 def main():

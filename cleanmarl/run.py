@@ -41,6 +41,7 @@ from cleanmarl.checkpoint import (
     FORMAT,
     Refused,
     pack,
+    seal_of,
     to_bytes,
     warn,
     write_atomically,
@@ -73,7 +74,8 @@ def clear_errors(script: str):
     try:
         yield
     except (Refused, RunFailed, FloatingPointError) as error:
-        print(f"{Path(script).name}: error: {error}", file=sys.stderr)
+        reason = " ".join(str(error).split())
+        print(f"{Path(script).name}: error: {reason}", file=sys.stderr)
         sys.exit(2 if isinstance(error, Refused) else 1)
 
 
@@ -121,6 +123,7 @@ class Run:
         self.best_score: list[float] = []
         self.logged: list[tuple[dict, int]] = []  # since the last checkpoint, or at its step
         self.files: list[tuple[str, int]] = []  # of episodes, and how many are in each
+        self.number = 0  # of the next file of episodes
         self.last_packed = None  # the last episode that is in them
         self.unsaved = False
         with refusing():
@@ -128,6 +131,7 @@ class Run:
             self.keep_old = bool(saved) and saved["path"].name == "checkpoint.pt"
             if saved:
                 self.restore(saved)
+                self.number = 1 + max([-1, *(int(file.stem) for file in self.packed_files())])
             write_json(self.folder / "args.json", asdict(args) | {"resume": ""})
             self.begin_session()
             self.open_writer()
@@ -139,12 +143,14 @@ class Run:
         name = "__".join(map(str, (*parts, time.strftime("%Y%m%d-%H%M%S"))))
         folder = Path(args.resume or folder or Path("runs", name))
         folder.parent.mkdir(parents=True, exist_ok=True)
+        name, number = folder.name, 1
         while not args.resume:
             try:
                 folder.mkdir()
                 break
             except FileExistsError:
-                folder = folder.with_name(f"{folder.name}-2")
+                number += 1
+                folder = folder.with_name(f"{name}-{number}")
         self.lock = FileLock(folder / "lock", timeout=0)
         try:
             self.lock.acquire()
@@ -154,6 +160,8 @@ class Run:
 
     def restore(self, saved: dict):
         """Go back to a checkpoint. Raises ValueError where it does not fit."""
+        if seal_of(saved["path"]) != saved["seal"]:
+            raise ValueError(f"another process has just trained in {self.folder}: resume it again")
         for name, part in self.state.items():
             try:
                 load_state(part, saved[name])
@@ -311,8 +319,7 @@ class Run:
         if not new:
             return self.files
         (self.folder / "episodes").mkdir(exist_ok=True)
-        number = int(Path(self.files[-1][0]).stem) + 1 if self.files else 0
-        name = f"episodes/{number:06}.packed"
+        name = f"episodes/{self.number:06}.packed"
         write_sealed(self.folder / name, pack(new))
         files = [*self.files, (name, len(new))]
         while sum(count for _, count in files[1:]) >= len(self.episodes):
@@ -332,12 +339,16 @@ class Run:
         write_sealed(path, to_bytes(state))
         self.keep_old = True
         needed = {Path(name).name for name, _ in (*files, *self.files)}  # by this and the old one
-        for packed in (self.folder / "episodes").glob("*.packed"):
-            if packed.name not in needed:
-                packed.unlink()
         self.files = files
+        self.number += 1
         self.logged = own["logged"]
         self.last_packed = self.episodes[-1] if self.episodes else None
+        for file in self.packed_files():
+            if file.name not in needed:
+                file.unlink()
+
+    def packed_files(self) -> list[Path]:
+        return [*(self.folder / "episodes").glob("[0-9]" * 6 + ".packed")]
 
     def flush_curves(self):
         """Have everything in the files of TensorBoard, in a second attempt if need be."""

@@ -23,16 +23,33 @@ def learn(mixer: str, **options) -> tuple[float, list[int], list[list[float]]]:
     return greedy_return, actions, q_tot(networks, observation)
 
 
-def print_row(name: str, epsilon: str, seed: int | str, table: list[list[float]], actions: str, greedy_return: str):
+def print_row(
+    name: str,
+    epsilon: str,
+    seed: int | str,
+    table: list[list[float]],
+    actions: str,
+    greedy_return: str,
+):
     cells = " / ".join(", ".join(f"{q:z.1f}" for q in row) for row in table)
     print(f"| {name} | {epsilon} | {seed} | {cells} | {actions} | {greedy_return} |")
 
 
 if __name__ == "__main__":
-    print("| | epsilon | seed | joint actions 00, 01 / 10, 11 | greedy | its payoff |\n|" + " --- |" * 6)
+    print(
+        "| | epsilon | seed | joint actions 00, 01 / 10, 11 | greedy | its payoff |\n|"
+        + " --- |" * 6
+    )
     print_row("payoffs", "", "", PAYOFFS, "", "")
     for mixer in ("qmix", "vdn"):
         for epsilon, options in (("1", RANDOM), ("1 to 0.1", FALLING)):
             for seed in SEEDS:
                 greedy_return, actions, table = learn(mixer, seed=seed, **options)
-                print_row(mixer.upper(), epsilon, seed, table, "".join(map(str, actions)), f"{greedy_return:.0f}")
+                print_row(
+                    mixer.upper(),
+                    epsilon,
+                    seed,
+                    table,
+                    "".join(map(str, actions)),
+                    f"{greedy_return:.0f}",
+                )

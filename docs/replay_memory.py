@@ -48,7 +48,10 @@ class MeasuredBuffer(qmix_memefficient.EpisodeBuffer):
 
 
 def stored_bytes(episode: dict[str, np.ndarray | qmix_memefficient.Packed]) -> int:
-    arrays = [kept[1:] if isinstance(kept, qmix_memefficient.Packed) else [kept] for kept in episode.values()]
+    arrays = [
+        kept[1:] if isinstance(kept, qmix_memefficient.Packed) else [kept]
+        for kept in episode.values()
+    ]
     return sum(array.nbytes for part in arrays for array in part)
 
 
@@ -56,7 +59,10 @@ def pymarl_bytes(env) -> int:
     """Bytes of an episode in PyMARL's `ReplayBuffer`, by the scheme in its `run.py`: rows up to the limit, and one."""
     scheme = {
         "state": (env.state_size, np.float32),
-        "obs": (env.n_agents * (env.obs_size - env.n_agents), np.float32),  # agent ids are appended when they are used
+        "obs": (
+            env.n_agents * (env.obs_size - env.n_agents),
+            np.float32,
+        ),  # agent ids are appended when they are used
         "actions": (env.n_agents, np.int64),
         "actions_onehot": (env.n_agents * env.n_actions, np.float32),
         "avail_actions": (env.n_agents * env.n_actions, np.int32),
@@ -64,13 +70,17 @@ def pymarl_bytes(env) -> int:
         "terminated": (1, np.uint8),
         "filled": (1, np.int64),
     }
-    return (env.time_limit + 1) * sum(size * np.dtype(dtype).itemsize for size, dtype in scheme.values())
+    return (env.time_limit + 1) * sum(
+        size * np.dtype(dtype).itemsize for size, dtype in scheme.values()
+    )
 
 
 def measure(map_name: str, total_timesteps: int) -> tuple[float, int, dict[str, float]]:
     """Train on a map: (mean length of an episode, the limit, mean bytes of an episode in each buffer)."""
     options = {"save_model": False, "eval_steps": 10**9, "num_eval_ep": 1}
-    args = qmix.Args(env_name=map_name, total_timesteps=total_timesteps, buffer_size=CAPACITY, **options)
+    args = qmix.Args(
+        env_name=map_name, total_timesteps=total_timesteps, buffer_size=CAPACITY, **options
+    )
     env, buffer = qmix.open_env(args), MeasuredBuffer(CAPACITY)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -88,13 +98,22 @@ def in_units(size: float) -> str:
 
 
 def main(args: Args):
-    print(f"| map | mean episode | limit | buffer | bytes per transition | {CAPACITY:,} episodes | relative |")
+    print(
+        f"| map | mean episode | limit | buffer | bytes per transition | {CAPACITY:,} episodes | relative |"
+    )
     print("| --- | ---: | ---: | --- | ---: | ---: | ---: |")
     for map_name in args.maps:
         length, limit, sizes = measure(map_name, args.total_timesteps)
         for buffer, size in sizes.items():
             ratio = size / sizes["`qmix_memefficient.py`"]
-            cells = [map_name, f"{length:.1f}", limit, buffer, f"{size / length:,.0f}", in_units(CAPACITY * size)]
+            cells = [
+                map_name,
+                f"{length:.1f}",
+                limit,
+                buffer,
+                f"{size / length:,.0f}",
+                in_units(CAPACITY * size),
+            ]
             print("|", " | ".join(map(str, cells)), f"| {ratio:.2f} |", flush=True)
 
 

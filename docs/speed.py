@@ -53,8 +53,14 @@ RATES = (
     "qmix_multienvs --env-name 2s3z --num-envs 16 --train-freq 40 --n-epochs 1",
 )
 GROWTH = {  # what the cost grows with: its values, and the training with one of them
-    "agents": (["3m", "8m", "10m_vs_11m", "25m", "27m_vs_30m"], "qmix --env-name {} --time-limit 25"),
-    "num_envs": ([1, 2, 4, 8, 16, 32, 64], "qmix_multienvs --env-name 2s3z --num-envs {} --train-freq 40 --n-epochs 1"),
+    "agents": (
+        ["3m", "8m", "10m_vs_11m", "25m", "27m_vs_30m"],
+        "qmix --env-name {} --time-limit 25",
+    ),
+    "num_envs": (
+        [1, 2, 4, 8, 16, 32, 64],
+        "qmix_multienvs --env-name 2s3z --num-envs {} --train-freq 40 --n-epochs 1",
+    ),
     "batch_size": ([5, 10, 20, 40, 80], "qmix --env-name 2s3z --batch-size {}"),
 }
 PARTS = {  # a script's functions, and what they count as, without the time of those among them that they call
@@ -76,7 +82,16 @@ PARTS = {  # a script's functions, and what they count as, without the time of t
     "Log.write": "logging",
     "save": "logging",
 }
-COLUMNS = ["environment", "acting", "storing", "sampling", "forward", "backward", "optimizer", "evaluation"]
+COLUMNS = [
+    "environment",
+    "acting",
+    "storing",
+    "sampling",
+    "forward",
+    "backward",
+    "optimizer",
+    "evaluation",
+]
 COLUMNS += ["logging", "rest"]
 SPANS = 5
 
@@ -97,8 +112,15 @@ class Args:
 
 def rates(script: str, arguments: str, seconds: float, begin=lambda: None) -> list[float]:
     """Train with a command line: environment steps a second in each span. `begin()` is called when the first begins."""
-    module, stop, marks, began = importlib.import_module(f"cleanmarl.{script}"), Event(), [], time.perf_counter()
-    args = tyro.cli(module.Args, args=["--no-save-model", "--exploration-fraction", "0", *arguments.split()])
+    module, stop, marks, began = (
+        importlib.import_module(f"cleanmarl.{script}"),
+        Event(),
+        [],
+        time.perf_counter(),
+    )
+    args = tyro.cli(
+        module.Args, args=["--no-save-model", "--exploration-fraction", "0", *arguments.split()]
+    )
     log_episode = module.Log.episode
 
     def count(log, progress, *rest):
@@ -118,7 +140,9 @@ def rates(script: str, arguments: str, seconds: float, begin=lambda: None) -> li
         exits.callback(env.close)
         gc.collect()
         gc.freeze()  # as the script does
-        module.train(args, env, eval_env, Path(exits.enter_context(tempfile.TemporaryDirectory())), stop)
+        module.train(
+            args, env, eval_env, Path(exits.enter_context(tempfile.TemporaryDirectory())), stop
+        )
     return [(step - before) / (now - then) for (then, before), (now, step) in pairwise(marks)]
 
 
@@ -126,7 +150,12 @@ class Clock:
     """Time by part: a part does not count while another that it calls does, except in an evaluation."""
 
     def __init__(self):
-        self.spent, self.calls, self.parts, self.last = Counter(), Counter(), ["rest"], time.perf_counter()
+        self.spent, self.calls, self.parts, self.last = (
+            Counter(),
+            Counter(),
+            ["rest"],
+            time.perf_counter(),
+        )
 
     def turn(self):
         now = time.perf_counter()
@@ -158,7 +187,10 @@ def watched(opener, clock: Clock):
 
     def open_env(*args, **options):
         env = opener(*args, **options)
-        env.reset, env.step = clock.timed("environment", env.reset), clock.timed("environment", env.step)
+        env.reset, env.step = (
+            clock.timed("environment", env.reset),
+            clock.timed("environment", env.step),
+        )
         return env
 
     return open_env
@@ -174,7 +206,9 @@ class Operations(TorchDispatchMode):
         return function(*args, **(options or {}))
 
 
-def parts(script: str, map_name: str, seconds: float) -> tuple[float, dict[str, float], dict[str, float]]:
+def parts(
+    script: str, map_name: str, seconds: float
+) -> tuple[float, dict[str, float], dict[str, float]]:
     """Steps a second; microseconds per step by part; and per step what updates take: GFLOP, GB sampled, operations."""
     module, clock, last = importlib.import_module(f"cleanmarl.{script}"), Clock(), []
     with contextlib.ExitStack() as patches:
@@ -201,7 +235,10 @@ def parts(script: str, map_name: str, seconds: float) -> tuple[float, dict[str, 
         rate = statistics.median(rates(script, f"--env-name {map_name}", seconds, clock.clear))
     with FlopCounterMode(display=False) as flops, Operations() as operations:
         module.update(*last)
-    size, rows = sum(value.nbytes for value in last[2].values()), clock.calls["rows"] / last[2]["reward"].numel()
+    size, rows = (
+        sum(value.nbytes for value in last[2].values()),
+        clock.calls["rows"] / last[2]["reward"].numel(),
+    )
     work = {"GFLOP": rows * flops.get_total_flops() / 1e9, "GB": rows * size / 1e9}
     work["operations"] = clock.calls["update"] * operations.number
     share = 1 / (rate * sum(clock.spent.values()))  # of a step
@@ -237,7 +274,13 @@ def print_parts(args: Args):
     print(f"{1e6 / reached['operations']:.1f} us for an operation of PyTorch on four numbers.\n")
     floors = ("environment", "matrices", "copies", "calls")
     print("| script | map | steps/s |", " | ".join(COLUMNS), "| | floor:", " | ".join(floors), "|")
-    print("| --- | --- |", " | ".join(["---:"] * (len(COLUMNS) + 1)), "| --- |", " | ".join(["---:"] * 4), "|")
+    print(
+        "| --- | --- |",
+        " | ".join(["---:"] * (len(COLUMNS) + 1)),
+        "| --- |",
+        " | ".join(["---:"] * 4),
+        "|",
+    )
     for map_name in args.maps:
         bare = 1e6 / measure(BattleEnv(map_name), 1.0)
         for script in args.scripts:
@@ -245,7 +288,9 @@ def print_parts(args: Args):
             floor = [bare, *(1e6 * work[name] / reached[name] for name in reached)]
             cells = " | ".join(f"{spent[part]:.0f}" for part in COLUMNS)
             print(
-                f"| `{script}.py` | {map_name} | {rate:,.0f} | {cells} | |", " | ".join(f"{f:.0f}" for f in floor), "|"
+                f"| `{script}.py` | {map_name} | {rate:,.0f} | {cells} | |",
+                " | ".join(f"{f:.0f}" for f in floor),
+                "|",
             )
 
 
@@ -262,9 +307,16 @@ def draw_growth(args: Args):
     import matplotlib.pyplot as plt
 
     grey = "#808080"  # legible on white and on black
-    plt.rcParams |= {"text.color": grey, "axes.labelcolor": grey, "axes.edgecolor": grey, "font.size": 9}
+    plt.rcParams |= {
+        "text.color": grey,
+        "axes.labelcolor": grey,
+        "axes.edgecolor": grey,
+        "font.size": 9,
+    }
     plt.rcParams |= {"xtick.color": grey, "ytick.color": grey, "svg.fonttype": "none"}
-    figure, axes = plt.subplots(1, len(GROWTH), figsize=(10.2, 3), layout="constrained", sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(GROWTH), figsize=(10.2, 3), layout="constrained", sharey=True, squeeze=False
+    )
     for axis, (name, (values, command)) in zip(axes[0], GROWTH.items(), strict=True):
         script, arguments = command.split(" ", 1)
         spans = [rates(script, arguments.format(value), args.seconds) for value in values]
@@ -273,7 +325,9 @@ def draw_growth(args: Args):
         print("| --- |", " | ".join(["---:"] * len(values)), f"|\n| `{script}.py` |", end=" ")
         print(" | ".join(f"{middle:,.0f}" for middle in middles), "|", flush=True)
         axis.plot(places, middles, "o-", color="#0072b2")
-        axis.fill_between(places, list(map(min, spans)), list(map(max, spans)), color="#0072b2", alpha=0.15)
+        axis.fill_between(
+            places, list(map(min, spans)), list(map(max, spans)), color="#0072b2", alpha=0.15
+        )
         axis.set(yscale="log", xlabel=name, title=f"{script}.py")
         axis.set_xticks(places, values, fontsize=7 if name == "agents" else None)
         axis.minorticks_off()

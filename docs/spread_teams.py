@@ -61,4 +61,6 @@ def play(team, episodes: int) -> np.ndarray:
 if __name__ == "__main__":
     for name, team in TEAMS.items():
         rewards = play(team, 200)
-        print(f"{name}: {rewards.mean():.1f}, standard error {rewards.std() / len(rewards) ** 0.5:.1f}")
+        print(
+            f"{name}: {rewards.mean():.1f}, standard error {rewards.std() / len(rewards) ** 0.5:.1f}"
+        )

@@ -36,7 +36,9 @@ class Args:
 
 def args_table(script: Path) -> list[str]:
     """The fields of the class `Args` in a script; the docstring below a field is its meaning."""
-    body = next(node for node in ast.parse(script.read_text()).body if getattr(node, "name", None) == "Args").body
+    body = next(
+        node for node in ast.parse(script.read_text()).body if getattr(node, "name", None) == "Args"
+    ).body
     lines = ["| argument | default | meaning |", "| --- | --- | --- |"]
     for field, doc in pairwise(body):
         if isinstance(field, ast.AnnAssign):
@@ -47,14 +49,19 @@ def args_table(script: Path) -> list[str]:
 
 def headline(results: Path) -> list[str]:
     """The battles that were won with the defaults and with the recommended setting, in the results of `plot`."""
-    lines = ["| map | aimed at | defaults | recommended | seeds | minutes |", "| --- |" + " ---: |" * 5]
+    lines = [
+        "| map | aimed at | defaults | recommended | seeds | minutes |",
+        "| --- |" + " ---: |" * 5,
+    ]
     found = {}
     for run in csv.DictReader(results.read_text().splitlines()):
         found.setdefault(run["environment"], []).append(run)
     for name, runs in found.items():
         minutes = sorted((minute for run in runs for minute in run["minutes"].split()), key=float)
         cells = [AIMS.get(name, ""), *(f"{float(run['IQM']):.0%}" for run in runs)]
-        seeds = " / ".join(dict.fromkeys(run["seeds"] for run in runs))  # of each setting, if they differ
+        seeds = " / ".join(
+            dict.fromkeys(run["seeds"] for run in runs)
+        )  # of each setting, if they differ
         lines += [row((f"`{name}`", *cells, seeds, f"{minutes[0]} to {minutes[-1]}"))]
     return lines
 
@@ -64,12 +71,17 @@ def draw(name: str, folder: Path):
     env.reset(seed=1)
     picture = Image.fromarray(env.render()[CAPTION:])
     picture.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
-    picture = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    picture = picture.quantize(
+        COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
+    )
     picture.save(folder / f"{name}.png", optimize=True)
 
 
 def gallery() -> list[str]:
-    cells = [f"![{name}: {armies(load_map(name))}](images/maps/{name}.png)<br>{name}" for name in map_names()]
+    cells = [
+        f"![{name}: {armies(load_map(name))}](images/maps/{name}.png)<br>{name}"
+        for name in map_names()
+    ]
     cells += [""] * (-len(cells) % COLUMNS)
     rows = [cells[i : i + COLUMNS] for i in range(0, len(cells), COLUMNS)]
     return ["| " * COLUMNS + "|", "| :---: " * COLUMNS + "|", *map(row, rows)]
@@ -82,19 +94,34 @@ def maps_table() -> list[str]:
         env, scenario = BattleEnv(name), load_map(name)
         terrain = _table("maps")[name]["terrain"]
         sizes = env.n_actions, env.obs_size, env.state_size, env.time_limit
-        lines += [row((f"`{name}`", army(scenario, "ally"), army(scenario, "enemy"), *sizes, f"`{terrain}`"))]
+        lines += [
+            row(
+                (
+                    f"`{name}`",
+                    army(scenario, "ally"),
+                    army(scenario, "enemy"),
+                    *sizes,
+                    f"`{terrain}`",
+                )
+            )
+        ]
     return lines
 
 
 def units_table() -> list[str]:
-    lines = ["| unit | hp | shield | armor | attack | every | range | speed | radius | hits | attributes |"]
+    lines = [
+        "| unit | hp | shield | armor | attack | every | range | speed | radius | hits | attributes |"
+    ]
     lines += ["| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- | --- |"]
     for name, entry in _table("units").items():
         kind = UnitKind(name, **entry)
         numbers = [f"{value:g}" for value in (kind.hp, kind.shield, kind.armor)]
         every = f"{kind.cooldown:g} s" if kind.cooldown else "tick"
         sizes = [f"{value:g}" for value in (kind.range, kind.speed, kind.radius)]
-        hits, attributes = " and ".join(kind.targets).lower(), ", ".join(map(words, kind.attributes))
+        hits, attributes = (
+            " and ".join(kind.targets).lower(),
+            ", ".join(map(words, kind.attributes)),
+        )
         lines += [row((words(name), *numbers, attack(kind), every, *sizes, hits, attributes))]
     return lines
 
@@ -112,7 +139,10 @@ def army(scenario: Scenario, side: str) -> str:
     for group in scenario.groups:
         for kind, count in group.units.items() if group.side == side else ():
             counts[kind] = counts.get(kind, 0) + count
-    return ", ".join(f"{count} {words(kind) if count == 1 else plural(words(kind))}" for kind, count in counts.items())
+    return ", ".join(
+        f"{count} {words(kind) if count == 1 else plural(words(kind))}"
+        for kind, count in counts.items()
+    )
 
 
 def attack(kind: UnitKind) -> str:
@@ -120,7 +150,10 @@ def attack(kind: UnitKind) -> str:
         return f"heals, energy {kind.energy_start:g} of {kind.energy:g}"
     times = f" \N{MULTIPLICATION SIGN} {kind.attacks}" if kind.attacks > 1 else ""
     bonus = "".join(f", +{extra:g} {words(attribute)}" for attribute, extra in kind.bonus.items())
-    shapes = {"kamikaze": f", explodes, radius {kind.splash_radius:g}", "laser": f", beam {kind.beam[0]:g} wide"}
+    shapes = {
+        "kamikaze": f", explodes, radius {kind.splash_radius:g}",
+        "laser": f", beam {kind.beam[0]:g} wide",
+    }
     return f"{kind.damage:g}{times}{bonus}{shapes.get(kind.attack, '')}"
 
 
@@ -135,14 +168,18 @@ def plural(word: str) -> str:
 def put(table: list[str], text: str, below: str = "") -> str:
     """`text` with a table in the place of the first one of the same head below some words."""
     start = text.index(below)
-    before, after = re.split(rf"^{re.escape(table[0])}\n(?:\|.*\n)*", text[start:], maxsplit=1, flags=re.MULTILINE)
+    before, after = re.split(
+        rf"^{re.escape(table[0])}\n(?:\|.*\n)*", text[start:], maxsplit=1, flags=re.MULTILINE
+    )
     return "\n".join((text[:start] + before + table[0], *table[1:], after))
 
 
 def main(args: Args):
     for name in map_names():
         draw(name, args.docs / "images/maps")
-    tables = {f"{script}.md": [args_table(DOCS.parent / f"cleanmarl/{script}.py")] for script in SCRIPTS}
+    tables = {
+        f"{script}.md": [args_table(DOCS.parent / f"cleanmarl/{script}.py")] for script in SCRIPTS
+    }
     tables["battles.md"] = [gallery(), maps_table(), units_table()]
     tables["../README.md"] = [headline(DOCS / "results/battles/results.csv")]
     for page, its in tables.items():

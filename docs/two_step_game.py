@@ -17,12 +17,32 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the game is a fi
 from cleanmarl import qmix
 
 # Appendix of the paper: one hidden layer of 64, a mixing network of 8, and a target network copied every 100 episodes.
-OPTIONS = {"total_timesteps": 10000, "start_e": 1, "end_e": 1, "gamma": 0.99, "buffer_size": 500, "batch_size": 32}
-OPTIONS |= {"optimizer": "RMSprop", "learning_rate": 0.0005, "target_network_update_freq": 100, "polyak": 1}
+OPTIONS = {
+    "total_timesteps": 10000,
+    "start_e": 1,
+    "end_e": 1,
+    "gamma": 0.99,
+    "buffer_size": 500,
+    "batch_size": 32,
+}
+OPTIONS |= {
+    "optimizer": "RMSprop",
+    "learning_rate": 0.0005,
+    "target_network_update_freq": 100,
+    "polyak": 1,
+}
 OPTIONS |= {"num_layers": 0, "hyper_dim": 8, "td_lambda": 0, "double_q": False}
 PAPER = {
-    "qmix": {"1": [[6.93, 6.93], [7.92, 7.92]], "2A": [[7.0, 7.0], [7.0, 7.0]], "2B": [[0.0, 1.0], [1.0, 8.0]]},
-    "vdn": {"1": [[6.94, 6.94], [6.35, 6.36]], "2A": [[6.99, 7.02], [6.99, 7.02]], "2B": [[-1.87, 2.31], [2.33, 6.51]]},
+    "qmix": {
+        "1": [[6.93, 6.93], [7.92, 7.92]],
+        "2A": [[7.0, 7.0], [7.0, 7.0]],
+        "2B": [[0.0, 1.0], [1.0, 8.0]],
+    },
+    "vdn": {
+        "1": [[6.94, 6.94], [6.35, 6.36]],
+        "2A": [[6.99, 7.02], [6.99, 7.02]],
+        "2B": [[-1.87, 2.31], [2.33, 6.51]],
+    },
 }
 
 
@@ -47,20 +67,32 @@ def learn(mixer: str, **options) -> tuple[float, dict[str, list[list[float]]]]:
     for first_action, name in enumerate(("2A", "2B")):
         env.reset()
         observations[name] = env.step([first_action, 0])[0]
-    return greedy_return, {name: q_tot(networks, observation) for name, observation in observations.items()}
+    return greedy_return, {
+        name: q_tot(networks, observation) for name, observation in observations.items()
+    }
 
 
 @torch.no_grad()
 def q_tot(networks: qmix.Networks, observation: dict) -> list[list[float]]:
     q = networks.agent(torch.from_numpy(observation["obs"]))  # [agent, action]
     joint = torch.cartesian_prod(*q)  # [4, agent]
-    return networks.mixer(joint, torch.from_numpy(observation["state"]).expand(4, -1)).view(2, 2).tolist()
+    return (
+        networks.mixer(joint, torch.from_numpy(observation["state"]).expand(4, -1))
+        .view(2, 2)
+        .tolist()
+    )
 
 
 if __name__ == "__main__":
     print("| | state 1 | state 2A | state 2B | greedy return |\n| --- | --- | --- | --- | --- |")
     for mixer, paper in PAPER.items():
         greedy_return, learned = learn(mixer)
-        for source, table, result in (("the paper", paper, ""), ("here", learned, f"{greedy_return:.0f}")):
-            cells = [" / ".join(", ".join(f"{q:z.2f}" for q in row) for row in table[state]) for state in table]
+        for source, table, result in (
+            ("the paper", paper, ""),
+            ("here", learned, f"{greedy_return:.0f}"),
+        ):
+            cells = [
+                " / ".join(", ".join(f"{q:z.2f}" for q in row) for row in table[state])
+                for state in table
+            ]
             print(f"| {mixer.upper()}, {source} | {' | '.join(cells)} | {result} |")

@@ -1,5 +1,6 @@
 """For all tests: the scripts in this process."""
 
+import gc
 import importlib
 import signal
 import sys
@@ -8,17 +9,21 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def handlers_of_signals():
-    """They are put back after a test, since a script leaves its own behind."""
+def process():
+    """What a training changes in the process is put back after a test."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
+    gc.unfreeze()
 
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
-    """`command(script, *arguments)`: exit status, output and errors of the script, run in an empty folder."""
+    """`command(script, *arguments)`: exit status, output and errors of a script.
+
+    It runs in this process, in an empty folder.
+    """
 
     def call(script: str, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)

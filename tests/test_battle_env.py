@@ -1,4 +1,4 @@
-"""`BattleEnv` and `BattleVectorEnv` as Gymnasium environments, one's own scenarios, and the cache of compiled code."""
+"""The battles as Gymnasium environments, your own scenarios, and the cache of compiled code."""
 
 import copy
 import os
@@ -42,7 +42,9 @@ def episode(env, seed, rng_seed: int = 0, steps: int = 200) -> list:
 def equal(a, b) -> bool:
     """Whether two returned values are the same, arrays and their types included."""
     if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+        return (
+            isinstance(b, dict) and a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+        )
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(equal, a, b))
     if isinstance(a, np.ndarray):
@@ -86,7 +88,8 @@ def test_gymnasium_makes_every_map_by_its_name():
     env = gymnasium.make("cleanmarl/3m-v0", disable_env_checker=True)
     assert isinstance(env.unwrapped, BattleEnv) and env.unwrapped.map_name == "3m"
     assert "cleanmarl/27m_vs_30m-v0" in gymnasium.registry
-    assert gymnasium.make("cleanmarl/MMM-v0", disable_env_checker=True, agent_ids=True).unwrapped.obs_size == 160 + 10
+    env = gymnasium.make("cleanmarl/MMM-v0", disable_env_checker=True, agent_ids=True)
+    assert env.unwrapped.obs_size == 160 + 10
 
 
 def test_gymnasium_makes_vectors_of_battles():
@@ -114,8 +117,10 @@ def test_different_seeds_give_different_episodes():
         while not over:
             east = np.full(env.n_agents, 4)
             mask = observation["avail_actions"]
-            actions = np.where(mask[:, 6:].any(axis=1), 6 + mask[:, 6:].argmax(axis=1), mask.argmax(axis=1))
-            actions = np.where(mask[np.arange(env.n_agents), east] & ~mask[:, 6:].any(axis=1), east, actions)
+            in_reach, first = mask[:, 6:].any(axis=1), 6 + mask[:, 6:].argmax(axis=1)
+            actions = np.where(in_reach, first, mask.argmax(axis=1))
+            can_go_on = mask[np.arange(env.n_agents), east]
+            actions = np.where(can_go_on & ~in_reach, east, actions)
             observation, reward, terminated, truncated, _ = env.step(actions)
             rewards.append(reward)
             over = terminated or truncated
@@ -178,18 +183,22 @@ def test_the_mask_says_which_actions_a_step_takes():
             if 0 <= action < env.n_actions and observation["avail_actions"][agent, action]:
                 trial.step(actions)
             else:
-                with pytest.raises(ValueError, match=f"agent {agent}: action {action} is not available"):
+                message = f"agent {agent}: action {action} is not available"
+                with pytest.raises(ValueError, match=message):
                     trial.step(actions)
 
 
-@pytest.mark.parametrize("make", [BattleEnv, lambda *args, **options: BattleVectorEnv(*args, 3, **options)])
+@pytest.mark.parametrize(
+    "make", [BattleEnv, lambda *args, **options: BattleVectorEnv(*args, 3, **options)]
+)
 def test_actions_sampled_from_the_space_are_available(make):
     env = make("MMM", time_limit=30)
     env.reset(seed=0)
     env.action_space.seed(0)
     for _ in range(100):
         observation, _, terminated, truncated, _ = env.step(env.action_space.sample())
-        assert np.take_along_axis(observation["avail_actions"], env.action_space.sample()[..., None], -1).all()
+        actions = env.action_space.sample()
+        assert np.take_along_axis(observation["avail_actions"], actions[..., None], -1).all()
         if env.action_space.shape == (10,) and (terminated or truncated):
             env.reset()
 
@@ -211,7 +220,8 @@ def test_an_unavailable_action_is_named_and_changes_nothing():
     for e in (env, untouched):
         e.reset(seed=7)
         e.step([4, 4, 4])
-    with pytest.raises(ValueError, match=r"agent 1: action 6 is not available; available are \[1, 2, 3, 4, 5\]"):
+    message = r"agent 1: action 6 is not available; available are \[1, 2, 3, 4, 5\]"
+    with pytest.raises(ValueError, match=message):
         env.step([2, 6, 2])
     with pytest.raises(ValueError, match="agent 2: action 0"):
         env.step([2, 2, 0])
@@ -219,7 +229,8 @@ def test_an_unavailable_action_is_named_and_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    "actions", [[1, 1], [1, 1, 1, 1], 1, [], [1.0, 1.0, 1.0], [True, True, True], ["1", "1", "1"], None]
+    "actions",
+    [[1, 1], [1, 1, 1, 1], 1, [], [1.0, 1.0, 1.0], [True, True, True], ["1", "1", "1"], None],
 )
 def test_actions_of_the_wrong_number_or_type_are_refused(actions):
     env = BattleEnv("3m")
@@ -269,7 +280,8 @@ def test_a_lost_battle_is_terminated_and_not_won():
 
 def test_the_default_are_upstreams_walls():
     def south_of_11(**walls):
-        scenario = {**SCENARIO, "groups": [{"side": "ally", "at": [9, 11], "units": {"MARINE": 1}}, ENEMIES]}
+        allies = {"side": "ally", "at": [9, 11], "units": {"MARINE": 1}}
+        scenario = {**SCENARIO, "groups": [allies, ENEMIES]}
         env = BattleEnv(map_file=scenario, **walls)
         env.reset(seed=0)
         env.step([3])
@@ -337,7 +349,8 @@ def test_a_battle_of_ones_own_is_read_from_a_file(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(MINE)
     env = BattleEnv(map_file=path)
-    assert (env.map_name, env.time_limit, env.n_agents, env.n_actions) == ("mine.toml", 40, 4, 6 + 4)
+    assert (env.map_name, env.time_limit) == ("mine.toml", 40)
+    assert (env.n_agents, env.n_actions) == (4, 6 + 4)
     assert BattleEnv(map_file=str(path)).obs_size == env.obs_size
     world, units = env._battles.world, env._battles.start
     assert world.blocked.shape == (12, 20) and world.blocked.sum() == 20 * 2 + 2 * 3
@@ -365,7 +378,10 @@ def test_own_units_may_replace_known_ones():
 
 
 def test_a_scenario_of_a_maps_shape_is_that_map():
-    groups = [{"side": side, "at": [x, 16], "units": {"MARINE": 3}} for side, x in (("ally", 9), ("enemy", 23))]
+    groups = [
+        {"side": side, "at": [x, 16], "units": {"MARINE": 3}}
+        for side, x in (("ally", 9), ("enemy", 23))
+    ]
     scenario = {"terrain": "SIMPLE", "attack_point": [9, 16], "groups": groups, "episode_limit": 60}
     assert equal(episode(BattleEnv(map_file=scenario), seed=1), episode(BattleEnv("3m"), seed=1))
 
@@ -389,7 +405,10 @@ MALFORMED = [
     ({**SCENARIO, "atack_point": [1, 1]}, r"atack_point: unknown field; did you mean attack_point"),
     ({**SCENARIO, "attack_point": [1]}, "attack_point: expected 2 numbers"),
     ({**SCENARIO, "attack_point": [1, "x"]}, r"attack_point\[1\]: expected a number, got 'x'"),
-    ({**SCENARIO, "attack_point": [1, float("nan")]}, r"attack_point\[1\]: expected a number, got nan"),
+    (
+        {**SCENARIO, "attack_point": [1, float("nan")]},
+        r"attack_point\[1\]: expected a number, got nan",
+    ),
     ({**SCENARIO, "attack_point": 3}, "attack_point: expected 2 numbers, got 3"),
     ({**SCENARIO, "episode_limit": 0}, "episode_limit: expected a whole number >= 1, got 0"),
     ({**SCENARIO, "episode_limit": 1.5}, "episode_limit: expected a whole number >= 1, got 1.5"),
@@ -416,8 +435,14 @@ MALFORMED = [
     (with_group(units={}), r"groups\[0\].units: expected a table of kind = count"),
     (with_group(units=["MARINE"]), r"groups\[0\].units: expected a table of kind = count"),
     (with_group(units={"MARIN": 3}), r"groups\[0\].units.MARIN: unknown unit; did you mean MARINE"),
-    (with_group(units={"MARINE": 0}), r"groups\[0\].units.MARINE: expected a whole number >= 1, got 0"),
-    (with_group(units={"MARINE": 2.5}), r"groups\[0\].units.MARINE: expected a whole number >= 1, got 2.5"),
+    (
+        with_group(units={"MARINE": 0}),
+        r"groups\[0\].units.MARINE: expected a whole number >= 1, got 0",
+    ),
+    (
+        with_group(units={"MARINE": 2.5}),
+        r"groups\[0\].units.MARINE: expected a whole number >= 1, got 2.5",
+    ),
     ({**SCENARIO, "groups": [without(ALLIES, "at"), ENEMIES]}, r"groups\[0\].at: missing"),
     ({**SCENARIO, "units": []}, "units: expected a table of unit kinds"),
     ({**SCENARIO, "units": {"OWN": 3}}, "units.OWN: expected a table"),
@@ -431,7 +456,10 @@ MALFORMED = [
     (with_unit(attacks=0), "units.OWN.attacks: expected a whole number"),
     (with_unit(attacks=1.5), "units.OWN.attacks: expected a whole number"),
     (with_unit(cooldown=0), "units.OWN.cooldown: expected a number > 0, got 0"),
-    (with_unit(attack="bite"), "units.OWN.attack: expected one of standard, kamikaze, laser, heal, got 'bite'"),
+    (
+        with_unit(attack="bite"),
+        "units.OWN.attack: expected one of standard, kamikaze, laser, heal, got 'bite'",
+    ),
     (with_unit(attack=["heal"]), "units.OWN.attack: expected one of"),
     (with_unit(plane="SEA"), "units.OWN.plane: expected one of GROUND, AIR, got 'SEA'"),
     (with_unit(targets="GROUND"), "units.OWN.targets: expected a list of names"),
@@ -444,7 +472,9 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize(("scenario", "message"), MALFORMED, ids=[message for _, message in MALFORMED])
+@pytest.mark.parametrize(
+    ("scenario", "message"), MALFORMED, ids=[message for _, message in MALFORMED]
+)
 def test_a_malformed_scenario_is_refused_by_the_name_of_the_field(scenario, message):
     with pytest.raises(ScenarioError, match=f"^scenario: {message}"):
         BattleEnv(map_file=scenario)
@@ -453,8 +483,14 @@ def test_a_malformed_scenario_is_refused_by_the_name_of_the_field(scenario, mess
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (MINE.replace("speed = 0.5", "sped = 0.5"), "mine.toml: units.ROCK.sped: unknown field; did you mean speed"),
-        (MINE.replace("ZERGLING", "ZERGLINGS"), "mine.toml: .*ZERGLINGS: unknown unit; did you mean ZERGLING"),
+        (
+            MINE.replace("speed = 0.5", "sped = 0.5"),
+            "mine.toml: units.ROCK.sped: unknown field; did you mean speed",
+        ),
+        (
+            MINE.replace("ZERGLING", "ZERGLINGS"),
+            "mine.toml: .*ZERGLINGS: unknown unit; did you mean ZERGLING",
+        ),
         (MINE.replace("[[groups]]", "[[groups]"), "mine.toml is not a TOML file: .*line 7"),
         ("", "mine.toml: groups: missing"),
         (b"\xff\xfe", "mine.toml is not a TOML file"),
@@ -481,11 +517,14 @@ def both(map_name: str, num_envs: int, mode: AutoresetMode, **options):
     """A `BattleVectorEnv` and Gymnasium's vector of `BattleEnv`s."""
     envs = BattleVectorEnv(map_name, num_envs, autoreset_mode=mode, **options)
     options.pop("num_threads", None)
-    return envs, SyncVectorEnv([lambda: BattleEnv(map_name, **options)] * num_envs, autoreset_mode=mode)
+    singles = [lambda: BattleEnv(map_name, **options)] * num_envs
+    return envs, SyncVectorEnv(singles, autoreset_mode=mode)
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("map_name", "steps"), [("3m", 300), ("so_many_baneling", 150), ("MMM", 150)])
+@pytest.mark.parametrize(
+    ("map_name", "steps"), [("3m", 300), ("so_many_baneling", 150), ("MMM", 150)]
+)
 def test_battles_side_by_side_are_as_gymnasiums_vector_of_them(map_name, steps, mode):
     ours, gymnasiums = both(map_name, 4, mode, time_limit=14, agent_ids=True)
     assert ours.observation_space == gymnasiums.observation_space
@@ -614,7 +653,8 @@ def test_the_code_of_a_step_fits_every_scenario():
     types = set()
     for which in [{"map_name": name} for name in map_names()] + [{"map_file": SCENARIO}]:
         battles = BattleEnv(**which)._battles
-        types.add(tuple(map(typeof, (*battles.world, battles.units, battles.battles, *battles.fresh()))))
+        arrays = (*battles.world, battles.units, battles.battles, *battles.fresh())
+        types.add(tuple(map(typeof, arrays)))
     assert len(types) == 1
 
 
@@ -629,7 +669,8 @@ env.step([1, 1, 1])
 def first_step(cache=None) -> str:
     """What a new process prints on standard error."""
     environment = os.environ | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
-    done = subprocess.run([sys.executable, "-c", FIRST_STEP], env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", FIRST_STEP]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     return done.stderr
@@ -638,12 +679,16 @@ def first_step(cache=None) -> str:
 def test_compiling_is_announced_and_done_once(tmp_path):
     first = first_step(tmp_path).splitlines()
     assert len(first) == 2
-    assert first[0].startswith("compiling the battle engine") and first[1].startswith("compiled the battle engine in ")
+    assert first[0].startswith("compiling the battle engine")
+    assert first[1].startswith("compiled the battle engine in ")
     assert first_step(tmp_path) == ""
 
 
 def test_compiled_code_is_kept_under_a_digest_of_the_package():
-    kept = [value for value in vars(compiled).values() if isinstance(getattr(value, "_cache", None), FunctionCache)]
+    kept = []
+    for value in vars(compiled).values():
+        if isinstance(getattr(value, "_cache", None), FunctionCache):
+            kept.append(value)
     assert len(kept) >= 5
     for function in kept:
         assert compiled.SOURCES in [cell.cell_contents for cell in function.py_func.__closure__]
@@ -651,7 +696,8 @@ def test_compiled_code_is_kept_under_a_digest_of_the_package():
 
 def test_the_digest_changes_with_any_source_file_of_the_package(tmp_path):
     package = Path(cleanmarl.battle.__file__).parent
-    shutil.copytree(package, tmp_path / "cleanmarl" / "battle", ignore=shutil.ignore_patterns("__pycache__"))
+    compiled_files = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package, tmp_path / "cleanmarl" / "battle", ignore=compiled_files)
     (tmp_path / "cleanmarl" / "__init__.py").touch()
     with (tmp_path / "cleanmarl" / "battle" / "orca.py").open("a") as file:
         file.write("# a change\n")

@@ -17,7 +17,8 @@ TRACES = Path(__file__).parent / "traces"
 
 def replay(*paths) -> tuple[int, str, str]:
     """Exit status, standard output and standard error."""
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = parity.main(list(paths))
     return status, out.getvalue(), err.getvalue()
 
@@ -45,7 +46,8 @@ def test_the_report_has_the_largest_error_of_each_quantity_and_what_agrees():
     assert lines[3] == "3m, scripted actions, seed 2, walls upstream"
     rows = lines[1]
     assert rows.startswith("  from rows  320 ticks, 0 of 1459 positions beyond 0.0001; ")
-    for quantity in ("position", "hp", "shield", "energy", "cooldown", "reward", "observation", "state"):
+    numbers = ("position", "hp", "shield", "energy", "cooldown", "reward", "observation", "state")
+    for quantity in numbers:
         assert re.search(rf"[;,] {quantity} \d\.\de[+-]\d\d", rows), quantity
     for flag in ("target", "deaths", "avail", "end"):
         assert f" {flag} agree" in rows
@@ -53,7 +55,8 @@ def test_the_report_has_the_largest_error_of_each_quantity_and_what_agrees():
 
 
 def test_the_report_has_the_tick_at_which_a_free_run_parts():
-    _, out, _ = replay(TRACES / "1c3s5z.npz")  # it does so in the rules' own comparison too (section 18)
+    # it does so in the rules' own comparison too (section 18)
+    _, out, _ = replay(TRACES / "1c3s5z.npz")
     assert "  free run   position parts at tick 187, hp parts at tick 250; " in out
 
 
@@ -127,13 +130,17 @@ def test_a_recording_that_differs_in_one_place_fails_and_the_quantity_is_named(t
     assert out.endswith("1 episodes do not agree\n")  # the other one does
 
 
-@pytest.mark.parametrize("quantity", ["position", "hp", "reward", "step reward", "observation", "state"])
+@pytest.mark.parametrize(
+    "quantity", ["position", "hp", "reward", "step reward", "observation", "state"]
+)
 def test_what_is_not_a_number_does_not_agree(tmp_path, quantity):
     status, out, _ = replay(tampered(tmp_path, nan_in(WRONG[quantity])))
     assert status == 1 and f"  WRONG      {quantity}: " in out
 
 
-@pytest.mark.parametrize(("errors", "agrees"), [([0.009], True), ([0.009, 0.009], False), ([0.011], False)])
+@pytest.mark.parametrize(
+    ("errors", "agrees"), [([0.009], True), ([0.009, 0.009], False), ([0.011], False)]
+)
 def test_one_position_in_ten_thousand_may_be_off_by_less_than_a_hundredth(errors, agrees):
     episode = parity.load(TRACES / "2s3z.npz")[0]
     differences = episode.from_rows()
@@ -146,7 +153,8 @@ def test_one_position_in_ten_thousand_may_be_off_by_less_than_a_hundredth(errors
 
 def test_a_free_run_must_agree_in_hp_to_the_end(tmp_path):
     _, out, _ = replay(tampered(tmp_path, WRONG["hp"]))
-    assert "  free run   position to the end, hp parts at tick 99; " in out  # row 100 follows tick 99
+    # row 100 follows tick 99
+    assert "  free run   position to the end, hp parts at tick 99; " in out
     assert "  WRONG      free run: hp parts at tick 99\n" in out
 
 
@@ -174,7 +182,10 @@ def without(*keys: str):
         (without("map"), "is no recorded battle: map is not"),
         (without("episodes"), "is no recorded battle: episodes is not"),
         (without("ep1_order", "ep1_hp"), "is no recorded battle: there is no ep1_order, ep1_hp"),
-        (lambda arrays: arrays.update(map=np.array("4m")), "is no recorded battle: unknown map '4m'; did you mean"),
+        (
+            lambda arrays: arrays.update(map=np.array("4m")),
+            "is no recorded battle: unknown map '4m'; did you mean",
+        ),
         (
             lambda arrays: arrays.update(map=np.array("8m")),
             "its units are not those of the map 8m",
@@ -199,7 +210,8 @@ def test_a_single_array_and_a_damaged_archive_give_one_line_and_status_2(tmp_pat
     whole = (TRACES / "3m.npz").read_bytes()
     (tmp_path / "damaged.npz").write_bytes(whole[:20000] + bytes(100) + whole[20100:])
     for name in ("array.npy", "damaged.npz"):
-        assert replay(tmp_path / name) == (2, "", f"{tmp_path / name} is no recorded battle, or is damaged\n")
+        message = f"{tmp_path / name} is no recorded battle, or is damaged\n"
+        assert replay(tmp_path / name) == (2, "", message)
 
 
 def test_a_missing_file_or_a_folder_gives_one_line_and_status_2(tmp_path):

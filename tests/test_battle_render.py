@@ -106,7 +106,8 @@ def test_a_line_leads_to_the_target_in_reach_and_healing_has_its_own_colour():
 def test_own_kinds_and_grounds_of_any_size_are_drawn():
     unit = {"hp": 1, "attack": "standard", "cooldown": 1, "range": 1, "speed": 1, "radius": 0.1}
     for size in ([2, 1], [300, 40], [40, 300]):
-        groups = [{"side": side, "at": [0.5, 0.5], "units": {"my_own": 1}} for side in ("ally", "enemy")]
+        group = {"at": [0.5, 0.5], "units": {"my_own": 1}}
+        groups = [{"side": side, **group} for side in ("ally", "enemy")]
         table = {"size": size, "attack_point": [0, 0], "groups": groups, "units": {"my_own": unit}}
         scenario = load_scenario(table)
         height, width, _ = draw(scenario, units_of(scenario), 0).shape
@@ -115,8 +116,10 @@ def test_own_kinds_and_grounds_of_any_size_are_drawn():
 
 def test_ground_out_of_reach_is_cropped():
     def shape(walls):
-        groups = [{"side": side, "at": [2, 2], "units": {"MARINE": 1}} for side in ("ally", "enemy")]
-        scenario = load_scenario({"size": [20, 9], "walls": walls, "attack_point": [0, 0], "groups": groups})
+        group = {"at": [2, 2], "units": {"MARINE": 1}}
+        groups = [{"side": side, **group} for side in ("ally", "enemy")]
+        table = {"size": [20, 9], "walls": walls, "attack_point": [0, 0], "groups": groups}
+        scenario = load_scenario(table)
         return draw(scenario, units_of(scenario), 0).shape
 
     assert shape([[9, 0, 10, 9]]) == shape([[9, 0, 20, 9]]) != shape([])

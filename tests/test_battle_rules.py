@@ -1,4 +1,7 @@
-"""The rules of the battles, each from the text of SMAClite's rules; numbers in brackets are its sections."""
+"""The rules of the battles, each from the text of SMAClite's rules.
+
+Numbers in brackets are the sections of that text.
+"""
 
 import math
 
@@ -19,12 +22,15 @@ OWN_UNITS = {
 
 
 class Stage:
-    """A battle whose units, given as (kind, x, y), stand where a test wants them; allies have the first numbers.
+    """A battle whose units, given as (kind, x, y), stand where a test wants them.
 
-    Ticks go one by one, in ascending order of unit numbers unless `turns` says otherwise.
+    Allies have the first numbers. Ticks go one by one, in ascending order of unit numbers unless
+    `turns` says otherwise.
     """
 
-    def __init__(self, allies, enemies, *, walls=(), attack_point=(16, 16), offset="upstream", time_limit=150):
+    def __init__(
+        self, allies, enemies, *, walls=(), attack_point=(16, 16), offset="upstream", time_limit=150
+    ):
         groups = [
             {"side": side, "at": [x, y], "units": {kind: 1}}
             for side, members in (("ally", allies), ("enemy", enemies))
@@ -37,7 +43,9 @@ class Stage:
             "groups": groups,
             "units": {kind: unit for kind, unit in OWN_UNITS.items() if kind in used},
         }
-        self.world, start = build(load_scenario(table), walls=offset, time_limit=time_limit, agent_ids=False)
+        self.world, start = build(
+            load_scenario(table), walls=offset, time_limit=time_limit, agent_ids=False
+        )
         self.rules = self.world.rules[0]
         self.n_allies = len(allies)
         self.battle = np.zeros(1, BATTLE)
@@ -86,6 +94,10 @@ class Stage:
         return np.flatnonzero(self.look()[2][agent]).tolist()
 
 
+def outcome(stage) -> dict[str, bool]:
+    return {name: bool(stage.battle[name][0]) for name in ("terminated", "truncated", "won")}
+
+
 def world_of(map_name: str):
     return build(load_map(map_name), walls="upstream", time_limit=1, agent_ids=False)
 
@@ -96,7 +108,8 @@ def distance(a, b) -> float:
 
 def heading(unit) -> tuple[float, float]:
     """Direction of the preferred velocity."""
-    return unit.pref_x / math.hypot(unit.pref_x, unit.pref_y), unit.pref_y / math.hypot(unit.pref_x, unit.pref_y)
+    length = math.hypot(unit.pref_x, unit.pref_y)
+    return unit.pref_x / length, unit.pref_y / length
 
 
 def speed(unit) -> float:
@@ -130,7 +143,9 @@ so_many_baneling 7 32 38 202 397 1480 100
 bane_vs_bane 24 24 30 336 984 1260 200
 2c_vs_64zg 2 64 70 332 342 3080 400
 """
-SIZES = {name: tuple(map(int, sizes)) for name, *sizes in map(str.split, SIZES.strip().splitlines())}
+SIZES = {
+    name: tuple(map(int, sizes)) for name, *sizes in map(str.split, SIZES.strip().splitlines())
+}
 
 
 def test_there_are_the_23_maps_of_smac():
@@ -163,13 +178,17 @@ def test_map_has_the_sizes_of_table_13_4(map_name):
         ("2c_vs_64zg", [], True, False),
     ],
 )
-def test_types_and_shields_are_shown_where_smaclite_shows_them(map_name, unit_types, ally_shields, enemy_shields):
+def test_types_and_shields_are_shown_where_smaclite_shows_them(
+    map_name, unit_types, ally_shields, enemy_shields
+):
     scenario = load_map(map_name)
     assert scenario.unit_types == unit_types
-    assert (scenario.has_shields("ally"), scenario.has_shields("enemy")) == (ally_shields, enemy_shields)
+    assert scenario.has_shields("ally") == ally_shields
+    assert scenario.has_shields("enemy") == enemy_shields
 
 
-OBSTACLES = {"3m": 2, "3s_vs_3z": 4, "2s_vs_1sc": 16, "2c_vs_64zg": 15, "bane_vs_bane": 24, "corridor": 27}
+OBSTACLES = {"3m": 2, "3s_vs_3z": 4, "2s_vs_1sc": 16}
+OBSTACLES |= {"2c_vs_64zg": 15, "bane_vs_bane": 24, "corridor": 27}
 
 
 @pytest.mark.parametrize("map_name", OBSTACLES)
@@ -178,7 +197,8 @@ def test_blocked_cells_make_as_many_obstacles_as_section_4_counts(map_name):
 
 
 def test_obstacles_of_the_ravine_are_found_row_by_row():
-    first = [(0, 0, 32, 6), (0, 6, 3, 7), (29, 6, 32, 7), (0, 7, 2, 8), (30, 7, 32, 8), (0, 8, 1, 9), (31, 8, 32, 9)]
+    first = [(0, 0, 32, 6), (0, 6, 3, 7), (29, 6, 32, 7), (0, 7, 2, 8), (30, 7, 32, 8)]
+    first += [(0, 8, 1, 9), (31, 8, 32, 9)]
     walls = world_of("2c_vs_64zg")[0].walls
     assert [tuple(wall) for wall in walls[:8].tolist()] == [*first, (4, 12, 28, 13)]
 
@@ -203,7 +223,8 @@ def test_the_walls_listed_for_a_cell_are_all_that_a_unit_in_it_can_meet(map_name
     units["order"][:, allies[0]] = 1
     units["order_x"][:, allies[0]], units["order_y"][:, allies[0]] = rng.uniform(0, 32, (2, 300))
     everywhere = world._replace(
-        near=np.tile([0, len(world.walls)], (len(world.near), 1)), near_walls=np.arange(len(world.walls))
+        near=np.tile([0, len(world.walls)], (len(world.near), 1)),
+        near_walls=np.arange(len(world.walls)),
     )
     turns = np.full((300, len(start)), -1)
     turns[:, 0] = allies[0]
@@ -238,11 +259,13 @@ def test_enemies_start_in_the_allied_layout_turned_by_180_degrees(map_name):
 
 def test_rows_are_as_high_as_their_largest_unit_and_as_wide_as_the_widest_row():
     group = {"side": "ally", "at": [9, 16], "units": {"MARAUDER": 1, "MARINE": 3}}
-    table = {"groups": [group, {"side": "enemy", "at": [23, 16], "units": {"MARINE": 5}}], "attack_point": [9, 16]}
+    enemies = {"side": "enemy", "at": [23, 16], "units": {"MARINE": 5}}
+    table = {"groups": [group, enemies], "attack_point": [9, 16]}
     _, units = build(load_scenario(table), walls="upstream", time_limit=1, agent_ids=False)
     # radii 0.5625 and 0.375 in a grid of 2 x 2: height 2 * 0.9375 + 0.05, width 2 * 0.9375
     allies = [(8.625, 15.6), (9.6125, 15.6), (8.4375, 16.5875), (9.2375, 16.5875)]
-    # five in a grid of 3 x 3, whose last row is empty but its gap counts: height 4 * 0.375 + 2 * 0.05
+    # five in a grid of 3 x 3, whose last row is empty but its gap counts:
+    # height 4 * 0.375 + 2 * 0.05
     enemies = [(23.75, 16.425), (22.95, 16.425), (22.15, 16.425), (23.75, 15.625), (22.95, 15.625)]
     np.testing.assert_allclose(positions(units), allies + enemies, atol=1e-6)
 
@@ -301,7 +324,9 @@ def test_moves_into_walls_and_off_the_map_are_closed(x, y, closed):
 
 
 def test_fighters_may_pick_living_enemies_within_6_of_their_centre():
-    stage = Stage([("ZEALOT", 10, 16)], [("MARINE", 16, 16), ("MARINE", 10, 20), ("MARINE", 16.001, 16)])
+    stage = Stage(
+        [("ZEALOT", 10, 16)], [("MARINE", 16, 16), ("MARINE", 10, 20), ("MARINE", 16.001, 16)]
+    )
     assert stage.available(0)[5:] == [ATTACK, ATTACK + 1]
     stage.enemies[1].alive, stage.enemies[1].hp = False, 0
     assert stage.available(0)[5:] == [ATTACK]
@@ -316,7 +341,8 @@ def test_a_marauder_may_pick_a_medivac_but_only_walks_after_it():
 
 
 def test_healers_may_pick_living_allied_fighters_within_6_hurt_or_not():
-    allies = [("MARINE", 10, 16), ("MARINE", 12, 16), ("MARINE", 17, 16), ("MEDIVAC", 10.5, 16), ("MEDIVAC", 11, 16)]
+    allies = [("MARINE", 10, 16), ("MARINE", 12, 16), ("MARINE", 17, 16)]
+    allies += [("MEDIVAC", 10.5, 16), ("MEDIVAC", 11, 16)]
     stage = Stage(allies, [("MARINE", 12, 17)])
     assert stage.available(3)[5:] == [ATTACK, ATTACK + 1]
     stage.allies[0].alive, stage.allies[0].hp = False, 0
@@ -331,13 +357,17 @@ def test_there_are_as_many_targets_as_enemies_or_with_healers_at_least_as_fighte
     assert Stage([*marines, ("MEDIVAC", 11, 16)], enemy * 4).rules["n_actions"] == 6 + 4
 
 
-@pytest.mark.parametrize(("action", "dx", "dy"), [(NORTH, 0, 1), (SOUTH, 0, -1), (EAST, 1, 0), (WEST, -1, 0)])
+@pytest.mark.parametrize(
+    ("action", "dx", "dy"), [(NORTH, 0, 1), (SOUTH, 0, -1), (EAST, 1, 0), (WEST, -1, 0)]
+)
 def test_a_move_covers_half_a_second_at_full_speed(action, dx, dy):
     stage = Stage([("MARINE", 10, 16), ("STALKER", 20, 16)], [("DUMMY", 30, 30)])
     stage.step(action, action)
-    np.testing.assert_allclose(positions(stage.units)[0], (10 + 1.575 * dx, 16 + 1.575 * dy), atol=1e-5)
+    place = (10 + 1.575 * dx, 16 + 1.575 * dy)
+    np.testing.assert_allclose(positions(stage.units)[0], place, atol=1e-5)
     # a stalker that is told to move 2 overshoots
-    np.testing.assert_allclose(positions(stage.units)[1], (20 + 2.065 * dx, 16 + 2.065 * dy), atol=1e-5)
+    place = (20 + 2.065 * dx, 16 + 2.065 * dy)
+    np.testing.assert_allclose(positions(stage.units)[1], place, atol=1e-5)
 
 
 def test_a_move_order_is_a_fixed_point_2_away_from_where_the_step_began():
@@ -418,7 +448,8 @@ def test_damage_of_one_attack(attacker, target, shield_loss, hp_loss):
     stage.order(ATTACK)
     reward = stage.tick(turns=(0,))
     enemy = stage.enemies[0]
-    assert (enemy.max_shield - enemy.shield, enemy.max_hp - enemy.hp) == pytest.approx((shield_loss, hp_loss))
+    losses = (enemy.max_shield - enemy.shield, enemy.max_hp - enemy.hp)
+    assert losses == pytest.approx((shield_loss, hp_loss))
     assert reward == pytest.approx(shield_loss + hp_loss)
 
 
@@ -451,7 +482,9 @@ def test_a_unit_that_lost_its_hp_before_its_turn_does_nothing():
 
 def test_a_fighter_out_of_range_walks_and_one_in_range_stands():
     # a marine reaches 5 + 0.375 + 0.375
-    stage = Stage([("MARINE", 10, 16), ("MARINE", 10, 10)], [("DUMMY", 15.76, 16), ("DUMMY", 15.74, 10)])
+    stage = Stage(
+        [("MARINE", 10, 16), ("MARINE", 10, 10)], [("DUMMY", 15.76, 16), ("DUMMY", 15.74, 10)]
+    )
     stage.order(ATTACK, ATTACK + 1)
     assert stage.tick() == 6
     assert stage.allies[0].x > 10 and stage.allies[1].x == 10
@@ -644,7 +677,8 @@ def test_healing_an_ally_that_is_removed_spends_energy_but_does_not_bring_it_bac
 
 
 def test_a_baneling_dies_and_hits_all_opponents_within_2_2_of_their_rim():
-    allies = [("ZEALOT", 10.9, 16), ("ZEALOT", 10, 18.69), ("ZEALOT", 7.29, 16), ("MEDIVAC", 10, 13.1)]
+    allies = [("ZEALOT", 10.9, 16), ("ZEALOT", 10, 18.69), ("ZEALOT", 7.29, 16)]
+    allies += [("MEDIVAC", 10, 13.1)]
     stage = Stage(allies, [("BANELING", 10, 16), ("ZERGLING", 9.2, 16), ("BANELING", 10, 15.2)])
     stage.order()
     reward = stage.tick(turns=(4,))
@@ -659,11 +693,14 @@ def test_the_hp_that_an_enemy_baneling_gives_up_is_what_it_has_left():
     stage = Stage([("ZEALOT", 10.9, 16)], [("BANELING", 10, 16)])
     stage.enemies[0].hp = 12
     stage.order()
-    assert stage.tick(turns=(1,)) == pytest.approx(12 + 0.38 / 16)  # it regenerates before it explodes
+    # it regenerates before it explodes
+    assert stage.tick(turns=(1,)) == pytest.approx(12 + 0.38 / 16)
 
 
 def test_an_allied_baneling_earns_only_what_it_destroys():
-    stage = Stage([("BANELING", 10, 16)], [("MARINE", 10.9, 16), ("DUMMY", 11, 17), ("DUMMY", 20, 20)])
+    stage = Stage(
+        [("BANELING", 10, 16)], [("MARINE", 10.9, 16), ("DUMMY", 11, 17), ("DUMMY", 20, 20)]
+    )
     stage.order(ATTACK)
     assert stage.tick() == 45 + 10 + 80
     assert not stage.allies[0].alive and not stage.enemies[0].alive
@@ -685,7 +722,9 @@ def test_an_explosion_hits_victims_where_they_stand_when_it_happens():
 
 
 def test_an_allied_baneling_explodes_at_a_dead_enemy():
-    stage = Stage([("BANELING", 10, 16), ("MARINE", 5, 5)], [("MARINE", 10.9, 16), ("DUMMY", 11, 17)])
+    stage = Stage(
+        [("BANELING", 10, 16), ("MARINE", 5, 5)], [("MARINE", 10.9, 16), ("DUMMY", 11, 17)]
+    )
     stage.order(ATTACK)
     stage.enemies[0].hp, stage.enemies[0].alive = 0, False
     assert stage.tick() == 80
@@ -707,8 +746,11 @@ HIT = 2 * (10 + 5)  # dummies are light
 
 
 def test_the_laser_hits_a_beam_across_its_line_of_fire():
-    # 1.3 to the side is hit; so is 0.5 behind: half the beam's depth and the radius are 0.525; 0.6 behind is not
-    hits = lasered((15, 16), [(15, 17.3), (15, 14.7), (15.5, 16), (14.5, 16), (15.6, 16), (14.4, 16)])
+    # 1.3 to the side is hit; so is 0.5 behind: half the beam's depth and the radius are 0.525;
+    # 0.6 behind is not
+    hits = lasered(
+        (15, 16), [(15, 17.3), (15, 14.7), (15.5, 16), (14.5, 16), (15.6, 16), (14.4, 16)]
+    )
     assert hits == [HIT] * 5 + [0, 0]
 
 
@@ -723,7 +765,8 @@ def test_the_laser_turns_with_the_line_of_fire():
 
 
 def test_the_laser_lies_east_and_west_of_a_target_due_north():
-    assert lasered((10, 21), [(11.3, 21), (8.7, 21), (10, 21.6), (10, 20.4)]) == [HIT, HIT, HIT, 0, 0]
+    hits = lasered((10, 21), [(11.3, 21), (8.7, 21), (10, 21.6), (10, 20.4)])
+    assert hits == [HIT, HIT, HIT, 0, 0]
 
 
 def test_the_laser_spares_its_own_side():
@@ -776,7 +819,9 @@ def test_enemies_attack_the_nearest():
 
 
 def test_enemies_attack_the_lowest_number_among_equally_near():
-    stage = Stage([("MARINE", 14, 18), ("MARINE", 14, 14), ("MARINE", 16, 16)], [("MARINE", 14, 16)])
+    stage = Stage(
+        [("MARINE", 14, 18), ("MARINE", 14, 14), ("MARINE", 16, 16)], [("MARINE", 14, 16)]
+    )
     stage.tick()
     assert stage.enemies[0].target == 0
 
@@ -869,33 +914,42 @@ def test_an_enemy_healer_chooses_the_lowest_hp_among_the_hurt():
     stage = Stage([("MARINE", 2, 2)], enemies, attack_point=(20, 16))
     stage.enemies[1].hp, stage.enemies[2].hp = 90, 60
     stage.tick()
-    assert stage.enemies[3].target == 3  # the second marauder: the marine has less hp, but is not hurt
+    # the second marauder: the marine has less hp, but is not hurt
+    assert stage.enemies[3].target == 3
     assert stage.enemies[2].hp == 60.5625
 
 
 def test_an_enemy_healer_attends_to_comrades_that_fight_hurt_or_not():
-    stage = Stage([("MARINE", 15, 16)], [("MARINE", 20, 16), ("MARAUDER", 20, 18), ("MEDIVAC", 21, 17)])
+    stage = Stage(
+        [("MARINE", 15, 16)], [("MARINE", 20, 16), ("MARAUDER", 20, 18), ("MEDIVAC", 21, 17)]
+    )
     stage.enemies[1].hp = 60
     stage.tick()
     assert stage.enemies[0].target == 0
-    assert stage.enemies[2].prev_target == -1  # it chose the marine, and gave up on it: its hp is full
+    # it chose the marine, and gave up on it: its hp is full
+    assert stage.enemies[2].prev_target == -1
     assert stage.enemies[2].target == -1
     assert stage.enemies[1].hp == 60
 
 
 def test_an_enemy_healer_whose_comrades_are_well_marches():
-    stage = Stage([("MARINE", 2, 2)], [("MARINE", 20, 16), ("MEDIVAC", 22, 24)], attack_point=(16, 16))
+    stage = Stage(
+        [("MARINE", 2, 2)], [("MARINE", 20, 16), ("MEDIVAC", 22, 24)], attack_point=(16, 16)
+    )
     stage.tick()
     assert stage.enemies[1].target == -1
     assert heading(stage.enemies[1]) == pytest.approx((-0.6, -0.8))
 
 
 @pytest.mark.parametrize(
-    ("comrade", "away", "pace"), [("MARINE", 3, 3.15), ("SNAIL", 5.7, 1), ("SNAIL", 5.8, 3.5), ("DUMMY", 3, 0)]
+    ("comrade", "away", "pace"),
+    [("MARINE", 3, 3.15), ("SNAIL", 5.7, 1), ("SNAIL", 5.8, 3.5), ("DUMMY", 3, 0)],
 )
 def test_an_enemy_healer_goes_no_faster_than_the_slowest_comrade_around_it(comrade, away, pace):
     # around it: 5 and the largest radius of the battle, its own 0.75
-    stage = Stage([("MARINE", 2, 2)], [(comrade, 20 + away, 16), ("MEDIVAC", 20, 16)], attack_point=(10, 16))
+    stage = Stage(
+        [("MARINE", 2, 2)], [(comrade, 20 + away, 16), ("MEDIVAC", 20, 16)], attack_point=(10, 16)
+    )
     stage.tick()
     assert speed(stage.enemies[1]) == pytest.approx(pace)
 
@@ -1005,7 +1059,8 @@ def test_the_border_holds_nobody():
 
 @pytest.mark.parametrize(("offset", "y"), [("upstream", 9.068), ("published", 9.310)])
 def test_a_marine_walking_south_feels_the_wall_at_8_as_section_17_1_says(offset, y):
-    stage = Stage([("MARINE", 9, 11)], [("DUMMY", 30, 30)], walls=[(0, 0, 32, 8), (0, 24, 32, 32)], offset=offset)
+    walls = [(0, 0, 32, 8), (0, 24, 32, 32)]
+    stage = Stage([("MARINE", 9, 11)], [("DUMMY", 30, 30)], walls=walls, offset=offset)
     stage.step(SOUTH)
     stage.step(SOUTH)
     assert stage.units[0].y == pytest.approx(y, abs=5e-4)
@@ -1015,7 +1070,9 @@ def test_a_marine_walking_south_feels_the_wall_at_8_as_section_17_1_says(offset,
 
 
 def test_rewards_are_scaled_so_that_a_flawless_victory_gives_20():
-    stage = Stage([("MARINE", 10, 16), ("MARINE", 10, 17)], [("MARINE", 14, 16), ("STALKER", 14, 14)])
+    stage = Stage(
+        [("MARINE", 10, 16), ("MARINE", 10, 17)], [("MARINE", 14, 16), ("STALKER", 14, 14)]
+    )
     stage.allies.hp = 10_000
     total = 0.0
     for _ in range(40):
@@ -1039,7 +1096,7 @@ def test_losses_cost_nothing_and_a_lost_battle_is_not_won():
     stage = Stage([("MARINE", 10, 16)], [("MARINE", 14, 16)])
     stage.allies[0].hp = 6
     assert stage.step(STOP) == 0
-    assert stage.battle["terminated"][0] and not stage.battle["won"][0] and not stage.battle["truncated"][0]
+    assert outcome(stage) == {"terminated": True, "truncated": False, "won": False}
 
 
 def test_a_battle_without_survivors_is_won():
@@ -1054,7 +1111,7 @@ def test_the_time_limit_truncates_a_battle_that_goes_on():
     stage.step(STOP)
     assert not stage.battle["over"][0]
     stage.step(STOP)
-    assert stage.battle["truncated"][0] and not stage.battle["terminated"][0] and not stage.battle["won"][0]
+    assert outcome(stage) == {"terminated": False, "truncated": True, "won": False}
 
 
 def test_a_battle_that_ends_at_the_time_limit_is_terminated_not_truncated():
@@ -1082,15 +1139,19 @@ def test_an_agent_sees_moves_enemies_allies_and_itself():
     moves = (1, 0, 1, 1)
     enemies = (1, 4 / 9, 0, 4 / 9, 0.5, 0.5, *zealot), (0, 7 / 9, 7 / 9, 0, 1, 1, *zealot)
     ally = (1, 2 / 9, 2 / 9, 0, 0.75, 0, *zealot)
-    np.testing.assert_allclose(obs[0], [*moves, *enemies[0], *enemies[1], *ally, 1, 1, *stalker], atol=1e-6)
+    expected = [*moves, *enemies[0], *enemies[1], *ally, 1, 1, *stalker]
+    np.testing.assert_allclose(obs[0], expected, atol=1e-6)
     near = math.sqrt(20) / 9
     enemies = (1, near, -2 / 9, 4 / 9, 0.5, 0.5, *zealot), (1, 5 / 9, 5 / 9, 0, 1, 1, *zealot)
     ally = (1, 2 / 9, -2 / 9, 0, 1, 1, *stalker)
-    np.testing.assert_allclose(obs[1], [1, 1, 1, 1, *enemies[0], *enemies[1], *ally, 0.75, 0, *zealot], atol=1e-6)
+    expected = [1, 1, 1, 1, *enemies[0], *enemies[1], *ally, 0.75, 0, *zealot]
+    np.testing.assert_allclose(obs[1], expected, atol=1e-6)
 
 
 def test_an_agent_sees_units_up_to_a_distance_of_9():
-    stage = Stage([("MARINE", 10, 16), ("MARINE", 18.99, 16)], [("MARINE", 19, 16), ("MARINE", 19.01, 16)])
+    stage = Stage(
+        [("MARINE", 10, 16), ("MARINE", 18.99, 16)], [("MARINE", 19, 16), ("MARINE", 19.01, 16)]
+    )
     obs = stage.look()[0][0]
     np.testing.assert_allclose(obs[4:9], (0, 1, 1, 0, 1))
     assert not obs[9:14].any()
@@ -1107,7 +1168,9 @@ def test_the_dead_see_nothing_and_are_not_seen():
 
 
 def test_allies_are_seen_in_the_order_of_their_indices_without_oneself():
-    stage = Stage([("MARINE", 10, 16), ("MARINE", 10, 17), ("MARINE", 10, 18)], [("MARINE", 30, 30)])
+    stage = Stage(
+        [("MARINE", 10, 16), ("MARINE", 10, 17), ("MARINE", 10, 18)], [("MARINE", 30, 30)]
+    )
     obs, _, _ = stage.look()
     dy = [[round(9 * float(agent[9 + 5 * m + 3])) for m in range(2)] for agent in obs]
     assert dy == [[1, 2], [-1, 1], [-2, -1]]
@@ -1121,13 +1184,16 @@ def test_a_side_without_shields_has_no_shield_features():
 
 def test_a_healer_sees_as_flag_of_an_enemy_whether_the_ally_of_that_index_is_near():
     allies = [("MARINE", 10, 16), ("MEDIVAC", 12, 16), ("MARINE", 12, 24), ("MEDIVAC", 12, 18)]
-    enemies = [("MARINE", 20, 16), ("MARINE", 15, 16), ("MARINE", 15, 17), ("MARINE", 19, 18), ("MARINE", 12, 14)]
+    places = [(20, 16), (15, 16), (15, 17), (19, 18), (12, 14)]
+    enemies = [("MARINE", x, y) for x, y in places]
     obs, _, _ = Stage(allies, enemies).look()
     size = 5 + 2  # no shields, two types
     flags = obs[:, 4 : 4 + 5 * size : size]
-    # of the first healer: a marine near; itself; a marine far away; another healer near; nobody has index 4
+    # of the first healer: a marine near; itself; a marine far away; another healer near;
+    # nobody has index 4
     assert flags[1].tolist() == [1, 0, 0, 1, 0]
-    assert flags[0].tolist() == [0, 1, 1, 0, 1]  # fighters see which enemies are near: 10, 5, 5.1, 9.2 and 2.8 away
+    # fighters see which enemies are near: 10, 5, 5.1, 9.2 and 2.8 away
+    assert flags[0].tolist() == [0, 1, 1, 0, 1]
 
 
 def test_the_state_shows_all_units_and_the_last_actions():
@@ -1139,7 +1205,8 @@ def test_the_state_shows_all_units_and_the_last_actions():
     allies = (1, 0.5, -6 / 32, 0, 1, *stalker), (0.75, 0, -4 / 32, 0, 0, *zealot)
     enemies = (0.5, -6 / 32, 4 / 32, 0.5, *zealot), (1, 1 / 32, 0, 1, *zealot)
     actions = np.eye(8)[[NORTH, STOP]].ravel()
-    np.testing.assert_allclose(state, [*allies[0], *allies[1], *enemies[0], *enemies[1], *actions], atol=1e-6)
+    expected = [*allies[0], *allies[1], *enemies[0], *enemies[1], *actions]
+    np.testing.assert_allclose(state, expected, atol=1e-6)
 
 
 def test_the_state_shows_a_healer_with_its_energy():

@@ -1,9 +1,7 @@
-"""What is stopped, killed, damaged or out of disk goes on as if nothing had been: checkpoints, --resume, --evaluate."""
+"""A training that was stopped, killed or damaged is resumed as if nothing had been."""
 
-import contextlib
-import errno
 import functools
-import inspect
+import io
 import itertools
 import json
 import os
@@ -13,70 +11,101 @@ import signal
 import subprocess
 import sys
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from PIL import Image
-from tensorboard.compat.tensorflow_stub.io import gfile
+from torch.utils.tensorboard import SummaryWriter
 
-from cleanmarl import qmix
+from cleanmarl import qmix, run
+from cleanmarl.checkpoint import (
+    FORMAT,
+    Refused,
+    load_checkpoint,
+    pack,
+    read_checkpoint,
+    to_bytes,
+    unpack,
+    write_sealed,
+)
+from cleanmarl.results import confidence
+from cleanmarl.run import Run
 from docs import kill_and_resume
 from docs.kill_and_resume import differences
-from tests.test_qmix import TWO_STEPS
-from tests.test_scripts import MODULES, ROOT, SCRIPTS, every_script
+from tests.helpers import (
+    LBF,
+    MODULES,
+    SCRIPTS,
+    SPREAD,
+    TWO_STEPS,
+    every_script,
+    properties,
+    scalars,
+    small_args,
+    trained,
+)
 
-LBF = {"env_type": "lbf", "env_name": "Foraging-8x8-2p-3f-v3"}
-SPREAD = {"env_type": "pz", "env_name": "simple_spread_v3"}
-SMALL = {"env_name": "3m", "total_timesteps": 1000, "hidden_dim": 8, "hyper_dim": 8, "batch_size": 4, "buffer_size": 12}
-SMALL |= {"eval_steps": 7, "log_every": 3, "num_eval_ep": 1, "checkpoint_every": 6, "torch_threads": 1}
-
-
-def trained(script: str, folder: Path, saved: dict | None = None, stop: Event | None = None, **options) -> Path:
-    """Train in a run folder, from a checkpoint if given."""
-    module = MODULES[script]
-    args = module.Args(**SMALL | options)
-    folder.mkdir(exist_ok=True)
-    env = getattr(module, "open_envs", module.open_env)(args)
-    with contextlib.closing(env):
-        module.train(args, env, module.open_env(args), folder, stop or Event(), saved)
-    return folder
+# Checkpoints, evaluations and points of the curves come at different episodes
+LONG = {"env_name": "3m", "total_timesteps": 1000, "batch_size": 4, "buffer_size": 12}
+LONG |= {"eval_steps": 7, "log_every": 3, "checkpoint_every": 6, "torch_threads": 1}
+SHORT = TWO_STEPS | {"total_timesteps": 40, "checkpoint_every": 6, "log_every": 3, "eval_steps": 4}
+DICE = TWO_STEPS | {"env_name": "dice_game", "total_timesteps": 60, "checkpoint_every": 5}
 
 
 def resumed(script: str, folder: Path, **options) -> Path:
-    return trained(script, folder, MODULES[script].load_checkpoint(folder), **options)
+    """Resume a run; `options` are other arguments than its own."""
+    saved = load_checkpoint(folder, script, with_episodes=True)
+    args = MODULES[script].Args(**saved["args"] | {"resume": str(folder)} | options)
+    MODULES[script].train(args, saved)
+    return folder
 
 
-def stop_after(monkeypatch, script: str, episodes: int) -> Event:
-    """Set while episode number `episodes` from now on is logged."""
-    stop, left, log = Event(), itertools.count(1), MODULES[script].Log.episode
+def stopped(script: str, folder: Path, episodes: int, **options) -> Path:
+    """Begin a run, or resume it, and stop it after a number of episodes."""
+    left = itertools.count(1)
+    buffer = MODULES[script].EpisodeBuffer
+    store = buffer.store
 
-    def episode(*args):
-        log(*args)
+    def store_and_stop(self, episode):
+        store(self, episode)
         if next(left) == episodes:
-            stop.set()
+            signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(MODULES[script].Log, "episode", episode)
-    return stop
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="143"):
+        patch.setattr(buffer, "store", store_and_stop)
+        if folder.exists():
+            resumed(script, folder)
+        else:
+            trained(script, folder, **options)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """`undisturbed(script, **options)`: the run folder of a training that nothing disturbs."""
-    return functools.cache(lambda script, **options: trained(script, tmp_path_factory.mktemp(script), **options))
+    """`undisturbed(script, **options)`: the folder of a run that nothing disturbs."""
+
+    def train(script: str, **options) -> Path:
+        return trained(script, tmp_path_factory.mktemp(script) / "run", **options)
+
+    return functools.cache(train)
 
 
 @pytest.fixture
 def copied(undisturbed, tmp_path):
-    """`copied(script, **options)`: a run folder to do with as one likes."""
-    return lambda script, **options: shutil.copytree(undisturbed(script, **options), tmp_path / "run")
+    """`copied(script, **options)`: a copy of such a folder, to do with it what you like."""
+    return lambda script, **options: shutil.copytree(
+        undisturbed(script, **options), tmp_path / "run"
+    )
 
 
-def episodes_in(folder: Path) -> int:
-    return qmix.load_checkpoint(folder)["progress"]["num_episodes"]
+def step_of(folder: Path, script: str = "qmix") -> int:
+    """Where the last whole checkpoint is."""
+    return load_checkpoint(folder, script, with_episodes=True)["progress"]["step"]
 
 
 def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
@@ -84,168 +113,338 @@ def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
-# The measure of it all
+def rewritten(folder: Path, change, script: str = "qmix"):
+    """Seal a checkpoint anew after `change(saved)`."""
+    saved = load_checkpoint(folder, script, with_episodes=False)
+    saved = {key: saved[key] for key in saved if key not in ("episodes", "path", "seal")}
+    change(saved)
+    write_sealed(folder / "checkpoint.pt", to_bytes(saved))
 
 
-def test_two_trainings_differ_in_nothing_if_their_seed_is_the_same(undisturbed, tmp_path):
-    assert differences(undisturbed("qmix"), trained("qmix", tmp_path / "same")) == []
-    different = differences(undisturbed("qmix"), trained("qmix", tmp_path / "other", seed=2))
-    for name in ("/networks/agent.layers.0.weight", "/networks/target_mixer.w1.weight", "/rollout/ep_reward"):
-        assert name in different
-    assert any(name.startswith("/optimizer/state/") for name in different)
+# The measure
 
 
-def test_a_step_that_is_logged_twice_is_a_difference(copied, undisturbed):
-    folder = copied("qmix")
-    (events,) = folder.glob("events.*")
-    shutil.copy(events, events.with_name(f"{events.name}.2"))
-    assert "/eval/ep_reward" in differences(folder, undisturbed("qmix"))
+def test_runs_with_one_seed_do_not_differ(undisturbed, tmp_path):
+    same = trained("qmix", tmp_path / "same", **LONG)
+    assert differences(undisturbed("qmix", **LONG), same, "qmix") == []
+
+
+def test_runs_with_different_seeds_differ_in_all_that_is_compared(undisturbed, tmp_path):
+    other = trained("qmix", tmp_path / "other", **LONG, seed=2)
+    different = differences(undisturbed("qmix", **LONG), other, "qmix")
+    for part in ("/networks/agent", "/networks/target_mixer", "/optimizer", "/episodes", "/eval"):
+        assert any(name.startswith(part) for name in different), part
+
+
+def test_a_point_of_a_curve_that_is_logged_twice_is_a_difference(copied, undisturbed):
+    folder = copied("qmix", **LONG)
+    step, value = scalars(folder)["eval/ep_reward"][0]
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_scalar("eval/ep_reward", value, step)
+    different = differences(folder, undisturbed("qmix", **LONG), "qmix")
+    assert any(name.startswith("/eval/ep_reward") for name in different)
+
+
+# Episodes in files
+
+DTYPES = arrays.boolean_dtypes() | arrays.integer_dtypes() | arrays.unsigned_integer_dtypes()
+DTYPES |= arrays.floating_dtypes(sizes=(16, 32, 64))
+SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=9)
+EPISODES = st.lists(
+    st.dictionaries(st.text(max_size=4), arrays.arrays(DTYPES, SHAPES), max_size=3), max_size=3
+)
+
+
+def assert_same_bits(episodes, others):
+    assert len(episodes) == len(others)
+    for one, other in zip(episodes, others, strict=True):
+        assert list(one) == list(other)
+        for name, array in one.items():
+            assert array.dtype == other[name].dtype
+            assert array.shape == other[name].shape
+            assert array.tobytes() == other[name].tobytes()
+
+
+@properties
+@given(EPISODES)
+def test_unpacked_episodes_are_the_packed_ones_bit_for_bit(episodes):
+    assert_same_bits(unpack(pack(episodes)), episodes)
+
+
+def test_signs_of_zeros_and_bits_of_nans_are_kept():
+    odd = np.array([0.0, -0.0, np.nan, -np.nan, np.inf, 5e-324])
+    nans = np.array([0x7FF00001, 0xFFC00002, 0x80000000], np.uint32).view(np.float32)
+    episode = {"odd": odd, "nans": nans, "columns": np.asfortranarray(np.eye(3)), "part": odd[::2]}
+    assert_same_bits(unpack(pack([episode])), [episode])
+
+
+def test_an_unpacked_episode_can_be_changed():
+    (episode,) = unpack(pack([{"reward": np.ones(3, np.float32)}]))
+    episode["reward"] *= 2
+    assert episode["reward"].tolist() == [2, 2, 2]
+
+
+def test_packing_leaves_an_episode_as_it_is():
+    reward = np.array([1.0, 1.0, 2.0])
+    pack([{"reward": reward}])
+    assert reward.tolist() == [1, 1, 2]
+
+
+def test_what_is_mostly_zero_takes_little_space():
+    rows = np.zeros((1000, 100), np.float32)
+    rows[::10, 5] = 0.3
+    assert len(pack([{"obs": rows}])) < rows.nbytes / 100
+
+
+def files_of(path: Path) -> dict[str, int]:
+    """The files of episodes that a checkpoint needs, and how many are in each."""
+    return dict(read_checkpoint(path, "qmix", with_episodes=False)["run"]["files"])
+
+
+def test_each_checkpoint_writes_the_episodes_that_are_new(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        run, "pack", lambda episodes: written.append(len(episodes)) or pack(episodes)
+    )
+    trained("qmix", tmp_path / "run", **SHORT)
+    assert written == [
+        6,
+        6,
+        6,
+        2,
+    ]  # of 20 episodes, with checkpoints after 6, 12, 18 and at the end
+
+
+def test_files_of_episodes_that_no_checkpoint_needs_are_removed(tmp_path):
+    folder = trained(
+        "qmix", tmp_path / "run", **SHORT | {"total_timesteps": 200, "buffer_size": 10}
+    )
+    needed = files_of(folder / "checkpoint.pt") | files_of(folder / "checkpoint.old")
+    there = {f"episodes/{path.name}" for path in (folder / "episodes").iterdir()}
+    assert there == set(needed)
+    assert sum(files_of(folder / "checkpoint.pt").values()) < 10 + 6
+
+
+@every_script
+def test_a_checkpoint_holds_the_replay_buffer(script, tmp_path, monkeypatch):
+    buffer = MODULES[script].EpisodeBuffer
+    stored, store = [], buffer.store
+
+    def store_and_note(self, episode):
+        store(self, episode)
+        stored.append(self.episodes[-1])
+
+    monkeypatch.setattr(buffer, "store", store_and_note)
+    folder = trained(script, tmp_path / "run", **SHORT | {"buffer_size": 9})
+    saved = load_checkpoint(folder, script, with_episodes=True)["episodes"]
+    assert_same_bits(saved[-9:], stored[-9:])
 
 
 # Stopped and resumed
 
-OPTIONS = {"mixer": "vdn", "double_q": True, "normalize_reward": True, "optimizer": "RMSprop", "train_freq": 2}
-OPTIONS |= {"target_network_update_freq": 3, "polyak": 1.0, "td_lambda": 0.0}
+OPTIONS = {"mixer": "vdn", "double_q": True, "normalize_reward": True, "optimizer": "RMSprop"}
+OPTIONS |= {"train_freq": 2, "target_network_update_freq": 3, "polyak": 1.0, "td_lambda": 0.9}
 STOPPED = [(script, {}) for script in SCRIPTS]
-STOPPED += [("qmix", LBF), ("qmix", SPREAD), ("qmix", OPTIONS), ("qmix_lstm", {"rnn": "lstm", "tbptt": 3})]
-STOPPED += [("qmix_multienvs", options | {"num_envs": 3}) for options in ({}, LBF, SPREAD)]
+STOPPED += [("qmix", LBF), ("qmix", SPREAD), ("qmix", OPTIONS)]
+STOPPED += [("qmix_lstm", {"rnn": "lstm", "tbptt": 3})]
+STOPPED += [("qmix_multienvs", options | {"num_envs": 3}) for options in ({}, LBF)]
 
 
 @pytest.mark.parametrize(("script", "options"), STOPPED, ids=str)
-def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(script, options, undisturbed, tmp_path, monkeypatch):
-    saved = None
-    for episodes in (9, 8, None):  # the second stop comes between two checkpoints, logs and evaluations
-        with monkeypatch.context() as patch:
-            trained(script, tmp_path, saved, stop_after(patch, script, episodes), **options)
-        saved = MODULES[script].load_checkpoint(tmp_path)
-    assert differences(tmp_path, undisturbed(script, **options)) == []
+def test_a_training_that_was_stopped_ends_like_one_that_was_not(
+    script, options, undisturbed, tmp_path
+):
+    options = LONG | options
+    folder = stopped(script, tmp_path / "run", 9, **options)
+    stopped(script, folder, 8)  # between two checkpoints, logs and evaluations
+    resumed(script, folder)
+    assert differences(folder, undisturbed(script, **options), script) == []
 
 
-def test_episodes_are_under_way_where_trainings_with_many_environments_are_stopped(tmp_path, monkeypatch):
-    trained("qmix_multienvs", tmp_path, stop=stop_after(monkeypatch, "qmix_multienvs", 9), num_envs=3)
-    under_way = MODULES["qmix_multienvs"].load_checkpoint(tmp_path)["played"]["under_way"]
-    assert sorted(map(len, under_way["actions"]))[-1] > 0
-
-
-@every_script
-def test_a_training_that_was_stopped_at_once_ends_as_if_it_had_not_been(script, undisturbed, tmp_path):
-    stop = Event()
-    stop.set()
-    trained(script, tmp_path, stop=stop)
-    assert differences(resumed(script, tmp_path), undisturbed(script)) == []
+def test_episodes_are_under_way_where_a_training_with_many_environments_is_stopped(tmp_path):
+    folder = stopped("qmix_multienvs", tmp_path / "run", 9, **LONG, num_envs=3)
+    collector = load_checkpoint(folder, "qmix_multienvs", with_episodes=False)["collector"]
+    assert any(collector["actions"])
 
 
 @every_script
-def test_a_training_that_was_over_is_not_changed_by_being_resumed(script, copied, undisturbed):
-    assert differences(resumed(script, copied(script)), undisturbed(script)) == []
+def test_a_training_that_is_over_is_not_changed_by_resuming_it(script, copied, undisturbed):
+    folder = resumed(script, copied(script, **LONG))
+    assert differences(folder, undisturbed(script, **LONG), script) == []
 
 
 @pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
-def test_raising_total_timesteps_gives_the_longer_training(script, undisturbed, tmp_path, command):
-    longer = undisturbed(script, start_e=0.3, end_e=0.3)  # epsilon does not fall with total_timesteps
-    trained(script, tmp_path / "run", start_e=0.3, end_e=0.3, total_timesteps=400)
-    status, _, _ = command(script, "--resume", "run", "--total-timesteps", "1000")
+def test_a_training_can_be_made_longer(script, undisturbed, tmp_path):
+    options = LONG | {"start_e": 0.3, "end_e": 0.3}  # epsilon depends on total_timesteps
+    folder = trained(script, tmp_path / "run", **options | {"total_timesteps": 400})
+    resumed(script, folder, total_timesteps=1000)
+    different = differences(folder, undisturbed(script, **options), script)
+    # The shorter training was evaluated at its end, too
+    assert [name for name in different if not name.startswith(("/eval", "/best_score"))] == []
+
+
+def test_the_time_of_all_sessions_counts_as_time_of_training(tmp_path):
+    folder = trained("qmix", tmp_path / "run", **SHORT)
+    first = load_checkpoint(folder, "qmix", with_episodes=False)["run"]["seconds_before"]
+    resumed("qmix", folder, total_timesteps=60)
+    assert load_checkpoint(folder, "qmix", with_episodes=False)["run"]["seconds_before"] > first
+
+
+# Without the replay buffer, and environments that never do the same twice
+
+
+@every_script
+def test_without_its_replay_buffer_a_run_is_resumed_with_a_new_one(script, tmp_path, capsys):
+    options = LONG | {"checkpoint_buffer": False}
+    folder = stopped(script, tmp_path / "run", 9, **options)
+    assert not (folder / "episodes").exists()
+    before = step_of(folder, script)
+    capsys.readouterr()
+    resumed(script, folder)
+    assert "fills" in capsys.readouterr().err
+    assert step_of(folder, script) > before
+    updates = {value for step, value in scalars(folder)["train/num_updates"] if step > before}
+    assert len(updates) > 1
+
+
+def test_a_run_that_kept_its_replay_buffer_can_do_without(tmp_path, capsys, command):
+    folder = stopped("qmix", tmp_path / "run", 9, **LONG)
+    shutil.rmtree(folder / "episodes")
+    status, _, err = command("qmix", "--resume", str(folder), "--no-checkpoint-buffer")
     assert status == 0
-    assert differences(tmp_path / "run", longer) == []
+    assert "fills" in err
+    status, _, _ = command("qmix", "--resume", str(folder), "--total-timesteps", "1100")
+    assert status == 0
+    assert not (folder / "episodes").exists()
 
 
-def test_a_stop_while_the_episodes_are_replayed_leaves_everything_as_it_was(copied):
-    folder, stop = copied("qmix"), Event()
-    before = contents(folder)
-    stop.set()
-    with pytest.raises(qmix.TrainingFailed, match="stopped"):
-        resumed("qmix", folder, stop=stop)
-    assert contents(folder) == before
-
-
-every_signal = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-
-
-@every_signal
-def test_a_signal_while_the_episodes_are_replayed_ends_the_run_with_128_and_its_number(
-    number, command, copied, monkeypatch
-):
-    copied("qmix")
-    replay = qmix.replay
-    monkeypatch.setattr(qmix, "replay", lambda *args: os.kill(os.getpid(), number) or replay(*args))
-    status, out, err = command("qmix", "--resume", "run")
-    assert (status, out) == (128 + number, "")
-    assert "Traceback" not in err and "stopped" in err
-
-
-@every_signal
-def test_a_signal_ends_a_training_with_128_and_its_number(number, command, monkeypatch, tmp_path):
-    monkeypatch.setattr(qmix.Log, "training", lambda *_: os.kill(os.getpid(), number))
-    arguments = "--env-type pz --env-family tests.games --env-name two_step_game --batch-size 2 --log-every 4"
-    status, out, _ = command("qmix", *arguments.split())
-    (folder,) = tmp_path.glob("runs/*")
-    assert status == 128 + number
-    assert out.startswith("stopped after 8 steps, 4 episodes")
-    assert episodes_in(folder) == 4
+@every_script
+def test_an_environment_that_does_not_repeat_itself_is_resumed_all_the_same(script, tmp_path):
+    folder = stopped(script, tmp_path / "run", 7, **DICE)
+    before = load_checkpoint(folder, script, with_episodes=True)
+    resumed(script, folder)
+    after = load_checkpoint(folder, script, with_episodes=True)
+    assert before["progress"]["step"] < 60 <= after["progress"]["step"]
+    assert_same_bits(after["episodes"][:7], before["episodes"][:7])
 
 
 # Killed
 
 
 class Killed(BaseException):
-    """Nothing catches it, and what is to be cleaned up is not."""
+    """Ends a process in its tests; nothing is cleaned up after it."""
 
 
-def test_a_kill_before_the_first_checkpoint_after_a_stop_at_once_repeats_no_step(undisturbed, tmp_path, monkeypatch):
-    stop = Event()
-    stop.set()
-    trained("qmix", tmp_path, stop=stop)
-    with monkeypatch.context() as patch:
-        patch.setattr(qmix.Log, "close", lambda log: log.writer.close())
-        patch.setattr(qmix, "save", lambda *_: (_ for _ in ()).throw(Killed))
-        with pytest.raises(Killed):
-            resumed("qmix", tmp_path)
-    assert differences(resumed("qmix", tmp_path), undisturbed("qmix")) == []
+def killed_at(monkeypatch, moment: int):
+    """From event number `moment` on, files are neither synced, moved nor removed."""
+    events = itertools.count()
+
+    def unless_dead(call, *args, **options):
+        if next(events) >= moment:
+            raise Killed
+        return call(*args, **options)
+
+    for name in ("fsync", "replace", "unlink"):
+        monkeypatch.setattr(os, name, functools.partial(unless_dead, getattr(os, name)))
+
+    def die(self, kind, *_):
+        self.writer.close()
+        self.lock.release()
+        if kind is None:
+            raise Finished
+
+    monkeypatch.setattr(Run, "__exit__", die)
 
 
-def test_a_kill_at_any_step_of_writing_leaves_what_a_training_goes_on_from(undisturbed, tmp_path, monkeypatch):
-    options = TWO_STEPS | {"total_timesteps": 24, "checkpoint_every": 6}
+class Finished(BaseException):
+    """The training came to its end, alive."""
+
+
+def every_moment(attempt):
+    """Each event at which `attempt(moment)` can be killed, after it was."""
     for moment in itertools.count():
-        folder, left = tmp_path / str(moment), itertools.count()
-
-        def killed(call, *args, moment=moment, left=left):
-            if next(left) >= moment:
-                raise Killed
-            return call(*args)
-
-        with monkeypatch.context() as patch:
-            for name in ("fsync", "replace"):
-                patch.setattr(os, name, functools.partial(killed, getattr(os, name)))
-            patch.setattr(Path, "unlink", lambda *_, **__: None)
-            try:
-                trained("qmix", folder, **options)
-                break
-            except Killed:
-                pass
-        if moment >= 4:  # the model and the first checkpoint are written and put in their places
-            assert differences(resumed("qmix", folder, **options), undisturbed("qmix", **options)) == []
-    assert moment == 3 * 5 - 1  # of the first checkpoint there is none to keep
+        with pytest.MonkeyPatch.context() as patch, pytest.raises((Killed, Finished)) as end:
+            killed_at(patch, moment)
+            attempt(moment)
+        if end.type is Finished:
+            return
+        del end  # it holds the lock
+        yield moment
 
 
-def test_trainings_that_are_killed_at_random_moments_end_as_if_they_had_not_been():
-    command = [sys.executable, kill_and_resume.__file__, "--kills", "3", "--seed", "3"]
+def test_a_kill_while_files_are_written_leaves_a_whole_checkpoint(undisturbed, tmp_path):
+    whole = 0
+    moments = every_moment(lambda moment: trained("qmix", tmp_path / str(moment), **SHORT))
+    for moment in moments:
+        folder = tmp_path / str(moment)
+        if not (folder / "checkpoint.pt").exists() and not (folder / "checkpoint.old").exists():
+            assert whole == 0
+            continue
+        whole += 1
+        resumed("qmix", folder)
+        assert differences(folder, undisturbed("qmix", **SHORT), "qmix") == []
+    assert whole > 20
+
+
+@pytest.mark.parametrize("what", ["the checkpoint", "its episodes"])
+def test_a_kill_after_a_checkpoint_was_damaged_leaves_the_older_one(what, undisturbed, tmp_path):
+    options = SHORT | {"total_timesteps": 80}
+    shorter = stopped("qmix", tmp_path / "stopped", 15, **options)
+    newest = max(files_of(shorter / "checkpoint.pt"))
+    assert newest not in files_of(shorter / "checkpoint.old")
+    damaged = shorter / {"the checkpoint": "checkpoint.pt", "its episodes": newest}[what]
+    damaged.write_bytes(flipped(damaged.read_bytes()))
+    step = step_of(shorter)
+
+    def attempt(moment):
+        resumed("qmix", shutil.copytree(shorter, tmp_path / str(moment)))
+
+    for moment in every_moment(attempt):
+        folder = tmp_path / str(moment)
+        assert step_of(folder) >= step
+        resumed("qmix", folder)
+        assert differences(folder, undisturbed("qmix", **options), "qmix") == []
+
+
+def test_trainings_that_are_killed_at_random_end_like_undisturbed_ones():
+    command = [sys.executable, kill_and_resume.__file__, "--kills", "2", "--seed", "3"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stdout + process.stderr
-    *kills, one, other = process.stdout.splitlines()
-    assert one.startswith("qmix: the same ") and other.startswith("qmix_multienvs: the same ")
-    for script in ("qmix", "qmix_multienvs"):
-        lines = [line for line in kills if line.startswith(f"{script}: kill ")]
-        assert len(lines) == 3
-        assert any("goes on from checkpoint" in line for line in lines)
+    assert process.stdout.count("resumed from checkpoint") >= 2
+    assert process.stdout.count("bit for bit") == 2
 
 
-@pytest.mark.parametrize("differ", [[], ["/networks/mixer.w1.weight"]])
-def test_the_command_that_kills_fails_if_anything_differs(monkeypatch, capsys, differ):
-    monkeypatch.setattr(kill_and_resume, "check", lambda *_: differ)
+@pytest.mark.parametrize("different", [[], ["/networks/mixer.w1.weight"]])
+def test_the_command_that_kills_fails_if_anything_differs(monkeypatch, capsys, different):
+    monkeypatch.setattr(kill_and_resume, "check", lambda *_: different)
+    monkeypatch.setattr(sys, "argv", ["kill_and_resume.py"])
     with pytest.raises(SystemExit) as end:
-        kill_and_resume.main(kill_and_resume.Args())
-    assert bool(end.value.code) == bool(differ)
-    assert [name for name in differ if name not in capsys.readouterr().out] == []
+        kill_and_resume.main()
+    assert bool(end.value.code) == bool(different)
+    assert all(name in capsys.readouterr().out for name in different)
+
+
+def test_a_training_whose_process_of_an_environment_was_killed_is_resumed(
+    undisturbed, tmp_path, monkeypatch
+):
+    module = MODULES["qmix_multienvs"]
+    options = LONG | LBF | {"num_envs": 3}
+    steps = itertools.count()
+    step = module.Collector.step
+
+    def step_with_a_kill(self, *args):
+        if next(steps) == 60:
+            os.kill(self.envs.processes[1].pid, signal.SIGKILL)
+        return step(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Collector, "step", step_with_a_kill)
+        with pytest.raises(RuntimeError, match=r"environment 1 .*died"):
+            trained("qmix_multienvs", tmp_path / "run", **options)
+    assert step_of(tmp_path / "run", "qmix_multienvs") == 60 * 3
+    resumed("qmix_multienvs", tmp_path / "run")
+    wanted = undisturbed("qmix_multienvs", **options)
+    assert differences(tmp_path / "run", wanted, "qmix_multienvs") == []
 
 
 # Damaged, foreign, missing
@@ -256,12 +455,12 @@ class Malicious:
         return os.mkdir, ("unpickled",)
 
 
-def with_digest(content: bytes) -> bytes:
+def sealed(content: bytes) -> bytes:
     return sha256(content).digest() + content
 
 
 def torch_saved(content) -> bytes:
-    file = BytesIO()
+    file = io.BytesIO()
     torch.save(content, file)
     return file.getvalue()
 
@@ -273,48 +472,64 @@ def flipped(content: bytes) -> bytes:
 
 DAMAGES = {
     "truncated": lambda content: content[:-1],
-    "shorter than its digest": lambda content: content[:20],
+    "shorter than its seal": lambda content: content[:20],
     "empty": lambda content: b"",
     "bit-flipped": flipped,
     "text": lambda content: b"not a checkpoint" * 100,
-    "a pickle": lambda content: with_digest(pickle.dumps(Malicious(), protocol=2)),
-    "a pickle in a file of torch": lambda content: with_digest(torch_saved({"script": "qmix", "args": Malicious()})),
-    "another file of torch": lambda content: with_digest(torch_saved([1, 2, 3])),
+    "a pickle": lambda content: sealed(pickle.dumps(Malicious(), protocol=2)),
+    "a pickle in a file of torch": lambda content: sealed(torch_saved({"script": Malicious()})),
+    "another file of torch": lambda content: sealed(torch_saved([1, 2, 3])),
 }
 every_damage = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 
 
 @every_damage
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(command, copied, undisturbed, tmp_path, damage):
-    folder = copied("qmix")
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    command, copied, undisturbed, tmp_path, damage
+):
+    folder = copied("qmix", **SHORT)
     content = (folder / "checkpoint.pt").read_bytes()
     (folder / "checkpoint.pt").write_bytes(damage(content))
     status, _, err = command("qmix", "--resume", "run")
     assert status == 0
-    assert err.count("checkpoint.pt is damaged") == 1 and err.count("warning: ") == 1
-    assert differences(folder, undisturbed("qmix")) == []
+    assert "checkpoint.pt is damaged" in err
+    assert err.count("warning: ") == 1
+    assert differences(folder, undisturbed("qmix", **SHORT), "qmix") == []
     assert not (tmp_path / "unpickled").exists()
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["damaged", "missing"])
+def test_a_checkpoint_without_its_episodes_gives_way_to_the_one_before(
+    command, copied, undisturbed, lost
+):
+    folder = copied("qmix", **SHORT)
+    newest = folder / max(files_of(folder / "checkpoint.pt"))
+    if lost:
+        newest.unlink()
+    else:
+        newest.write_bytes(flipped(newest.read_bytes()))
+    status, _, err = command("qmix", "--resume", "run")
+    assert status == 0
+    assert newest.name in err
+    assert differences(folder, undisturbed("qmix", **SHORT), "qmix") == []
+
+
 def test_no_bit_of_a_checkpoint_can_be_flipped_unnoticed(copied):
-    folder = copied("qmix")
-    content, before = (folder / "checkpoint.pt").read_bytes(), qmix.load_checkpoint(folder)
-    (folder / "checkpoint.pt").unlink()
-    older = episodes_in(folder)
-    assert older < before["progress"]["num_episodes"]
-    for bit in np.random.default_rng(0).integers(8 * len(content), size=50).tolist() + list(range(0, 256, 16)):
+    folder = copied("qmix", **SHORT)
+    content, step = (folder / "checkpoint.pt").read_bytes(), step_of(folder)
+    bits = np.random.default_rng(0).integers(8 * len(content), size=50).tolist()
+    for bit in [*bits, *range(0, 256, 16)]:
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << bit % 8
         (folder / "checkpoint.pt").write_bytes(damaged)
-        assert episodes_in(folder) == older
+        assert step_of(folder) < step
 
 
 @pytest.fixture
-def refused(command, tmp_path, monkeypatch):
-    """`refused(script, *arguments)`: the one line that the script says before it gives up and leaves all as it was."""
+def refused(command, tmp_path):
+    """`refused(script, *arguments)`: the one line that a script says. It leaves all as it was."""
 
     def refuse(script: str, *arguments: str) -> str:
-        monkeypatch.setattr(MODULES[script], "train", lambda *_: pytest.fail("trains with it"))
         before = contents(tmp_path)
         status, out, err = command(script, *arguments)
         assert (status, out, err.count("\n")) == (2, "", 1)
@@ -332,451 +547,301 @@ every_purpose = pytest.mark.parametrize("purpose", ["--resume", "--evaluate"])
 @every_damage
 @every_purpose
 def test_two_damaged_checkpoints_are_refused(refused, copied, damage, purpose):
-    folder = copied("qmix")
+    folder = copied("qmix", **SHORT)
     for path in folder.glob("checkpoint.*"):
         path.write_bytes(damage(path.read_bytes()))
     assert "damaged" in refused("qmix", purpose, "run")
 
 
-@every_script
 @every_purpose
-def test_a_folder_without_a_checkpoint_is_refused(refused, tmp_path, script, purpose):
+def test_a_folder_without_a_checkpoint_is_refused(refused, tmp_path, purpose):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("no folder")
     for name in ("empty", "file", "missing", "missing/too", "x" * 300, "empty/../empty"):
-        assert f"no checkpoint in {name}" in refused(script, purpose, name)
+        assert f"no whole checkpoint in {name}" in refused("qmix", purpose, name)
 
 
 @every_purpose
-@pytest.mark.parametrize(("script", "other"), list(itertools.permutations(SCRIPTS, 2)))
-def test_a_run_of_another_script_is_refused(refused, copied, script, other, purpose):
-    copied(other)
-    assert f"{other}.py" in refused(script, purpose, "run")
+def test_a_run_of_another_script_is_refused(refused, copied, purpose):
+    copied("qmix_lstm", **SHORT)
+    assert "qmix_lstm.py" in refused("qmix", purpose, "run")
 
 
 @every_purpose
-def test_a_checkpoint_of_a_newer_format_is_refused(refused, copied, purpose):
-    folder = copied("qmix")
-    newer = torch_saved(qmix.load_checkpoint(folder) | {"format": 3, "args": {"argument": "of the future"}})
-    (folder / "checkpoint.pt").write_bytes(with_digest(newer))
-    assert "format 3" in refused("qmix", purpose, "run")
+def test_a_checkpoint_of_another_format_is_refused(refused, copied, purpose):
+    folder = copied("qmix", **SHORT)
+    for other in (FORMAT - 1, FORMAT + 1):
+        saved = {"format": other, "script": "qmix", "args": {"argument": "of then"}}
+        write_sealed(folder / "checkpoint.pt", to_bytes(saved))
+        assert f"format {other}" in refused("qmix", purpose, "run")
 
 
-OTHERS = ["--gamma 0.9", "--env-name MMM", "--seed 2", "--buffer-size 13", "--no-agent-ids", "--eval-steps 8"]
-OTHERS += ["--time-limit 9", "--mixer vdn", "--env-type lbf", "--learning-rate 0.1", "--log-every 4", "--num-eval-ep 2"]
-
-
-@pytest.mark.parametrize("other", OTHERS)
-def test_resuming_with_another_argument_that_matters_is_refused_and_told_which(refused, copied, other):
-    copied("qmix")
-    name = other.split()[0].replace("--no-", "--")
-    said = refused("qmix", "--resume", "run", *other.split())
-    assert [word for word in said.split(", which are ")[1].split() if word.startswith("--")] == [name]
-    assert str(getattr(qmix.Args(**SMALL), name[2:].replace("-", "_"))) in said
-
-
-def test_all_arguments_that_are_other_ones_are_named(refused, copied):
-    copied("qmix_multienvs")
-    said = refused("qmix_multienvs", "--resume", "run", "--num-envs", "5", "--n-epochs", "3", "--td-lambda", "0.5")
-    assert said.endswith(", which are --num-envs 4, --n-epochs 2, --td-lambda 0.9\n")
-
-
-def test_lowering_total_timesteps_is_refused(refused, copied):
-    copied("qmix")
-    assert "--total-timesteps" in refused("qmix", "--resume", "run", "--total-timesteps", "999")
+@every_purpose
+@pytest.mark.parametrize(
+    ("change", "about"),
+    [
+        (lambda args: args.update(momentum=0.9), "--momentum"),
+        (lambda args: args.pop("gamma"), "--gamma"),
+        (lambda args: args.update(hidden_dim="many"), "--hidden-dim"),
+        (lambda args: args.update(hidden_dim=8.5), "--hidden-dim"),
+        (lambda args: args.update(hidden_dim=None), "--hidden-dim"),
+        (lambda args: args.update(hidden_dim=[8]), "--hidden-dim"),
+        (lambda args: args.update(hidden_dim=65536), "--hidden-dim"),
+        (lambda args: args.update(double_q=1), "--double-q"),
+        (lambda args: args.update(gamma=float("nan")), "--gamma"),
+    ],
+    ids=["unknown", "missing", "a word", "a part", "None", "a list", "huge", "no bool", "nan"],
+)
+def test_arguments_in_a_checkpoint_that_the_script_cannot_have_are_refused(
+    refused, copied, purpose, change, about
+):
+    rewritten(copied("qmix", **SHORT), lambda saved: change(saved["args"]))
+    assert about in refused("qmix", purpose, "run")
 
 
 @every_script
-def test_resuming_and_evaluating_at_once_is_refused(refused, copied, script):
-    copied(script)
-    said = refused(script, "--resume", "run", "--evaluate", "run")
-    assert "--resume" in said and "--evaluate" in said
+def test_an_environment_whose_sizes_have_changed_is_refused(script, refused, copied):
+    folder = copied(script, **SHORT)
+    rewritten(folder, lambda saved: saved["args"].update(LBF, env_family="mpe"), script)
+    assert "do not fit" in refused(script, "--resume", "run")
 
 
-def test_a_value_that_is_out_of_range_is_refused_on_resuming_too(refused, copied):
-    copied("qmix")
+OTHERS = ["--gamma 0.9", "--env-name MMM", "--seed 2", "--buffer-size 13", "--no-agent-ids"]
+OTHERS += ["--time-limit 9", "--mixer vdn", "--env-type lbf", "--learning-rate 0.1"]
+OTHERS += ["--log-every 4", "--num-eval-ep 2", "--eval-steps 8"]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_run_keeps_its_arguments_and_says_which(refused, copied, other):
+    copied("qmix", **LONG)
+    name = other.split()[0].replace("--no-", "--")
+    own = getattr(small_args("qmix", **LONG), name[2:].replace("-", "_"))
+    assert f"{name} {own}" in refused("qmix", "--resume", "run", *other.split())
+
+
+def test_all_changed_arguments_are_named(refused, copied):
+    copied("qmix_multienvs", **SHORT)
+    said = refused("qmix_multienvs", "--resume", "run", "--num-envs", "5", "--gamma", "0.5")
+    assert "--num-envs 2" in said
+    assert "--gamma 0.99" in said
+
+
+def test_a_run_cannot_be_made_shorter(refused, copied):
+    copied("qmix", **SHORT)
+    assert "--total-timesteps" in refused("qmix", "--resume", "run", "--total-timesteps", "39")
+
+
+def test_resuming_and_evaluating_at_once_is_refused(refused, copied):
+    copied("qmix", **SHORT)
+    said = refused("qmix", "--resume", "run", "--evaluate", "run")
+    assert "--resume" in said
+    assert "--evaluate" in said
+
+
+def test_a_resumed_run_refuses_what_is_out_of_range(refused, copied):
+    copied("qmix", **SHORT)
     assert "--checkpoint-every" in refused("qmix", "--resume", "run", "--checkpoint-every", "0")
 
 
 def test_a_run_folder_that_cannot_be_written_is_refused(refused, copied):
-    folder = copied("qmix")
+    folder = copied("qmix", **SHORT)
     (folder / "args.json.tmp").mkdir()  # in the way of what is to be written
-    assert "cannot write the run folder run" in refused("qmix", "--resume", "run")
+    assert "args.json" in refused("qmix", "--resume", "run")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; the test above has another obstacle")
-def test_a_read_only_run_folder_is_refused(refused, copied):
-    folder = copied("qmix")
-    folder.chmod(0o555)
-    assert "cannot write the run folder run" in refused("qmix", "--resume", "run")
-
-
-# Not finite
-
-
-def as_arguments(**options) -> list[str]:
-    return [word for name, value in (SMALL | options).items() for word in (f"--{name.replace('_', '-')}", str(value))]
-
-
-@every_script
-def test_an_update_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint_of_before(
-    script, command, undisturbed, tmp_path, monkeypatch
-):
-    numbers, update = itertools.count(1), MODULES[script].update
-
-    def overflowing(networks, optimizer, batch, args):
-        infinite = {"reward": torch.full_like(batch["reward"], torch.inf)} if next(numbers) == 9 else {}
-        return update(networks, optimizer, batch | infinite, args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MODULES[script], "update", overflowing)
-        status, _, err = command(script, *as_arguments())
-    (folder,) = tmp_path.glob("runs/*")
-    assert status == 1
-    assert f"{script}.py: error: update 9 is not finite: train/loss " in err
-    assert err.endswith(f"; run folder: runs/{folder.name}\n")
-    assert "Traceback" not in err
-    assert command(script, "--resume", f"runs/{folder.name}")[0] == 0
-    assert differences(folder, undisturbed(script)) == []
-
-
-@every_script
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("name", ["train/loss", "train/grads"])
-def test_a_loss_or_a_gradient_that_is_not_finite_is_noticed(script, name, value):
-    learning = {"train/loss": torch.tensor(1.0), "train/grads": torch.tensor(1.0)}
-    progress = MODULES[script].Progress(num_updates=7, learning=learning)
-    MODULES[script].check_finite(progress)
-    learning[name] = torch.tensor(value)
-    with pytest.raises(MODULES[script].TrainingFailed, match=f"update 7 is not finite.*{name} {value}"):
-        MODULES[script].check_finite(progress)
-
-
-# A full disk
-
-
-def test_a_full_disk_costs_checkpoints_and_nothing_else(undisturbed, tmp_path, monkeypatch, capsys):
-    last, save, fsync = [], qmix.save, os.fsync
-
-    def full_for_a_while(*args):
-        if len(last) in (1, 2):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return fsync(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(qmix, "save", lambda folder, *rest: save(folder, *rest) or last.append(episodes_in(folder)))
-        patch.setattr(os, "fsync", full_for_a_while)
-        trained("qmix", tmp_path)
-    assert last[:3] == [6, 6, 6]
-    assert last[3] > 18
-    err = capsys.readouterr().err
-    assert err.count("warning: ") == 2
-    assert all(f"warning: going on without saving after {n} episodes: No space left" in err for n in (12, 18))
-    assert not list(tmp_path.glob("*.tmp"))
-    assert differences(tmp_path, undisturbed("qmix")) == []
-
-
-def test_a_run_on_a_disk_that_stays_full_is_resumed_from_the_last_checkpoint(undisturbed, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop = stop_after(patch, "qmix", 12)
-        trained("qmix", tmp_path, stop=stop)
-        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-        resumed("qmix", tmp_path)
-    assert episodes_in(tmp_path) == 12
-    assert differences(resumed("qmix", tmp_path), undisturbed("qmix")) == []
-
-
-def full_disk(monkeypatch, when):
-    """Of what is written to the files of TensorBoard, half is, while `when()`."""
-    write = gfile.LocalFileSystem._write
-
-    def limited(self, name, content, mode):
-        if when():
-            write(self, name, content[: len(content) // 2], mode)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(self, name, content, mode)
-
-    monkeypatch.setattr(gfile.LocalFileSystem, "_write", limited)
-
-
-failing_thread = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-
-
-@failing_thread
-def test_a_disk_that_is_full_for_a_while_costs_no_step_of_the_curves(undisturbed, tmp_path, monkeypatch):
-    logged, training = [], qmix.Log.training
-    with monkeypatch.context() as patch:
-        patch.setattr(qmix.Log, "training", lambda *args: logged.append(args) or training(*args))
-        full_disk(patch, lambda: 3 <= len(logged) <= 5)  # a checkpoint comes with the fourth
-        trained("qmix", tmp_path)
-    assert differences(tmp_path, undisturbed("qmix")) == []
-
-
-@failing_thread
-def test_a_disk_that_stays_full_leaves_what_a_run_goes_on_from(undisturbed, tmp_path, monkeypatch, capsys):
-    logged, training = [], qmix.Log.training
-    with monkeypatch.context() as patch:
-        patch.setattr(qmix.Log, "training", lambda *args: logged.append(args) or training(*args))
-        full_disk(patch, lambda: len(logged) >= 5)
-        trained("qmix", tmp_path)
-    assert "warning: the curves end before the training: No space left on device" in capsys.readouterr().err
-    assert episodes_in(tmp_path) == 12
-    assert differences(resumed("qmix", tmp_path), undisturbed("qmix")) == []
-
-
-LIMITED = """
-import resource, runpy, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-limit, *sys.argv = sys.argv[1:]
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-def test_a_checkpoint_that_is_larger_than_a_file_can_be_leaves_the_last_one(copied, tmp_path):
-    folder = copied("qmix", total_timesteps=300)
-    content = (folder / "checkpoint.pt").read_bytes()
-    command = [sys.executable, "-c", LIMITED, str(len(content) // 2), qmix.__file__, "--resume", str(folder)]
-    command += ["--total-timesteps", "600"]
-    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert process.returncode == 0
-    assert process.stdout.startswith("done after ")
-    assert "warning: going on without saving after " in process.stderr
-    assert "File too large" in process.stderr and "Traceback" not in process.stderr
-    assert (folder / "checkpoint.old").read_bytes() == content
-
-
-# Environments that fail
-
-FRAGILE = """
-from pathlib import Path
-from tests.games.two_step_game import TwoStepGame
-
-class FragileGame(TwoStepGame):
-    steps = 0
-
-    def step(self, actions):
-        FragileGame.steps += 1
-        if FragileGame.steps > 40 and Path(__file__).with_name("broken").exists():
-            raise RuntimeError("the game is broken")
-        return super().step(actions)
-
-parallel_env = FragileGame
-"""
-
-
-@pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
-def test_an_environment_that_raises_ends_the_run_which_goes_on_when_it_is_repaired(
-    script, command, undisturbed, tmp_path, monkeypatch
-):
-    package = tmp_path / f"games_of_{script}"
-    package.mkdir()
-    for name, content in (("__init__.py", ""), ("fragile.py", FRAGILE), ("broken", "")):
-        (package / name).write_text(content)
-    options = {"env_type": "pz", "env_family": package.name, "env_name": "fragile", "total_timesteps": 300}
-    arguments = [sys.executable, MODULES[script].__file__, *as_arguments(**options)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
-    process = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert process.returncode == 1
-    assert "RuntimeError: the game is broken" in process.stderr
-    (folder,) = tmp_path.glob("runs/*")
-    assert 0 < MODULES[script].load_checkpoint(folder)["progress"]["num_episodes"] < 150
-
-    (package / "broken").unlink()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert command(script, "--resume", str(folder))[0] == 0
-    assert differences(folder, undisturbed(script, **TWO_STEPS | {"total_timesteps": 300})) == []
-
-
-OTHER_ENVIRONMENTS = {"rewards": (SPREAD, {"seed": 2})}
-for kind, time_limit in (("shorter episodes", 14), ("longer episodes", 16)):
-    OTHER_ENVIRONMENTS[kind] = ({"time_limit": 15}, {"time_limit": time_limit})
-
-
-@every_script
-@pytest.mark.parametrize(("options", "other"), OTHER_ENVIRONMENTS.values(), ids=OTHER_ENVIRONMENTS)
-def test_an_environment_that_does_not_repeat_itself_ends_the_run(script, copied, options, other):
-    folder, module = copied(script, total_timesteps=100, **options), MODULES[script]
-    before, saved = contents(folder), module.load_checkpoint(folder)
-    with pytest.raises(module.TrainingFailed, match="repeat"):
-        trained(script, folder, saved, total_timesteps=100, **options | other)
+def test_a_checkpoint_that_another_process_has_replaced_meanwhile_is_refused(copied):
+    folder = copied("qmix", **SHORT)
+    saved = load_checkpoint(folder, "qmix", with_episodes=True)
+    resumed("qmix", folder, total_timesteps=60)
+    before = contents(folder)
+    with pytest.raises(Refused, match="another process"):
+        qmix.train(qmix.Args(**saved["args"] | {"resume": str(folder)}), saved)
     assert contents(folder) == before
 
 
-@every_script
-def test_an_environment_that_does_not_allow_what_was_done_ends_the_run(script, undisturbed, tmp_path):
-    saved = MODULES[script].load_checkpoint(undisturbed(script))
-    saved["played"]["actions"].zero_()  # nothing, which only the dead can do
-    with pytest.raises(MODULES[script].TrainingFailed, match="repeat"):
-        trained(script, tmp_path, saved)
+def test_numpys_numbers_in_a_state_are_kept_as_pythons():
+    saved = to_bytes({"won": [np.bool_(True), np.float32(0.5)], "by": {"step": np.int64(3)}})
+    loaded = torch.load(io.BytesIO(saved), weights_only=True)
+    assert loaded == {"won": [True, 0.5], "by": {"step": 3}}
+
+
+# What the run did not write
+
+
+def test_resuming_changes_no_file_that_the_run_did_not_write(copied, tmp_path):
+    folder = copied("qmix", **SHORT)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    links = ["args.json", "status.json", "run.json", "model.pt", "best.pt", "checkpoint.old"]
+    links += ["checkpoint.pt.tmp", "model.pt.tmp", "args.json.tmp", "link"]
+    for name in links:
+        there = folder / name
+        content = there.read_bytes() if there.exists() else b"mine"
+        there.unlink(missing_ok=True)
+        (outside / name).write_bytes(content)
+        there.symlink_to(outside / name)
+    for name in ("events.out.tfevents.1.mine", "notes.txt", "episodes/mine.packed"):
+        (folder / name).write_text("mine")
+    (own,) = folder.glob("events.*.0")
+    before = contents(outside) | {
+        path: found
+        for path, found in contents(folder).items()
+        if path == own or (found[0] == b"mine" and not path.is_symlink())
+    }
+    resumed("qmix", folder, total_timesteps=60)
+    after = contents(outside) | contents(folder)
+    assert len(before) == len(links) + 4
+    assert {path: after.get(path) for path in before} == before
 
 
 # Evaluated
 
 
-@pytest.mark.parametrize(
-    ("won", "low", "high"),
-    [(10, 0.7225, 1.0), (0, 0.0, 0.2775), (5, 0.2366, 0.7634), (1, 0.0179, 0.4042)],
-)
-def test_the_confidence_interval_of_a_part_is_wilsons(won, low, high):
-    interval = qmix.confidence(np.repeat([1.0, 0.0], [won, 10 - won]))
-    assert interval == pytest.approx({"mean": won / 10, "low": low, "high": high}, abs=1e-4)
-
-
-def test_the_confidence_interval_of_a_proportion_in_the_literature():
-    """81 of 263: Newcombe (1998), Statistics in Medicine 17, table I."""
-    interval = qmix.confidence(np.repeat([1.0, 0.0], [81, 263 - 81]))
-    assert (interval["low"], interval["high"]) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-
-
-@pytest.mark.parametrize("values", [[0.0] * 7, [1.0] * 7, [0.0, 1.0]])
-def test_a_part_is_between_0_and_1(values):
-    interval = qmix.confidence(np.array(values))
-    assert 0 <= interval["low"] <= interval["mean"] <= interval["high"] <= 1
-
-
-def test_the_confidence_interval_of_other_values_is_the_normal_one():
-    half = 1.96 * (5 / 3) ** 0.5 / 2
-    assert qmix.confidence(np.array([1.0, 2, 3, 4])) == pytest.approx(
-        {"mean": 2.5, "low": 2.5 - half, "high": 2.5 + half}
-    )
-
-
-def test_the_confidence_interval_of_a_single_value_is_that_value():
-    assert qmix.confidence(np.array([3.5])) == {"mean": 3.5, "low": 3.5, "high": 3.5}
-
-
-@pytest.fixture
-def evaluated(command, copied, tmp_path, monkeypatch):
-    """`evaluated(script, *arguments, **options)`: the evaluation of a run, and what was said."""
-
-    def evaluate(script: str, *arguments: str, **options) -> tuple[dict, str, str]:
-        folder = tmp_path / "run"
-        folder = folder if folder.exists() else copied(script, **options)
-        monkeypatch.setattr(MODULES[script], "train", lambda *_: pytest.fail("trains"))
-        status, out, err = command(script, "--evaluate", "run", *arguments)
-        assert status == 0
-        return json.loads((folder / "evaluation.json").read_text()), out, err
-
-    return evaluate
-
-
-@pytest.mark.parametrize(("script", "task"), [*((script, {}) for script in SCRIPTS), ("qmix", SPREAD)], ids=str)
-def test_an_evaluation_is_that_of_greedy_episodes_of_the_final_model(script, task, copied, evaluated, monkeypatch):
-    module, epsilons, folder = MODULES[script], set(), copied(script, **task)
-    act, signature = module.act, inspect.signature(module.act)
-
-    def noted(*args):
-        epsilons.add(signature.bind(*args).arguments["epsilon"])
-        return act(*args)
-
-    monkeypatch.setattr(module, "act", noted)
-    evaluation, out, _ = evaluated(script, "--num-eval-ep", "6")
-    assert epsilons == {0.0}
-
-    args = module.Args(**SMALL | task)
+def play(script: str, folder: Path, name: str = "model.pt", **options) -> list[dict]:
+    """Results of greedy episodes with the networks in a file."""
+    module = MODULES[script]
+    args = small_args(script, **options)
     env = module.open_env(args)
     networks = module.Networks(args, env)
-    networks.agent.load_state_dict(torch.load(folder / "model.pt", weights_only=True)["agent"])
-    streams = [module.random_stream(args, "test", number) for number in range(6)]
-    columns = np.array([module.play(env, networks.agent, args, rng) for rng in streams], float).T
-    names = ("ep_reward", "ep_length", "battle_won") if not task else ("ep_reward", "ep_length")
-    expected = dict(zip(names, map(module.confidence, columns), strict=False))
-    step = module.load_checkpoint(folder)["progress"]["step"]
-    assert evaluation == expected | {"episodes": 6, "seed": 1, "step": step}
-    for name, interval in expected.items():
-        assert f"{name}: mean {interval['mean']:.3f}" in out
+    networks.agent.load_state_dict(torch.load(folder / name, weights_only=True)["agent"])
+    return module.play_greedily(env, networks.agent, args, "test")
 
 
-def test_an_evaluation_changes_nothing_else_in_the_run_folder(evaluated, undisturbed, tmp_path):
-    options = {"time_limit": 9, "total_timesteps": 100}
-    evaluated("qmix", "--num-eval-ep", "2", "--capture-video", **options)
-    before, after = (
-        {path.name: path.read_bytes() for path in folder.iterdir()}
-        for folder in (undisturbed("qmix", **options), tmp_path / "run")
-    )
-    added = {"evaluation.json", "worst.gif", "median.gif", "best.gif"}
-    assert after.keys() - before.keys() == added
-    assert {name: content for name, content in after.items() if name not in added} == before
-    for name in added - {"evaluation.json"}:
-        with Image.open(tmp_path / "run" / name) as picture:
-            assert picture.format == "GIF" and picture.n_frames > 1
+def evaluation_of(folder: Path) -> dict:
+    return json.loads((folder / "evaluation.json").read_text())
 
 
-def test_evaluations_with_one_seed_are_the_same(evaluated):
-    first, again, other = (
-        evaluated("qmix", "--num-eval-ep", "4", "--seed", seed, total_timesteps=100, **SPREAD)[0] for seed in "556"
-    )
-    assert first == again
-    assert first["ep_reward"] != other["ep_reward"]
+TASKS = [*((script, LONG) for script in SCRIPTS), ("qmix", SHORT | SPREAD)]
 
 
-def test_the_worst_the_median_and_the_best_episode_are_captured(copied, evaluated, monkeypatch):
-    copied("qmix", total_timesteps=100, **SPREAD)
-    rewards, numbers, play = [], {}, qmix.play
-    monkeypatch.setattr(qmix, "play", lambda *args: rewards.append(play(*args)[0]) or (rewards[-1], 1, np.nan))
+@pytest.mark.parametrize(("script", "options"), TASKS, ids=str)
+def test_an_evaluation_tells_how_the_saved_agents_play(script, options, command, copied):
+    folder = copied(script, **options)
+    status, out, _ = command(script, "--evaluate", "run", "--num-eval-ep", "4")
+    assert status == 0
+    evaluation = evaluation_of(folder)
+    results = play(script, folder, **options | {"num_eval_ep": 4})
+    for name in results[0]:
+        expected = confidence(np.array([one[name] for one in results]))
+        assert evaluation[name] == expected
+        assert f"{name}: mean {expected['mean']:.3f}" in out
+    about = {name: evaluation[name] for name in ("episodes", "seed", "which", "step")}
+    step = step_of(folder, script)
+    assert about == {"episodes": 4, "seed": 1, "which": "last", "step": step}
+
+
+def test_the_best_networks_are_those_of_the_best_evaluation(tmp_path, monkeypatch):
+    scores = {5: (0.0, 1.0), 10: (0.5, 0.0), 15: (0.5, 2.0), 20: (0.5, 1.0), 25: (0.0, 9.0)}
+    seen = {}
+
+    def evaluate(env, agent, args, number):
+        seen[number] = {name: value.clone() for name, value in agent.state_dict().items()}
+        return {"eval/battle_won": scores[number][0], "eval/ep_reward": scores[number][1]}
+
+    monkeypatch.setattr(qmix, "evaluate", evaluate)
+    folder = trained("qmix", tmp_path / "run", **SHORT | {"total_timesteps": 50, "eval_steps": 5})
+    best = torch.load(folder / "best.pt", weights_only=True)
+    assert best["step"] == 30
+    assert all(torch.equal(best["agent"][name], value) for name, value in seen[15].items())
+    last = torch.load(folder / "model.pt", weights_only=True)
+    assert last["step"] == 50
+    assert last.keys() == best.keys()
+
+
+def test_a_resumed_run_knows_its_best_evaluation(tmp_path, monkeypatch):
+    rewards = itertools.count(9, -1)
+    monkeypatch.setattr(qmix, "evaluate", lambda *_: {"eval/ep_reward": next(rewards)})
+    folder = stopped("qmix", tmp_path / "run", 9, **SHORT)
+    best = (folder / "best.pt").read_bytes()
+    resumed("qmix", folder)
+    assert (folder / "best.pt").read_bytes() == best
+
+
+@pytest.mark.parametrize(("which", "name"), [("best", "best.pt"), ("last", "model.pt")])
+def test_either_networks_can_be_evaluated(which, name, command, copied):
+    folder = copied("qmix", **LONG)
+    status, out, _ = command("qmix", "--evaluate", "run", "--which", which)
+    assert status == 0
+    evaluation = evaluation_of(folder)
+    saved = torch.load(folder / name, weights_only=True)
+    assert (evaluation["which"], evaluation["step"]) == (which, saved["step"])
+    (reward,) = [one["ep_reward"] for one in play("qmix", folder, name, **LONG)]
+    assert evaluation["ep_reward"]["mean"] == reward
+    assert "run/evaluation.json" in out
+
+
+@pytest.mark.parametrize(("which", "name"), [("best", "best.pt"), ("last", "model.pt")])
+def test_networks_that_are_not_there_are_refused(which, name, refused, copied):
+    (copied("qmix", **SHORT) / name).unlink()
+    assert name in refused("qmix", "--evaluate", "run", "--which", which)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", pickle.dumps(Malicious(), protocol=2)])
+def test_damaged_networks_are_refused(refused, copied, content):
+    (copied("qmix", **SHORT) / "model.pt").write_bytes(content)
+    assert "model.pt" in refused("qmix", "--evaluate", "run")
+
+
+def test_an_evaluation_changes_nothing_else_in_the_run_folder(command, copied):
+    folder = copied("qmix", **LONG | {"time_limit": 9, "total_timesteps": 100})
+    before = contents(folder)
+    status, _, _ = command("qmix", "--evaluate", "run", "--num-eval-ep", "2", "--capture-video")
+    assert status == 0
+    after = contents(folder)
+    added = {path.name for path in after.keys() - before.keys()}
+    assert added == {"evaluation.json", "worst.gif", "median.gif", "best.gif"}
+    assert {path: after[path] for path in before} == before
+    for path in folder.glob("*.gif"):
+        with Image.open(path) as picture:
+            assert picture.n_frames > 1
+
+
+def test_evaluations_with_one_seed_are_the_same(command, copied):
+    folder = copied("qmix", **SHORT | SPREAD)
+    rewards = []
+    for seed in "556":
+        status, _, _ = command("qmix", "--evaluate", "run", "--seed", seed)
+        assert status == 0
+        rewards.append(evaluation_of(folder)["ep_reward"]["mean"])
+    assert rewards[0] == rewards[1] != rewards[2]
+
+
+def test_the_worst_the_median_and_the_best_episode_are_captured(command, copied, monkeypatch):
+    copied("qmix", **SHORT)
+    numbers = {}
+    rewards = [3.0, 1.0, 5.0, 2.0, 4.0]
+    monkeypatch.setattr(qmix, "play_greedily", lambda *_: [{"ep_reward": r} for r in rewards])
     monkeypatch.setattr(qmix, "save_video", lambda *args: numbers.update({args[2].stem: args[3]}))
-    evaluated("qmix", "--num-eval-ep", "5", "--capture-video")
-    assert len(set(rewards)) == 5
+    status, _, _ = command("qmix", "--evaluate", "run", "--capture-video")
+    assert status == 0
     captured = {name: rewards[number] for name, number in numbers.items()}
-    assert captured == dict(zip(("worst", "median", "best"), sorted(rewards)[::2], strict=True))
+    assert captured == {"worst": 1, "median": 3, "best": 5}
 
 
-def test_a_captured_episode_is_the_one_that_was_evaluated(undisturbed, monkeypatch, tmp_path):
-    args = qmix.Args(**SMALL | SPREAD)
-    env, episodes, play = qmix.open_env(args), [], qmix.play
-    agent = qmix.Networks(args, env).agent
-    expected = play(env, agent, args, qmix.random_stream(args, "test", 3))
-    monkeypatch.setattr(qmix, "play", lambda *args: episodes.append(play(*args[:4])))  # it need not be drawn
-    qmix.save_video(args, agent, tmp_path / "episode.gif", 3)
-    assert np.array_equal(episodes, [expected], equal_nan=True)
-
-
-def test_an_evaluation_of_what_is_no_battle_is_of_reward_and_length(evaluated):
-    evaluation, _, err = evaluated("qmix", "--capture-video", **TWO_STEPS | {"total_timesteps": 40})
-    assert evaluation.keys() == {"ep_reward", "ep_length", "episodes", "seed", "step"}
+def test_an_evaluation_of_what_is_no_battle_is_of_reward_and_length(command, copied):
+    folder = copied("qmix", **SHORT)
+    status, _, err = command("qmix", "--evaluate", "run", "--capture-video")
+    assert status == 0
+    evaluation = evaluation_of(folder)
+    assert {name for name, value in evaluation.items() if isinstance(value, dict)} == {
+        "ep_reward",
+        "ep_length",
+    }
     assert evaluation["ep_length"] == {"mean": 2, "low": 2, "high": 2}
     assert err.count("warning: no video") == 3
 
 
-@pytest.mark.parametrize("other", ["--hidden-dim 9", "--env-name MMM", "--mixer vdn", "--num-layers 2"])
-def test_arguments_that_do_not_fit_the_networks_are_refused(refused, copied, other):
-    copied("qmix")
-    refused("qmix", "--evaluate", "run", *other.split())
+OTHER_NETWORKS = ["--hidden-dim 9", "--env-name MMM", "--num-layers 2"]
+
+
+@pytest.mark.parametrize("other", OTHER_NETWORKS)
+def test_agents_do_not_play_with_arguments_that_do_not_fit_them(refused, copied, other):
+    copied("qmix", **LONG)
+    assert "does not fit" in refused("qmix", "--evaluate", "run", *other.split())
 
 
 def test_an_evaluation_that_cannot_be_written_says_so(command, copied):
-    (copied("qmix") / "evaluation.json.tmp").mkdir()
+    (copied("qmix", **SHORT) / "evaluation.json.tmp").mkdir()
     status, _, err = command("qmix", "--evaluate", "run")
     assert status == 2
-    assert "Traceback" not in err and "evaluation.json" in err.splitlines()[-1]
-
-
-@every_signal
-def test_an_evaluation_can_be_interrupted(number, command, copied, monkeypatch):
-    copied("qmix")
-    handlers = []
-    monkeypatch.setattr(qmix, "evaluate_run", lambda *_: handlers.append(signal.getsignal(number)))
-    command("qmix", "--evaluate", "run")
-    assert handlers == [signal.SIG_DFL]
-
-
-# An environment whose process died
-
-
-@pytest.mark.parametrize(("after", "first"), [(60, True), (60, False), (251, False)])  # 251: after total_timesteps
-def test_a_training_goes_on_where_the_process_of_an_environment_died(undisturbed, tmp_path, monkeypatch, after, first):
-    """In the first step of an episode, in a later one, and where an episode that ends the training is waited for."""
-    module, steps = MODULES["qmix_multienvs"], itertools.count()
-    advance = module.Collector.advance
-
-    def dying(self, actions):
-        begins = any(len(steps) == 0 for steps in self.steps)
-        if next(steps) >= after and begins == first:
-            raise module.EnvironmentDied
-        return advance(self, actions)
-
-    with monkeypatch.context() as patch, pytest.raises(module.EnvironmentDied):
-        patch.setattr(module.Collector, "advance", dying)
-        trained("qmix_multienvs", tmp_path)
-    assert differences(resumed("qmix_multienvs", tmp_path), undisturbed("qmix_multienvs")) == []
+    assert "evaluation.json" in err.splitlines()[-1]

@@ -1,9 +1,11 @@
-"""The documentation does what it says: its Python blocks run, its commands too, and they print what it quotes.
+"""The documentation does what it says.
 
-Commands are shortened in steps, not in shape. A page is a story: its blocks share a folder and their names, in order.
-A Python or TOML block that begins with a path in a comment is that file, and a ```diff makes the file that it names.
-```text is not run; in ```console, what a command prints must match the lines below it, where `...` stands for anything.
-Where Python code prints, a comment after the `print` says what, or a ```text block right after the code does.
+Its Python blocks run, its commands too, and they print what it quotes. Commands are shortened in
+steps, not in shape. A page is a story: its blocks share a folder and their names, in order. A
+Python or TOML block that begins with a path in a comment is that file, and a ```diff makes the file
+that it names. ```text is not run; in ```console, what a command prints must match the lines below
+it, where `...` stands for anything. Where Python code prints, a comment after the `print` says
+what, or a ```text block right after the code does.
 """
 
 import contextlib
@@ -35,10 +37,13 @@ from docs import spread_teams
 from tests.test_qmix_memefficient import stored_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
+PAGES = [
+    page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()
+]
 MAPS = ROOT / "docs/images/maps"
 SCRIPTS = ["qmix.py", "qmix_memefficient.py", "qmix_multienvs.py", "qmix_lstm.py"]
-COPIES = ["qmix_vdn.py", "qmix_double.py", "qmix_boltzmann.py", "qmix_q_tot.py", "qmix_state.py"]  # by diffs
+# Copies of qmix.py, made by diffs.
+COPIES = ["qmix_vdn.py", "qmix_double.py", "qmix_boltzmann.py", "qmix_q_tot.py", "qmix_state.py"]
 SHORTER = {script: ["--total-timesteps", "700"] for script in SCRIPTS + COPIES} | {
     "cleanmarl.battle.speed": ["--seconds", "0.02"],
     "cleanmarl.benchmark run": ["--total-timesteps", "700"],
@@ -56,26 +61,46 @@ def commands(block: str) -> list[str]:
     block = block.replace("\\\n", " ")
     for name, first in re.findall(r"\bfor (\w+) in ([^\s;]+)", block):
         block = re.sub(rf"\$\{{?{name}\b\}}?", first, block)
-    return re.findall(r"(?:[A-Z_]+=\S+ )*\bpython (?:-m cleanmarl\.|cleanmarl/|\w+\.py)[^\n;&|>]*", block)
+    return re.findall(
+        r"(?:[A-Z_]+=\S+ )*\bpython (?:-m cleanmarl\.|cleanmarl/|\w+\.py)[^\n;&|>]*", block
+    )
 
 
 def run(command: str) -> tuple[int, str, str]:
-    """Run a command in this process: exit status, standard output, standard error. RUN_FOLDER is the newest run's."""
+    """Run a command in this process: exit status, standard output, standard error.
+
+    RUN_FOLDER is the newest run's.
+    """
     if "RUN_FOLDER" in command:
-        command = command.replace("RUN_FOLDER", str(max(Path("runs").iterdir(), key=lambda run: run.stat().st_mtime)))
+        command = command.replace(
+            "RUN_FOLDER", str(max(Path("runs").iterdir(), key=lambda run: run.stat().st_mtime))
+        )
     words = shlex.split(command, comments=True)
     settings = dict(word.split("=", 1) for word in words[: words.index("python")])
     module, *arguments = (word for word in words[words.index("python") + 1 :] if word != "-m")
-    arguments += next((extra for name, extra in SHORTER.items() if name in " ".join([module, *arguments[:1]])), [])
+    arguments += next(
+        (extra for name, extra in SHORTER.items() if name in " ".join([module, *arguments[:1]])), []
+    )
     out, err, status = io.StringIO(), io.StringIO(), 0
-    argv, path, interrupt, threads = sys.argv, sys.path[:], signal.getsignal(signal.SIGINT), torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    argv, path, interrupt, threads = (
+        sys.argv,
+        sys.path[:],
+        signal.getsignal(signal.SIGINT),
+        torch.get_num_threads(),
+    )
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         for name, value in settings.items():
             patch.setenv(name, value)
         sys.path[:0] = settings.get("PYTHONPATH", "").split(":") if "PYTHONPATH" in settings else []
         sys.argv = [module, *arguments]
         try:
-            (runpy.run_path if module.endswith(".py") else runpy.run_module)(module, run_name="__main__")
+            (runpy.run_path if module.endswith(".py") else runpy.run_module)(
+                module, run_name="__main__"
+            )
         except SystemExit as end:
             status = end.code or 0
         finally:
@@ -86,7 +111,10 @@ def run(command: str) -> tuple[int, str, str]:
 
 
 def check_console(block: str):
-    """Each command, after a $, prints what follows it: on standard output or, if it fails, on standard error."""
+    """Each command, after a $, prints what follows it.
+
+    It prints to standard output or, if it fails, to standard error.
+    """
     for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
         status, out, err = run(command)
         printed = err if status else out
@@ -95,7 +123,10 @@ def check_console(block: str):
 
 
 def apply(diff: str, folder: Path) -> Path:
-    """Make in a folder the file that a ```diff block describes; its lines must be those of the file that it changes."""
+    """Make in a folder the file that a ```diff block describes.
+
+    The block's lines must be those of the file that it changes.
+    """
     old, new = re.findall(r"^(?:---|\+\+\+) (\S+)$", diff, re.MULTILINE)
     command = ["patch", "-F0", "-o", folder / new, ROOT / old]
     done = subprocess.run(command, input=diff, capture_output=True, text=True)
@@ -151,7 +182,7 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link to a page can name: its headings, as the forge and MyST write them, and its own labels."""
+    """What a link to a page can name: its labels, and headings as the forge and MyST write them."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     slugs = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
     assert len(set(slugs)) == len(slugs), "two headings of one name"
@@ -176,14 +207,20 @@ def test_every_picture_is_on_a_page():
 def test_the_api_page_has_every_public_name_once_in_its_tables_and_once_with_its_docstring():
     page = (ROOT / "docs/api.md").read_text()
     named = [
-        name for cell in re.findall(r"^\| (\S*`.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)
+        name
+        for cell in re.findall(r"^\| (\S*`.*?) \|", page, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", cell)
     ]
     assert named == re.findall(r"^\.\. auto\w+:: (\w+)", page, re.MULTILINE)
     assert {*battle.__all__, *env.__all__} <= set(named)
 
 
 def test_a_link_to_a_line_leads_to_the_name_it_shows():
-    links = [link for page in PAGES for link in re.findall(r"\[`([^`]+)`\]\(\.\./(\S+)#L(\d+)\)", page.read_text())]
+    links = [
+        link
+        for page in PAGES
+        for link in re.findall(r"\[`([^`]+)`\]\(\.\./(\S+)#L(\d+)\)", page.read_text())
+    ]
     assert links
     for name, file, number in links:
         lines = (ROOT / file).read_text().splitlines()
@@ -193,10 +230,14 @@ def test_a_link_to_a_line_leads_to_the_name_it_shows():
 
 def test_the_tables_and_pictures_are_those_of_the_code(tmp_path):
     docs = shutil.copytree(
-        ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("_build", "results", "*.png")
+        ROOT / "docs",
+        tmp_path / "docs",
+        ignore=shutil.ignore_patterns("_build", "results", "*.png"),
     )
     shutil.copy(ROOT / "README.md", tmp_path)
-    status, _, _ = run(f"python {shlex.quote(str(ROOT / 'docs/tables.py'))} --docs {shlex.quote(str(docs))}")
+    status, _, _ = run(
+        f"python {shlex.quote(str(ROOT / 'docs/tables.py'))} --docs {shlex.quote(str(docs))}"
+    )
     assert status == 0
     for page in PAGES:
         copy = tmp_path / page.relative_to(ROOT)
@@ -204,8 +245,11 @@ def test_the_tables_and_pictures_are_those_of_the_code(tmp_path):
     pictures = sorted((docs / "images/maps").iterdir())
     assert [path.stem for path in pictures] == sorted(battle.map_names())
     for path in pictures:
-        drawn, kept = (np.asarray(Image.open(p).convert("RGB"), float) for p in (path, MAPS / path.name))
-        assert np.abs(drawn - kept).mean() < 1  # of 255; fonts and palettes depend on the version of Pillow
+        drawn, kept = (
+            np.asarray(Image.open(p).convert("RGB"), float) for p in (path, MAPS / path.name)
+        )
+        # of 255; fonts and palettes depend on the version of Pillow
+        assert np.abs(drawn - kept).mean() < 1
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -216,22 +260,29 @@ def test_the_page_of_a_script_has_every_argument_with_its_default_and_its_meanin
     assert {name.replace("-", "_"): eval(default) for name, default, _ in rows} == asdict(args)
 
 
-def test_the_table_of_the_buffers_memory_tells_what_the_episodes_of_the_training_take(tmp_path, monkeypatch):
+def test_the_table_of_the_buffers_memory_tells_what_the_episodes_of_the_training_take(
+    tmp_path, monkeypatch
+):
     status, printed, _ = run(
         f"python {shlex.quote(str(ROOT / 'docs/replay_memory.py'))} --maps 3m --total-timesteps 300"
     )
     assert status == 0
-    _, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines())
+    _, _, *rows = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()
+    )
 
     episodes, lean, store = [], qmix_memefficient.EpisodeBuffer(1000), qmix.EpisodeBuffer.store
-    monkeypatch.setattr(qmix.EpisodeBuffer, "store", lambda self, one: episodes.append(one) or store(self, one))
+    monkeypatch.setattr(
+        qmix.EpisodeBuffer, "store", lambda self, one: episodes.append(one) or store(self, one)
+    )
     args = qmix.Args(env_name="3m", total_timesteps=300, num_eval_ep=1)
     qmix.train(args, qmix.open_env(args), qmix.open_env(args), tmp_path, Event())
     for episode in episodes:
         lean.store(episode)
     steps = sum(len(episode["reward"]) for episode in episodes)
     here, there = (sum(map(stored_bytes, kept)) for kept in (lean.episodes, episodes))
-    # 61 rows of the state, 3 observations without ids, 3 actions, also one-hot, 3 masks, reward, terminated and filled
+    # 61 rows of the state, 3 observations without ids, 3 actions, also one-hot, 3 masks, reward,
+    # terminated and filled
     padded = len(episodes) * 61 * (4 * 48 + 4 * 3 * 30 + 3 * (8 + 4 * 9) + 4 * 3 * 9 + 4 + 1 + 8)
     sizes = {"PyMARL": padded, "`qmix.py`": there, "`qmix_memefficient.py`": here}
     length = f"{steps / len(episodes):.1f}"
@@ -247,7 +298,11 @@ SPEED = f"python {shlex.quote(str(ROOT / 'docs/speed.py'))}"
 
 def cells(printed: str) -> list[list[str]]:
     """The rows of the printed tables, without the lines below their heads."""
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if "|" in line]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in printed.splitlines()
+        if "|" in line
+    ]
     return [row for row in rows if not set("".join(row)) <= {"-", ":"}]
 
 
@@ -257,19 +312,30 @@ def test_the_speed_of_a_training_is_measured():
     _, (command, rate, between) = cells(printed)
     low, high = between.split(" to ")
     assert command == "`qmix_memefficient.py --env-name 2s3z`"
-    assert 0 < float(low.replace(",", "")) <= float(rate.replace(",", "")) <= float(high.replace(",", ""))
+    assert (
+        0
+        < float(low.replace(",", ""))
+        <= float(rate.replace(",", ""))
+        <= float(high.replace(",", ""))
+    )
 
 
 def test_every_part_of_a_step_is_told_in_the_unit_of_its_floor():
-    status, printed, _ = run(f"{SPEED} parts --scripts qmix qmix_multienvs qmix_lstm --maps 3m --seconds 0.5")
+    status, printed, _ = run(
+        f"{SPEED} parts --scripts qmix qmix_multienvs qmix_lstm --maps 3m --seconds 0.5"
+    )
     assert status == 0
     head, *rows = cells(printed)
     assert [row[0] for row in rows] == ["`qmix.py`", "`qmix_multienvs.py`", "`qmix_lstm.py`"]
     for row in rows:
         parts = {name: float(cell) for name, cell in zip(head[3:13], row[3:13], strict=True)}
         matrices = float(row[head.index("matrices")])
-        assert all(parts[name] > 0 for name in ("environment", "acting", "storing", "forward", "backward", "optimizer"))
-        assert matrices / 20 < parts["forward"] + parts["backward"] < 500 * matrices  # no timing: microseconds, both
+        assert all(
+            parts[name] > 0
+            for name in ("environment", "acting", "storing", "forward", "backward", "optimizer")
+        )
+        # no timing: microseconds, both
+        assert matrices / 20 < parts["forward"] + parts["backward"] < 500 * matrices
 
 
 def test_the_growth_of_the_cost_is_drawn_and_printed(tmp_path):
@@ -295,7 +361,13 @@ def copy(tmp_path):
     return make
 
 
-TWO_STEPS = {"env_type": "pz", "env_family": "tests.games", "env_name": "two_step_game", "start_e": 1, "end_e": 1}
+TWO_STEPS = {
+    "env_type": "pz",
+    "env_family": "tests.games",
+    "env_name": "two_step_game",
+    "start_e": 1,
+    "end_e": 1,
+}
 
 
 def learned(script, folder: Path, **options) -> dict[str, torch.Tensor]:
@@ -312,7 +384,9 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]):
 
 
 def test_the_diff_for_vdn_learns_what_the_option_learns(copy, tmp_path):
-    assert_same(learned(copy("qmix_vdn.py"), tmp_path / "a"), learned(qmix, tmp_path / "b", mixer="vdn"))
+    assert_same(
+        learned(copy("qmix_vdn.py"), tmp_path / "a"), learned(qmix, tmp_path / "b", mixer="vdn")
+    )
 
 
 def test_q_tot_of_the_diff_for_vdn_is_the_sum_of_the_agents_values(copy):
@@ -325,15 +399,22 @@ def test_q_tot_of_the_diff_for_vdn_is_the_sum_of_the_agents_values(copy):
 
 def test_the_diff_for_double_q_learns_what_the_options_learn(copy, tmp_path):
     options = {"double_q": True, "polyak": 1, "target_network_update_freq": 200}
-    assert_same(learned(copy("qmix_double.py"), tmp_path / "a"), learned(qmix, tmp_path / "b", **options))
+    assert_same(
+        learned(copy("qmix_double.py"), tmp_path / "a"), learned(qmix, tmp_path / "b", **options)
+    )
 
 
 @pytest.mark.parametrize(("episodes", "equal"), [(199, False), (200, True), (201, False)])
-def test_the_targets_of_the_diff_for_double_q_are_copies_after_200_episodes(copy, tmp_path, episodes, equal):
+def test_the_targets_of_the_diff_for_double_q_are_copies_after_200_episodes(
+    copy, tmp_path, episodes, equal
+):
     weights = learned(copy("qmix_double.py"), tmp_path / "run", total_timesteps=2 * episodes)
     for part in ("agent", "mixer"):
         own = {name: value for name, value in weights.items() if name.startswith(f"{part}.")}
-        assert all(torch.equal(value, weights[f"target_{name}"]) for name, value in own.items()) == equal
+        assert (
+            all(torch.equal(value, weights[f"target_{name}"]) for name, value in own.items())
+            == equal
+        )
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
@@ -341,18 +422,26 @@ def test_the_diff_for_boltzmann_acts_by_the_softmax_of_the_available_actions(cop
     act, rows = copy("qmix_boltzmann.py").act, 50_000
     q, available = np.array([0.5, 2.0, -1.0, 0.3, 0.4]), np.array([1, 0, 1, 1, 1])
     observation = {"obs": None, "avail_actions": np.tile(available, (rows, 1))}
-    actions = act(lambda obs: np.tile(q, (rows, 1)), observation, temperature, np.random.default_rng(1))
+    actions = act(
+        lambda obs: np.tile(q, (rows, 1)), observation, temperature, np.random.default_rng(1)
+    )
     weights = np.exp(q / temperature) * available
     probabilities = weights / weights.sum()
     frequencies = np.bincount(actions, minlength=5) / rows
     assert frequencies[1] == 0
-    assert np.abs(frequencies - probabilities).max() < 5 * 0.5 / rows**0.5  # five standard deviations at most
+    # five standard deviations at most
+    assert np.abs(frequencies - probabilities).max() < 5 * 0.5 / rows**0.5
 
 
 def test_the_diff_for_boltzmann_is_greedy_at_temperature_0(copy):
-    q, available = np.array([[0.5, 2.0, -1.0], [0.5, 2.0, -1.0]], np.float32), np.array([[1, 0, 1], [1, 1, 1]], np.int8)
+    q, available = (
+        np.array([[0.5, 2.0, -1.0], [0.5, 2.0, -1.0]], np.float32),
+        np.array([[1, 0, 1], [1, 1, 1]], np.int8),
+    )
     observation = {"obs": None, "avail_actions": available}
-    actions = copy("qmix_boltzmann.py").act(lambda obs: q, observation, 0.0, np.random.default_rng(1))
+    actions = copy("qmix_boltzmann.py").act(
+        lambda obs: q, observation, 0.0, np.random.default_rng(1)
+    )
     assert actions.tolist() == [0, 1]
 
 
@@ -386,12 +475,17 @@ def test_the_diff_for_the_state_changes_the_states_alone(copy):
     for script in (copy("qmix_state.py"), qmix):
         args = script.Args()
         env = script.open_env(args)
-        episodes.append(script.collect_episode(env, script.Networks(args, env).agent, args, 0, 0)[0])
+        episodes.append(
+            script.collect_episode(env, script.Networks(args, env).agent, args, 0, 0)[0]
+        )
     episodes[1]["states"] *= 100
-    assert all(np.array_equal(episodes[0][key], episodes[1][key]) for key in ("states", *episodes[1]))
+    assert all(
+        np.array_equal(episodes[0][key], episodes[1][key]) for key in ("states", *episodes[1])
+    )
 
 
 def test_the_better_hand_written_teams_on_simple_spread_know_more():
-    _, *teams = spread_teams.TEAMS.values()  # all but the random one, from standing still to sharing by distance
+    # all but the random one, from standing still to sharing by distance
+    _, *teams = spread_teams.TEAMS.values()
     earned = [spread_teams.play(team, 30).mean() for team in teams]
     assert earned == sorted(earned) and earned[-1] > earned[0] / 2

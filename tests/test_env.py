@@ -1,7 +1,12 @@
-"""The one environment interface. This file is also a user's own PettingZoo module: see `Departures`, `parallel_env`."""
+"""The one environment interface.
+
+This file is also a user's own PettingZoo module: see `Departures` and `parallel_env`.
+"""
 
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,17 +16,24 @@ from typing import ClassVar
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
 from pettingzoo import ParallelEnv
 
-from cleanmarl.env import make_env, make_vector_env
+from cleanmarl.env import list_envs, make_env, make_vector_env, replay
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
+INSTALLED = find_spec("smaclite") is not None  # the original
+
 LBF = ("lbf", "Foraging-8x8-2p-3f-v3")
 SPREAD = ("pz", "simple_spread_v3")
-LISTENER = ("pz", "simple_speaker_listener_v4")  # two agents that see 3 and 11 numbers and choose among 3 and 5
+# two agents that see 3 and 11 numbers and choose among 3 and 5
+LISTENER = ("pz", "simple_speaker_listener_v4")
+PURSUIT = ("pz", "pursuit_v5", "sisl")
+BATTLE = ("smaclite", "3m")
 OWN = ("pz", "test_env", "tests")
 UPSTREAM = ("smaclite-upstream", "3m")
 TASKS = [
@@ -30,19 +42,23 @@ TASKS = [
     SPREAD,
     LISTENER,
     ("pz", "simple_tag_v3"),
-    ("pz", "pursuit_v5", "sisl"),
+    PURSUIT,
     ("pz", "knights_archers_zombies_v11", "butterfly"),
     OWN,
     UPSTREAM,
-    ("smaclite", "3m"),
+    BATTLE,
 ]
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # check_env on unbounded boxes and the missing spec
+# check_env on unbounded boxes and the missing spec
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 every_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task[1])
 
 
 class Departures(ParallelEnv):
-    """Agents leave at the step and in the way that `ends` says; they see the step, and earn 1 and 2 for each."""
+    """Agents leave at the step and in the way that `ends` says.
+
+    They see the step, and earn 1 and 2 for each.
+    """
 
     metadata: ClassVar[dict] = {"name": "departures"}
     possible_agents: ClassVar[list] = ["small", "large"]
@@ -57,23 +73,28 @@ class Departures(ParallelEnv):
         return Discrete(2) if agent == "small" else Discrete(3, start=5)
 
     def reset(self, seed=None, options=None):
-        self.agents, self.steps, self.noise = list(self.possible_agents), 0, np.random.default_rng(seed).uniform(1, 9)
+        self.agents, self.steps = list(self.possible_agents), 0
+        self.noise = np.random.default_rng(seed).uniform(1, 9)
         return self._observations(), {agent: {} for agent in self.agents}
 
     def step(self, actions):
         self.steps, self.actions = self.steps + 1, actions
-        left = {agent: how for agent in self.agents for step, how in [self.ends[agent]] if step == self.steps}
-        terminated, truncated = ({a: left.get(a) in (how, "both") for a in self.agents} for how in ("ends", "cut"))
-        observations, infos = (
-            self._observations(),
-            {a: {"action_mask": self.masks[a]} for a in self.agents if self.masks},
-        )
+        ways = {}
+        for agent in self.agents:
+            step, way = self.ends[agent]
+            ways[agent] = way if step == self.steps else "stays"
+        terminated = {agent: way in ("ends", "both") for agent, way in ways.items()}
+        truncated = {agent: way in ("cut", "both") for agent, way in ways.items()}
+        observations = self._observations()
+        infos = {a: {"action_mask": self.masks[a]} for a in self.agents if self.masks}
         rewards = {agent: 1 + self.possible_agents.index(agent) for agent in self.agents}
-        self.agents = [agent for agent in self.agents if agent not in left]
+        self.agents = [agent for agent in self.agents if ways[agent] == "stays"]
         return observations, rewards, terminated, truncated, infos
 
     def _observations(self):
-        return {a: np.full(self.observation_space(a).shape, self.steps + self.noise, np.float32) for a in self.agents}
+        seen = self.steps + self.noise
+        views = {agent: self.observation_space(agent) for agent in self.agents}
+        return {agent: np.full(view.shape, seen, np.float32) for agent, view in views.items()}
 
 
 def parallel_env(small=(30, "ends"), large=(30, "ends"), masks=None):
@@ -81,7 +102,7 @@ def parallel_env(small=(30, "ends"), large=(30, "ends"), masks=None):
 
 
 class FakeSMAClite(gymnasium.Env):
-    """What the adapter knows of the original: its attributes, its calls, its use of the global random generators."""
+    """What the adapter knows of the original: attributes, calls, global random generators."""
 
     metadata: ClassVar[dict] = {"render_modes": ["human"], "render_fps": 60}
     n_agents, n_actions, obs_size, state_size = 3, 9, 5, 4
@@ -116,20 +137,21 @@ class FakeSMAClite(gymnasium.Env):
 @pytest.fixture(autouse=True)
 def upstream(monkeypatch):
     """A `smaclite` package as far as `import` and `gymnasium.make` can see."""
-    if find_spec("smaclite") is None:
+    if not INSTALLED:
         monkeypatch.setitem(sys.modules, "smaclite", ModuleType("smaclite"))
         for name in ("3m", "custom"):
-            spec = gymnasium.envs.registration.EnvSpec(f"smaclite/{name}-v0", entry_point=FakeSMAClite)
+            spec = EnvSpec(f"smaclite/{name}-v0", entry_point=FakeSMAClite)
             monkeypatch.setitem(gymnasium.registry, spec.id, spec)
 
 
 def play(env, seed, max_steps=60):
-    """All observations and outcomes of an episode of available actions that depend on the seed only."""
+    """All observations and outcomes of an episode; its actions depend on the seed only."""
     choose = np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
     episode, over = [(observation,)], False
     while not over and len(episode) <= max_steps:
-        actions = [choose.choice(np.flatnonzero(available)) for available in observation["avail_actions"]]
+        legal = map(np.flatnonzero, observation["avail_actions"])
+        actions = [choose.choice(some) for some in legal]
         observation, reward, terminated, truncated, info = env.step(actions)
         episode.append((observation, reward, terminated, truncated, info))
         over = terminated or truncated
@@ -194,7 +216,8 @@ def test_an_unavailable_action_is_an_error_that_names_agent_and_action(task):
 
 @pytest.mark.parametrize("task", [LBF, SPREAD, LISTENER, UPSTREAM], ids=lambda task: task[1])
 def test_agent_ids_are_appended_to_observations_but_not_to_the_state(task):
-    (with_ids, _), (without, _) = (make_env(*task, agent_ids=ids).reset(seed=0) for ids in (True, False))
+    with_ids, _ = make_env(*task, agent_ids=True).reset(seed=0)
+    without, _ = make_env(*task, agent_ids=False).reset(seed=0)
     n_agents = len(without["obs"])
     np.testing.assert_array_equal(with_ids["obs"][:, :-n_agents], without["obs"])
     np.testing.assert_array_equal(with_ids["obs"][:, -n_agents:], np.eye(n_agents))
@@ -210,21 +233,23 @@ def test_the_state_of_a_task_without_one_is_all_observations(task):
 @pytest.mark.parametrize("task", [LBF, SPREAD, OWN], ids=lambda task: task[1])
 def test_the_team_reward_is_a_float_the_sum_or_the_mean_over_agents(task):
     summed, mean = (make_env(*task, reward_aggr=aggr) for aggr in ("sum", "mean"))
-    for (_, total, *_), (_, average, *_) in zip(play(summed, 0)[1:], play(mean, 0)[1:], strict=True):
+    episodes = zip(play(summed, 0)[1:], play(mean, 0)[1:], strict=True)
+    for (_, total, *_), (_, average, *_) in episodes:
         assert type(total) is type(average) is float
         assert average == total / summed.n_agents
     if task == OWN:
         assert total == 1 + 2
 
 
-@pytest.mark.parametrize(("task", "limit"), [(LBF, 50), (SPREAD, 25), (UPSTREAM, 60), (("smaclite", "3m"), 60)])
+@pytest.mark.parametrize(("task", "limit"), [(LBF, 50), (SPREAD, 25), (UPSTREAM, 60), (BATTLE, 60)])
 @pytest.mark.parametrize("time_limit", [None, 3, 70])
 def test_running_out_of_time_is_truncation(task, limit, time_limit):
     env = make_env(*task, time_limit=time_limit)
     assert env.time_limit == (time_limit or limit)
     observation, _ = env.reset(seed=0)
     for step in range(1, env.time_limit + 1):
-        idle = np.argmax(observation["avail_actions"], axis=1)  # no-op or, for SMAClite's living, stop
+        # no-op or, for SMAClite's living, stop
+        idle = np.argmax(observation["avail_actions"], axis=1)
         observation, _, terminated, truncated, _ = env.step(idle)
         if terminated:
             assert task[0] == "smaclite"  # the enemies win
@@ -260,7 +285,9 @@ def test_lbf_terminates_when_all_food_is_collected_even_in_the_last_step(time_li
         ((1, "ends"), (3, "ends"), False, False),
     ],
 )
-def test_pettingzoo_is_truncated_if_an_agent_was_cut_short_in_the_last_step(small, large, terminated, truncated):
+def test_pettingzoo_is_truncated_if_an_agent_was_cut_short_in_the_last_step(
+    small, large, terminated, truncated
+):
     env = make_env(*OWN, small=small, large=large)
     env.reset(seed=0)
     assert env.step([0, 0])[2:4] == (False, False)
@@ -302,7 +329,8 @@ def test_what_the_learner_bootstraps_from_at_a_truncation_is_seen_as_if_it_went_
 
 
 def test_an_action_mask_makes_actions_unavailable():
-    env = make_env(*OWN, masks={"small": np.array([0, 1], np.int8), "large": np.array([1, 0, 1], np.int8)})
+    masks = {"small": np.array([0, 1], np.int8), "large": np.array([1, 0, 1], np.int8)}
+    env = make_env(*OWN, masks=masks)
     env.reset(seed=0)
     assert env.step([0, 0])[0]["avail_actions"].tolist() == [[0, 1, 0], [1, 0, 1]]
 
@@ -312,7 +340,7 @@ def test_images_are_flattened():
     assert (env.obs_size, env.time_limit) == (7 * 7 * 3 + env.n_agents, 500)
 
 
-@pytest.mark.parametrize("task", [LBF, SPREAD, ("pz", "pursuit_v5", "sisl")], ids=lambda task: task[1])
+@pytest.mark.parametrize("task", [LBF, SPREAD, PURSUIT], ids=lambda task: task[1])
 def test_render_gives_an_image(task):
     env = make_env(*task, render_mode="rgb_array")
     env.reset(seed=0)
@@ -337,8 +365,12 @@ def test_render_gives_an_image(task):
         (("pz", "tset_env", "tests"), {}, "'tset_env'.* test_env"),
         (("pz", "simple_spread_v3", "mpee"), {}, "env_family.* mpe, sisl, .*package, not 'mpee'"),
         (("pz", "game", "my.envs"), {}, "env_family.* mpe, sisl, .*package, not 'my.envs'"),
+        (("pz", "game", ""), {}, "env_family.* mpe, sisl, .*package, not ''"),
+        (("pz", "game", ".name"), {}, "env_family.* mpe, sisl, .*package, not '.name'"),
+        (("lbf", "3m"), {}, "'3m'.* Foraging-.*--list-envs"),
+        (("pz", "3m"), {}, "'3m'.* simple_.*--list-envs"),
         (SPREAD, {"continuous_actions": True}, "Discrete.* agent_0 in simple_spread_v3 are Box"),
-        (LBF, {"reward_aggr": "max"}, "reward_aggr 'max'.* mean, sum"),
+        (LBF, {"reward_aggr": "max"}, "reward_aggr 'max'; known are sum, mean$"),
         (LBF, {"time_limit": 0}, "time_limit must be at least 1"),
         (LBF, {"render_mode": "human"}, "render_mode 'human'.*'rgb_array'"),
     ],
@@ -358,7 +390,9 @@ def test_what_does_not_exist_is_an_error_that_says_what_would(make, task, option
         (UPSTREAM, "smaclite", r"git\+https://github.com/uoe-agents/smaclite"),
     ],
 )
-def test_a_missing_package_is_an_error_that_says_how_to_install_it(monkeypatch, task, package, source):
+def test_a_missing_package_is_an_error_that_says_how_to_install_it(
+    monkeypatch, task, package, source
+):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=f"{task[0]} .*needs {package}: pip install {source}$"):
         make_env(*task)
@@ -367,10 +401,11 @@ def test_a_missing_package_is_an_error_that_says_how_to_install_it(monkeypatch, 
 def test_importing_the_module_imports_no_environment():
     heavy = "{'lbforaging', 'pettingzoo', 'mpe2', 'pygame', 'smaclite', 'torch'}"
     code = f"import sys, cleanmarl.env; print({heavy} & sys.modules.keys())"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set()\n"
 
 
-@pytest.mark.parametrize("task", [LBF, SPREAD, ("smaclite", "3m")], ids=lambda task: task[1])
+@pytest.mark.parametrize("task", [LBF, SPREAD, BATTLE], ids=lambda task: task[1])
 def test_a_vector_environment_steps_like_single_ones_and_starts_over_in_the_same_step(task):
     singles = [make_env(*task, time_limit=4) for _ in range(2)]
     envs = make_vector_env(*task, num_envs=2, time_limit=4)
@@ -379,7 +414,8 @@ def test_a_vector_environment_steps_like_single_ones_and_starts_over_in_the_same
     observations, _ = envs.reset(seed=3)
     expected = [env.reset(seed=3 + i)[0] for i, env in enumerate(singles)]
     for step in range(1, 11):
-        actions = observations["avail_actions"].shape[2] - 1 - observations["avail_actions"][:, :, ::-1].argmax(axis=2)
+        backwards = observations["avail_actions"][:, :, ::-1]
+        actions = envs.n_actions - 1 - backwards.argmax(axis=2)  # the last ones available
         observations, rewards, _, truncated, infos = envs.step(actions)
         for i, env in enumerate(singles):
             expected[i], reward, *_ = env.step(actions[i])
@@ -388,7 +424,130 @@ def test_a_vector_environment_steps_like_single_ones_and_starts_over_in_the_same
             if truncated[i]:
                 np.testing.assert_equal(infos["final_obs"][i], expected[i])
                 expected[i], _ = env.reset()
-            np.testing.assert_equal({name: value[i] for name, value in observations.items()}, expected[i])
+            seen = {name: value[i] for name, value in observations.items()}
+            np.testing.assert_equal(seen, expected[i])
+    envs.close()
+
+
+def listed(capsys) -> dict[str, list[str]]:
+    """The names that `list_envs` prints, under the options that they stand below."""
+    list_envs()
+    found, options = {}, None
+    for line in capsys.readouterr().out.splitlines():
+        if line.startswith("--"):
+            options = line
+            found[options] = []
+        else:
+            found[options] += line.strip(" ,").split(", ")
+    return found
+
+
+@pytest.mark.parametrize("task", [BATTLE, SPREAD, PURSUIT], ids=lambda task: task[1])
+def test_list_envs_prints_names_that_can_be_opened(capsys, task):
+    env_type, env_name, *_ = task
+    names = listed(capsys)
+    (options,) = [above for above in names if env_name in names[above]]
+    assert options.startswith(f"--env-type {env_type}")
+    assert all(f"--env-family {family}" in options for family in task[2:])
+    make_env(*task).close()
+
+
+def test_list_envs_prints_the_form_and_the_numbers_of_foraging_games(capsys):
+    (forms,) = [names for above, names in listed(capsys).items() if "lbf" in above]
+    (form,) = [name for name in forms if "2s" not in name and "coop" not in name]
+    least = re.sub(r"\((\d+)\.\.\d+\)", r"\1", form)
+    largest = re.sub(r"\(\d+\.\.(\d+)\)", r"\1", form)
+    assert least != largest
+    for name in (least, largest):
+        make_env("lbf", name).close()
+
+
+def test_a_vector_environment_names_the_environment_whose_process_was_killed():
+    envs = make_vector_env(*LBF, num_envs=3)
+    envs.reset(seed=[4, 5, 6])
+    os.kill(envs.processes[1].pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match=r"environment 1\b.* seed 5\b.* died"):
+        envs.step(np.zeros((3, 2), int))
+
+
+def some_actions(observation) -> np.ndarray:
+    """Actions [num_envs, n_agents] that are available: the last ones, which change the state."""
+    available = observation["avail_actions"]
+    return available.shape[-1] - 1 - available[..., ::-1].argmax(-1)
+
+
+def episodes_under_way(envs):
+    """Play 5, 2 and 0 steps: the last observation, and the observations and steps of each."""
+    begun = {0: [True, True, True], 3: [False, True, False], 5: [False, False, True]}
+    observed, steps = [[], [], []], [[], [], []]
+    for step in range(6):
+        if step in begun:
+            where = np.array(begun[step])
+            observation, _ = envs.reset(seed=[7, 8, 9], options={"reset_mask": where})
+            for i in np.flatnonzero(where):
+                observed[i], steps[i] = [of(observation, i)], []
+        if step < 5:
+            actions = some_actions(observation)
+            observation, reward, *_ = envs.step(actions)
+            for i in range(3):
+                observed[i].append(of(observation, i))
+                steps[i].append((actions[i], reward[i].item()))
+    return observation, observed, steps
+
+
+def of(observation, i: int) -> dict:
+    return {key: rows[i].copy() for key, rows in observation.items()}
+
+
+def open_three(task):
+    return make_vector_env(*task, num_envs=3, autoreset_mode=AutoresetMode.DISABLED)
+
+
+@pytest.fixture(params=[BATTLE, LBF], ids=lambda task: task[1])
+def replayed(request):
+    """Undisturbed environments with what they saw, and others in which `replay` repeated it."""
+    undisturbed, others = open_three(request.param), open_three(request.param)
+    played = episodes_under_way(undisturbed)
+    taken = [[actions.tolist() for actions, _ in steps] for steps in played[2]]
+    assert [len(actions) for actions in taken] == [5, 2, 0]
+    yield undisturbed, played, others, replay(others, [7, 8, 9], taken)
+    undisturbed.close()
+    others.close()
+
+
+def test_replay_returns_what_was_observed_and_earned(replayed):
+    _, (observation, observed, steps), _, (again, observed_again, steps_again) = replayed
+    for i in (0, 1):
+        np.testing.assert_equal(observed_again[i], observed[i])
+        np.testing.assert_equal(steps_again[i], steps[i])
+        np.testing.assert_equal(of(again, i), of(observation, i))
+
+
+def test_replay_leaves_an_environment_without_steps_to_the_next_reset(replayed):
+    *_, (_, observed, steps) = replayed
+    assert observed[2] == steps[2] == []
+
+
+def test_replayed_environments_play_on_like_undisturbed_ones(replayed):
+    undisturbed, (observation, *_), others, _ = replayed
+    last = np.array([False, False, True])
+    others.reset(seed=[7, 8, 9], options={"reset_mask": last})
+    for _ in range(4):
+        actions = some_actions(observation)
+        observation, reward, *_ = undisturbed.step(actions)
+        again, reward_again, *_ = others.step(actions)
+        np.testing.assert_equal(again, observation)
+        np.testing.assert_array_equal(reward_again, reward)
+
+
+@pytest.mark.parametrize("task", [BATTLE, LBF], ids=lambda task: task[1])
+def test_replay_refuses_an_action_that_is_not_available_any_more(task):
+    envs = open_three(task)
+    observation, _ = envs.reset(seed=[7, 8, 9])
+    legal = some_actions(observation)[0].tolist()
+    impossible = [envs.n_actions - 1] * envs.n_agents  # there is nothing to attack or load yet
+    with pytest.raises(ValueError, match="not available"):
+        replay(envs, [7, 8, 9], [[legal, impossible], [legal], []])
     envs.close()
 
 
@@ -424,14 +583,15 @@ def test_the_original_has_the_time_limit_of_smac_on_smacs_maps_only():
     assert make_env("smaclite-upstream", "custom").time_limit is None
 
 
-@pytest.mark.skipif(find_spec("smaclite") is not None, reason="a test of the stand-in for the original")
+@pytest.mark.skipif(INSTALLED, reason="a test of the stand-in for the original")
 def test_the_original_terminates_with_the_word_who_won():
-    *_, (observation, reward, terminated, truncated, info) = play(make_env(*UPSTREAM, time_limit=90), 0, max_steps=90)
+    *_, last = play(make_env(*UPSTREAM, time_limit=90), 0, max_steps=90)
+    observation, reward, terminated, truncated, info = last
     assert (reward, terminated, truncated, info) == (0.5, True, False, {"battle_won": True})
     assert observation["avail_actions"][2].tolist() == [1] + 8 * [0]
 
 
-@pytest.mark.skipif(find_spec("smaclite") is None, reason="the original SMAClite is not installed (nor on the index)")
+@pytest.mark.skipif(not INSTALLED, reason="SMAClite itself is not installed (nor on the index)")
 def test_the_original_and_the_engine_have_the_same_form():
     original, engine = make_env("smaclite-upstream", "2s3z"), make_env("smaclite", "2s3z")
     for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):

@@ -1,4 +1,7 @@
-"""SMAClite's battles as a compiled engine: `BattleEnv`, `BattleVectorEnv`, and `gymnasium.make("cleanmarl/3m-v0")`."""
+"""SMAClite's battles as a compiled engine.
+
+`BattleEnv`, `BattleVectorEnv`, and for example `gymnasium.make("cleanmarl/3m-v0")`.
+"""
 
 import gymnasium
 

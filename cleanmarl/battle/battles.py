@@ -1,4 +1,4 @@
-"""Battles of one scenario side by side: what `BattleEnv` (one of them) and `BattleVectorEnv` (many) have in common."""
+"""Battles of one scenario side by side: what `BattleEnv` and `BattleVectorEnv` have in common."""
 
 import os
 from functools import cache
@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numba import config, set_num_threads
 
 from cleanmarl.battle import compiled
-from cleanmarl.battle.scenario import Scenario, ScenarioError, load_map, load_scenario
+from cleanmarl.battle.scenario import ScenarioError, load_map, load_scenario
 from cleanmarl.battle.spaces import AvailableActions
 from cleanmarl.battle.world import BATTLE, build
 
@@ -23,12 +23,13 @@ class Battles:
         map_name: one of the 23 maps of SMAC, unless `map_file` is given
         map_file: a user's own scenario, a TOML file or a dict of the same shape
         walls: "upstream" as the original SMAClite computes wall lines, "published" as ORCA has them
-        time_limit: environment steps after which a battle is truncated; None for the scenario's own limit
+        time_limit: environment steps after which a battle is truncated; None: the scenario's limit
         agent_ids: append a one-hot agent id to each observation
         num_threads: threads among which the battles are divided
 
     Raises:
-        ScenarioError: (a ValueError) for an unknown map, a malformed scenario, or an argument out of range
+        ScenarioError: (a ValueError) an unknown map, a malformed scenario, or an argument out of
+            range
     """
 
     def __init__(
@@ -41,14 +42,16 @@ class Battles:
         agent_ids: bool,
         num_threads: int = 1,
     ):
-        self.scenario: Scenario = load_map(map_name) if map_file is None else load_scenario(map_file)
+        self.scenario = load_map(map_name) if map_file is None else load_scenario(map_file)
         if walls not in WALLS:
             raise ScenarioError(f"walls must be one of {', '.join(WALLS)}, got {walls!r}")
         if time_limit is None:
             time_limit = self.scenario.episode_limit
         if time_limit < 1:
             raise ScenarioError(f"time_limit must be at least 1, got {time_limit}")
-        self.world, self.start = build(self.scenario, walls=walls, time_limit=time_limit, agent_ids=agent_ids)
+        self.world, self.start = build(
+            self.scenario, walls=walls, time_limit=time_limit, agent_ids=agent_ids
+        )
         rules = self.world.rules[0]
         self.num, self.num_threads, self.time_limit = num, min(num, num_threads), int(time_limit)
         self.n_agents, self.n_actions = int(rules["n_allies"]), int(rules["n_actions"])
@@ -74,34 +77,44 @@ class Battles:
         return AvailableActions(self.look()[2][0])
 
     def restart(self, b: int, seed: int | None):
-        """Put battle `b` at its start. Without a seed its random stream goes on."""
-        self.units.view(np.uint8)[b] = self.start.view(np.uint8)  # in one go; NumPy copies records field by field
+        """Put battle `b` at its start. Without a seed its random stream continues."""
+        # In one go, since NumPy copies records field by field.
+        self.units.view(np.uint8)[b] = self.start.view(np.uint8)
         random = self.battles.item(b)[0] if seed is None else np.uint64(seed)
         self.battles[b] = (random, 0, 0.0, False, False, False, False)
 
     def fresh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Arrays for what is seen of all battles, not written yet."""
-        obs, state, avail_actions = self.shapes
-        return np.empty(obs, np.float32), np.empty(state, np.float32), np.empty(avail_actions, np.int8)
+        obs, state, avail = self.shapes
+        return np.empty(obs, np.float32), np.empty(state, np.float32), np.empty(avail, np.int8)
 
     def look(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Observations [num, n_agents, obs_size], states [num, state_size], masks [num, n_agents, n_actions]."""
+        """What is seen of all battles.
+
+        Observations [num, n_agents, obs_size], states [num, state_size] and masks
+        [num, n_agents, n_actions].
+        """
         seen = self.fresh()
         compiled.look(self.world.rules, self.world.blocked, self.units, *seen)
         return seen
 
     def step(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Step the battles that are not over; what is seen of them, as `look` has it (of the others: anything)."""
+        """Step the battles that are not over; return what is seen of them, as `look` does.
+
+        For battles that are over, the arrays may hold anything.
+        """
         seen, actions = self.fresh(), self.checked(actions)
+        args = (*self.world, self.units, self.battles, actions, *seen)
         if self.num_threads == 1:
-            b, agent = step_code(False)(*self.world, self.units, self.battles, actions, *seen)
+            b, agent = step_code(False)(*args)
         else:
             set_num_threads(min(self.num_threads, config.NUMBA_NUM_THREADS))
-            b, agent = step_code(True)(self.num_threads, *self.world, self.units, self.battles, actions, *seen)
+            b, agent = step_code(True)(self.num_threads, *args)
         if b >= 0:
             available = np.flatnonzero(self.look()[2][b, agent]).tolist()
             where = f"battle {b}, agent {agent}" if self.num > 1 else f"agent {agent}"
-            raise ValueError(f"{where}: action {actions[b, agent]} is not available; available are {available}")
+            problem = f"action {actions[b, agent]} is not available; available are {available}"
+            raise ValueError(f"{where}: {problem}")
         return seen
 
     def checked(self, actions) -> np.ndarray:
@@ -130,8 +143,9 @@ def step_code(threaded: bool):
         compiled.look(world.rules, world.blocked, start[None], *seen)
         if not threaded:
             return compiled.code_of(compiled.step, *args)
-        # A thread that has finished waits for the others by spinning. On a busy machine that keeps them from their
-        # turn, by default long enough to make a step 100 times slower. (No effect if OpenMP is loaded already.)
+        # A thread that has finished waits for the others by spinning. On a busy machine, that keeps
+        # them from their turn, by default long enough to make a step 100 times slower.
+        # (The variable has no effect if OpenMP is loaded already.)
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
         return compiled.code_of(compiled.step_threaded, 2, *args)
 
@@ -140,11 +154,13 @@ def step_code(threaded: bool):
 
 def render_frame(battles: Battles, b: int) -> np.ndarray:
     """An RGB picture of battle `b`, [height, width, 3] uint8."""
-    from cleanmarl.battle.render import draw  # the drawing library is loaded only where something is drawn
+    # The drawing library is loaded only where something is drawn.
+    from cleanmarl.battle.render import draw
 
     return draw(battles.scenario, battles.units[b], int(battles.battles[b]["steps"]))
 
 
 def check_render_mode(render_mode: str | None):
     if render_mode not in (None, "rgb_array"):
-        raise gym.error.UnsupportedMode(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
+        problem = f"render_mode must be None or 'rgb_array', got {render_mode!r}"
+        raise gym.error.UnsupportedMode(problem)

@@ -1,7 +1,8 @@
-"""The rules of the battle: orders, targets, movement, attacks, deaths. Compiled by Numba; numbers name rule sections.
+"""The rules of the battle, compiled by Numba: orders, targets, movement, attacks, deaths.
 
-A battle is an array of `UNIT` records. A tick goes through its parts A to G in the order of section 8; eight ticks
-make an environment step. `compiled.py` holds the few functions that Python calls.
+Numbers in brackets name sections of the rules. A battle is an array of `UNIT` records. A tick goes
+through its parts A to G in the order of section 8; eight ticks make an environment step.
+`compiled.py` holds the few functions that Python calls.
 """
 
 import math
@@ -21,10 +22,11 @@ SHIELD_REGEN, SHIELD_WAIT = 0.125, 10.0  # per tick; seconds
 ENERGY_REGEN = 0.03515625  # per tick
 HEAL_PER_TICK, HEAL_PER_ENERGY, ENERGY_TO_HEAL = 0.5625, 3.0, 5.0
 KILL_REWARD, WIN_REWARD, REWARD_SCALE = 10.0, 200.0, 20.0
-ONLY_AS_A_TARGET = 2e9  # the distance of an ally that is out of reach but attacks the enemy that looks for a target
+# The distance of an ally that is out of reach but attacks the enemy that looks for a target.
+ONLY_AS_A_TARGET = 2e9
 
 
-# Distances (9.1): `within` decides in single precision, `search2` is the squared distance in double.
+# Distances (9.1): `within` decides in single precision, `search2` squares them in double precision.
 
 
 @inlined
@@ -107,7 +109,7 @@ def is_available(units, unit, action, rules, blocked):
 
 @inlined
 def give_orders(units, actions, rules, blocked):
-    """The agents' actions become their orders for all ticks of a step. Actions must be available."""
+    """Turn the agents' actions into orders for all ticks of a step; they must be available."""
     for n in range(units.shape[0]):
         unit = units[n]
         if not unit.is_ally:
@@ -148,7 +150,10 @@ def clean_up_target(units, u):
 
 @inlined
 def choose_opponent(units, u, rules, seeking):
-    """An enemy fighter's choice among the allies it sees or, if `seeking`, that attack it (9.3, 9.4)."""
+    """An enemy fighter's choice among the allies that it sees (9.3, 9.4).
+
+    If `seeking`, allies that attack it count too.
+    """
     unit = units[u]
     scan = unit.scan_range + rules.max_radius
     best, best_healer, best_distance = NOBODY, False, math.inf
@@ -167,14 +172,18 @@ def choose_opponent(units, u, rules, seeking):
         else:
             continue
         healer = other.attack == HEAL
-        if best == NOBODY or healer > best_healer or (healer == best_healer and distance < best_distance):
+        if (
+            best == NOBODY
+            or healer > best_healer
+            or (healer == best_healer and distance < best_distance)
+        ):
             best, best_healer, best_distance = v, healer, distance
     return best
 
 
 @inlined
 def choose_patient(units, u):
-    """An enemy healer's choice among its comrades: the most hurt of those that are hurt or fight (9.4)."""
+    """An enemy healer's choice: the most hurt of its comrades that are hurt or fight (9.4)."""
     unit = units[u]
     best, best_hp = NOBODY, math.inf
     for v in range(units.shape[0]):
@@ -318,7 +327,7 @@ def explode(units, unit, rules, damages):
 
 @inlined
 def fire_laser(units, unit, target, damages):
-    """A blow at every opposing unit in a beam that lies across the line of fire, centred on the target."""
+    """A blow at every opposing unit in a beam across the line of fire, centred on the target."""
     reward = 0.0
     if target.x == unit.x and target.y == unit.y:
         return reward  # no line of fire, so nothing is hit
@@ -403,7 +412,10 @@ def update(units, unit, rules, damages):
 
 @inlined
 def tick(units, rules, damages, walls, near, near_walls, turns, scratch):
-    """One tick (section 8); `turns` lists the living units in the order of part F. Returns the unscaled reward."""
+    """One tick (section 8); returns the unscaled reward.
+
+    `turns` lists the living units in the order of part F.
+    """
     n_units = units.shape[0]
     any_seeker = any_allied_healer = False
     for u in range(n_units):  # A
@@ -448,7 +460,10 @@ def next_random(battle):
 
 @inlined
 def shuffle(units, battle, turns):
-    """Fill `turns` with a uniformly random permutation of the living units (part E); returns their number."""
+    """Fill `turns` with a uniformly random permutation of the living units (part E).
+
+    Returns their number.
+    """
     count = 0
     for u in range(units.shape[0]):
         if units[u].alive:

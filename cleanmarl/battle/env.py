@@ -7,7 +7,7 @@ from cleanmarl.battle.battles import Battles, check_render_mode, render_frame
 
 
 class BattleEnv(gym.Env):
-    """A SMAClite battle: the allied units are agents of one team, the enemies follow a fixed script.
+    """A SMAClite battle: allied units are agents of one team, enemies follow a fixed script.
 
     An observation is a dict of
 
@@ -15,13 +15,14 @@ class BattleEnv(gym.Env):
     - `state`: [state_size] float32, the whole battle, for training only
     - `avail_actions`: [n_agents, n_actions] int8, 1 where the action is available
 
-    Actions, [n_agents] integers: 0 no-op (only of the dead), 1 stop, 2 to 5 north, south, east, west, 6 + j target j.
-    Reward: damage and kills and victory, scaled so that killing all without their regeneration gives 20.
-    `terminated` when a side has died out, `truncated` at the time limit; `info["battle_won"]` says who won.
+    Actions, [n_agents] integers: 0 no-op (only of the dead), 1 stop, 2 to 5 north, south, east,
+    west, 6 + j target j. Reward: damage and kills and victory, scaled so that killing all enemies
+    without their regeneration gives 20. `terminated` when a side has died out, `truncated` at the
+    time limit; `info["battle_won"]` says who won.
 
     Args:
-        map_name: one of the 23 maps of SMAC, as "3m"
-        map_file: a scenario of one's own instead, a TOML file or a dict of the same shape
+        map_name: one of the 23 maps of SMAC, for example "3m"
+        map_file: a scenario of your own instead, a TOML file or a dict of the same shape
         walls: "upstream" as the original SMAClite computes wall lines, "published" as ORCA has them
         time_limit: in environment steps; None for the map's own (SMAC's)
         agent_ids: append a one-hot agent id to each observation
@@ -49,12 +50,13 @@ class BattleEnv(gym.Env):
         self.map_name, self.time_limit = battles.scenario.name, battles.time_limit
         self.n_agents, self.n_actions = battles.n_agents, battles.n_actions
         self.obs_size, self.state_size = battles.obs_size, battles.state_size
-        self.observation_space, self.action_space = battles.observation_space(), battles.action_space()
+        self.observation_space = battles.observation_space()
+        self.action_space = battles.action_space()
         self._ever_seeded = False
         self._over = True
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """Start a battle. Without a seed the random stream of the last battle goes on."""
+        """Start a battle. Without a seed the random stream of the last battle continues."""
         super().reset(seed=seed)
         if seed is None and not self._ever_seeded:
             seed = int(self.np_random.integers(2**63))
@@ -75,9 +77,10 @@ class BattleEnv(gym.Env):
             raise gym.error.ResetNeeded("the battle is over: call reset()")
         seen = battles.step(actions)
         _, _, reward, terminated, truncated, won, self._over = battles.battles.item(0)
-        return self._observation(*seen), reward, terminated, truncated, {"battle_won": won} if self._over else {}
+        info = {"battle_won": won} if self._over else {}
+        return self._observation(*seen), reward, terminated, truncated, info
 
-    def _observation(self, obs: np.ndarray, state: np.ndarray, avail_actions: np.ndarray) -> dict[str, np.ndarray]:
+    def _observation(self, obs, state, avail_actions) -> dict[str, np.ndarray]:
         self.action_space.available = avail_actions[0]
         return {"obs": obs[0], "state": state[0], "avail_actions": avail_actions[0]}
 

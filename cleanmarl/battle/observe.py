@@ -1,4 +1,7 @@
-"""What the learner sees: observations, state and masks of available actions (sections 6 and 13). Compiled by Numba."""
+"""What the learner sees: observations, state and masks of available actions, compiled by Numba.
+
+See sections 6 and 13 of the rules.
+"""
 
 import math
 
@@ -75,7 +78,10 @@ def observe_agent(units, u, allies, rules, blocked, row):
 
 @inlined
 def ally_in_reach(units, u, allies, index):
-    """What a healer sees as the flag of the enemy with this index: SMAClite asks for the *ally* of that index."""
+    """What a healer sees as the flag of the enemy with this index.
+
+    SMAClite asks for the *ally* of that index.
+    """
     if index >= allies.shape[0] or allies[index] == u:
         return False
     ally = units[allies[index]]
@@ -101,7 +107,11 @@ def observe_state(units, rules, state):
         at += 1
         if unit.is_ally:
             healer = unit.attack == HEAL
-            state[at] = fraction(unit.energy, unit.max_energy) if healer else fraction(unit.cooldown, unit.max_cooldown)
+            state[at] = (
+                fraction(unit.energy, unit.max_energy)
+                if healer
+                else fraction(unit.cooldown, unit.max_cooldown)
+            )
             at += 1
         state[at] = (np.float64(unit.x) - rules.width / 2) / rules.width
         state[at + 1] = (np.float64(unit.y) - rules.height / 2) / rules.height

@@ -1,8 +1,10 @@
-"""Collision avoidance: optimal reciprocal collision avoidance for one unit and one tick (section 10 of the rules).
+"""Collision avoidance (ORCA) for one unit and one tick (section 10 of the rules).
 
-ORCA (van den Berg, Guy, Lin and Manocha: Reciprocal n-body collision avoidance, 2011) turns each wall edge and each
-neighbour into a half-plane of allowed velocities and takes the allowed velocity that is nearest to the preferred one.
-A half-plane is a line: velocities w with `det(direction, point - w) <= 0` are allowed. All of it in double precision.
+ORCA is optimal reciprocal collision avoidance (van den Berg, Guy, Lin and Manocha: Reciprocal
+n-body collision avoidance, 2011). It turns each wall edge and each neighbour into a half-plane of
+allowed velocities, and takes the allowed velocity that is nearest to the preferred one. A
+half-plane is a line: it allows the velocities w with `det(direction, point - w) <= 0`. All of it is
+in double precision.
 """
 
 import math
@@ -12,7 +14,8 @@ import numpy as np
 
 from cleanmarl.battle.jit import inlined
 
-LINE = np.dtype([("px", "f8"), ("py", "f8"), ("dx", "f8"), ("dy", "f8")])  # point and unit direction
+# A point, and a direction of length 1.
+LINE = np.dtype([("px", "f8"), ("py", "f8"), ("dx", "f8"), ("dy", "f8")])
 
 EPSILON = 1e-5
 OVERLAP = 16.0  # overlapping units are to be apart after one tick
@@ -26,7 +29,7 @@ class Scratch(NamedTuple):
     far: np.ndarray
     """[n_units] bool: which units are out of this one's reach"""
     lines: np.ndarray
-    """[4 * n_walls + n_units] LINE: this one's half-planes, first those for walls, then those for units"""
+    """[4 * n_walls + n_units] LINE: this one's half-planes, for walls first, then for units"""
     projected: np.ndarray
     """the same space again, for `least_violation`"""
 
@@ -51,7 +54,9 @@ def new_velocity(units, u, rules, walls, near, near_walls, scratch):
     n_lines = unit_lines(units, u, rules, scratch, n_walls)
     unit = units[u]
     speed = unit.speed
-    stopped, x, y = closest_velocity(lines, n_lines, speed, unit.pref_x, unit.pref_y, unit.pref_single)
+    stopped, x, y = closest_velocity(
+        lines, n_lines, speed, unit.pref_x, unit.pref_y, unit.pref_single
+    )
     if stopped < n_lines:
         x, y = least_violation(lines, n_walls, n_lines, stopped, speed, x, y, scratch.projected)
     return x, y
@@ -59,7 +64,10 @@ def new_velocity(units, u, rules, walls, near, near_walls, scratch):
 
 @inlined
 def unit_lines(units, u, rules, scratch, count):
-    """Half-planes for the units that (nearly) touch unit `u` (10.2), from number `count`; returns the new count."""
+    """Half-planes for the units that (nearly) touch unit `u` (10.2), from number `count`.
+
+    Returns the new count.
+    """
     unit = units[u]
     x, y, plane = np.float64(unit.x), np.float64(unit.y), unit.plane
     reach = (rules.max_radius + unit.radius) ** 2
@@ -105,7 +113,10 @@ def unit_lines(units, u, rules, scratch, count):
 
 @inlined
 def wall_lines(unit, rules, walls, near, near_walls, lines):
-    """Half-planes for the wall edges within a second's reach of a ground unit (10.1); returns their number."""
+    """Half-planes for the wall edges within a second's reach of a ground unit (10.1).
+
+    Returns their number.
+    """
     if unit.plane != 0:
         return 0
     x, y = np.float64(unit.x), np.float64(unit.y)
@@ -120,15 +131,23 @@ def wall_lines(unit, rules, walls, near, near_walls, lines):
         ey = max(0.0, abs(y - (wall.y0 + wall.y1) / 2) - (wall.y1 - wall.y0) / 2)
         if ex * ex + ey * ey > reach:
             continue
-        # Edges counter-clockwise from the south; the unit is outside of an edge if it lies to its right.
+        # Edges counter-clockwise from the south; a unit to the right of an edge is outside of it.
         if y < wall.y0:
-            count = edge_line(unit, wall.x0, wall.y0, wall.x1, wall.y0, 1.0, 0.0, rules, lines, count)
+            count = edge_line(
+                unit, wall.x0, wall.y0, wall.x1, wall.y0, 1.0, 0.0, rules, lines, count
+            )
         if x > wall.x1:
-            count = edge_line(unit, wall.x1, wall.y0, wall.x1, wall.y1, 0.0, 1.0, rules, lines, count)
+            count = edge_line(
+                unit, wall.x1, wall.y0, wall.x1, wall.y1, 0.0, 1.0, rules, lines, count
+            )
         if y > wall.y1:
-            count = edge_line(unit, wall.x1, wall.y1, wall.x0, wall.y1, -1.0, 0.0, rules, lines, count)
+            count = edge_line(
+                unit, wall.x1, wall.y1, wall.x0, wall.y1, -1.0, 0.0, rules, lines, count
+            )
         if x < wall.x0:
-            count = edge_line(unit, wall.x0, wall.y1, wall.x0, wall.y0, 0.0, -1.0, rules, lines, count)
+            count = edge_line(
+                unit, wall.x0, wall.y1, wall.x0, wall.y0, 0.0, -1.0, rules, lines, count
+            )
     return count
 
 
@@ -184,7 +203,7 @@ def edge_line(unit, from_x, from_y, to_x, to_y, dir_x, dir_y, rules, lines, coun
     left_x, left_y = (ax * leg - ay * r) / a2, (ax * r + ay * leg) / a2
     leg = math.sqrt(b2 - r2)
     right_x, right_y = (bx * leg + by * r) / b2, (-bx * r + by * leg) / b2
-    # a leg that points into a neighbouring edge is replaced by that edge and makes no line of its own
+    # a neighbouring edge replaces a leg that points into it; that leg makes no line of its own
     left_foreign = det(left_x, left_y, -before_x, -before_y) >= 0
     if left_foreign:
         left_x, left_y = -before_x, -before_y
@@ -225,7 +244,8 @@ def edge_line(unit, from_x, from_y, to_x, to_y, dir_x, dir_y, rules, lines, coun
             return count
         dx, dy = -right_x, -right_y
         base_x, base_y = bx, by
-    # The published algorithm offsets the line by the radius along its normal; SMAClite uses -dy for both coordinates.
+    # The published algorithm offsets the line by the radius along its normal;
+    # SMAClite uses -dy for both coordinates.
     new.px = base_x - r * dy
     new.py = base_y + r * (dx if rules.published_walls else -dy)
     new.dx, new.dy = dx, dy
@@ -234,7 +254,10 @@ def edge_line(unit, from_x, from_y, to_x, to_y, dir_x, dir_y, rules, lines, coun
 
 @inlined
 def best_on_line(lines, i, speed, goal_x, goal_y, towards):
-    """Best velocity on line `i` under the lines before it and the speed limit (LP1): (found, x, y)."""
+    """Best velocity on line `i` under the lines before it and the speed limit (LP1).
+
+    Returns (found, x, y).
+    """
     line = lines[i]
     s = line.px * line.dx + line.py * line.dy
     disc = s * s + speed * speed - (line.px * line.px + line.py * line.py)
@@ -267,7 +290,10 @@ def best_on_line(lines, i, speed, goal_x, goal_y, towards):
 
 @inlined
 def add_lines(lines, count, speed, goal_x, goal_y, towards, x, y):
-    """Mend velocity (x, y) line by line (LP2): (number of the line that cannot be met or `count`, x, y)."""
+    """Mend velocity (x, y) line by line (LP2).
+
+    Returns (number of the line that cannot be met or `count`, x, y).
+    """
     for i in range(count):
         line = lines[i]
         if det(line.dx, line.dy, line.px - x, line.py - y) > 0:
@@ -280,14 +306,20 @@ def add_lines(lines, count, speed, goal_x, goal_y, towards, x, y):
 
 @inlined
 def closest_velocity(lines, count, speed, goal_x, goal_y, single):
-    """The allowed velocity nearest to the goal: (number of the line that cannot be met or `count`, x, y)."""
+    """The allowed velocity nearest to the goal.
+
+    Returns (number of the line that cannot be met or `count`, x, y).
+    """
     x, y = goal_x, goal_y
     if single:
         single_x, single_y = np.float32(goal_x), np.float32(goal_y)
         square = single_x * single_x + single_y * single_y
         if square > np.float32(speed * speed):
             norm = np.sqrt(square)
-            x, y = np.float64(single_x / norm * np.float32(speed)), np.float64(single_y / norm * np.float32(speed))
+            x, y = (
+                np.float64(single_x / norm * np.float32(speed)),
+                np.float64(single_y / norm * np.float32(speed)),
+            )
     elif x * x + y * y > speed * speed:
         norm = math.sqrt(x * x + y * y)
         x, y = x / norm * speed, y / norm * speed
@@ -296,7 +328,10 @@ def closest_velocity(lines, count, speed, goal_x, goal_y, single):
 
 @inlined
 def least_violation(lines, n_walls, count, first, speed, x, y, projected):
-    """Where no velocity meets all lines: the one that violates the unit lines least and the walls not (LP3)."""
+    """Where no velocity meets all lines: the one that violates the unit lines least (LP3).
+
+    It does not violate the lines of walls.
+    """
     distance = 0.0
     for i in range(first, count):
         line = lines[i]
@@ -321,7 +356,9 @@ def least_violation(lines, n_walls, count, first, speed, x, y, projected):
             new.dx, new.dy = dx / norm, dy / norm
             m += 1
         goal_x, goal_y = -line.dy, line.dx
-        met, new_x, new_y = add_lines(projected, m, speed, goal_x, goal_y, True, speed * goal_x, speed * goal_y)
+        met, new_x, new_y = add_lines(
+            projected, m, speed, goal_x, goal_y, True, speed * goal_x, speed * goal_y
+        )
         if met == m:
             x, y = new_x, new_y
         distance = det(line.dx, line.dy, line.px - x, line.py - y)

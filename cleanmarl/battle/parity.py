@@ -2,12 +2,14 @@
 
     python -m cleanmarl.battle.parity TRACE.npz [...]
 
-Each episode is replayed twice, always with the recorded actions and order of turns: once with every tick started from
-the recorded row, and once running free from the reset. The exit status is 1 where the engine does not agree:
+Each episode is replayed twice, always with the recorded actions and order of turns: once with every
+tick started from the recorded row, and once running free from the reset. The exit status is 1 if
+the engine does not agree:
 
-- from the recorded rows, positions must agree within 1e-4 in all but one of 10,000 unit-ticks and always within 1e-2;
-  all else must agree, within 1e-4 where the recording is in single precision;
-- free runs must agree in hp to the end on the maps in `FREE_TO_THE_END`, and for as many ticks as `FREE_TICKS` says.
+- from the recorded rows, positions must agree within 1e-4 in all but one of 10,000 unit-ticks and
+  always within 1e-2; all else must agree, within 1e-4 where the recording is in single precision;
+- free runs must agree in hp to the end on the maps in `FREE_TO_THE_END`, and for as many ticks as
+  `FREE_TICKS` says.
 
 It is 2 where a file cannot be read or is no recording.
 """
@@ -36,6 +38,9 @@ FLOATS |= {"shield_wait": "shield_cooldown", "heal_pool": "heal_pool"}
 PER_TICK = ("pos", "vel", "target", "attacking", "alive", "order", "tick_reward", *FLOATS.values())
 PER_STEP = ("actions", "reward", "terminated", "won", "avail", "obs", "state")
 
+NOT_NUMPYS = (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""what NumPy raises for a file that it has not written"""
+
 
 class TraceError(ValueError):
     """A file that is no recording."""
@@ -45,17 +50,16 @@ class Replay:
     """One recorded episode and the world that it was recorded in."""
 
     def __init__(self, trace, prefix: str):
-        self.trace = {key.removeprefix(prefix): trace[key] for key in trace.files if key.startswith(prefix)}
-        missing = [
-            prefix + name for name in (*PER_TICK, *PER_STEP, "walls", "policy", "seed") if name not in self.trace
-        ]
+        own = [key for key in trace.files if key.startswith(prefix)]
+        self.trace = {key.removeprefix(prefix): trace[key] for key in own}
+        needed = (*PER_TICK, *PER_STEP, "walls", "policy", "seed")
+        missing = [prefix + name for name in needed if name not in self.trace]
         if missing:
             raise TraceError(f"there is no {', '.join(missing)}")
         self.map_name = str(trace["map"])
         scenario = load_map(self.map_name)
-        self.world, self.start = build(
-            scenario, walls=str(self.trace["walls"]), time_limit=scenario.episode_limit, agent_ids=False
-        )
+        walls, limit = str(self.trace["walls"]), scenario.episode_limit
+        self.world, self.start = build(scenario, walls=walls, time_limit=limit, agent_ids=False)
         self.rules = self.world.rules[0]
         kinds = np.array(list(scenario.kinds))[self.start["kind"]]
         if kinds.tolist() != trace["unit_kind"].tolist():
@@ -91,11 +95,16 @@ class Replay:
         return units
 
     def unit_errors(self, units: np.ndarray, ticks: np.ndarray) -> dict[str, np.ndarray]:
-        """Absolute differences from the recorded rows, per unit; of flags and targets, whether they differ."""
+        """Absolute differences from the recorded rows, per unit.
+
+        Of flags and targets: whether they differ.
+        """
         trace, alive = self.trace, self.trace["alive"][ticks]
-        position = np.maximum(*(abs(units[axis] - trace["pos"][ticks, :, i]) for i, axis in enumerate("xy")))
+        x, y = trace["pos"][ticks].transpose(2, 0, 1)
+        position = np.maximum(abs(units["x"] - x), abs(units["y"] - y))
         errors = {"position": np.where(alive, position, 0)}
-        errors |= {field: abs(units[field] - trace[recorded][ticks]) for field, recorded in FLOATS.items()}
+        for field, recorded in FLOATS.items():
+            errors[field] = abs(units[field] - trace[recorded][ticks])
         errors["deaths"] = units["alive"] != alive
         for flag in ("target", "attacking"):
             errors[flag] = (units[flag] != trace[flag][ticks]) & alive
@@ -110,8 +119,13 @@ class Replay:
             "avail": avail != self.trace["avail"][steps],
         }
 
-    def end_errors(self, units: np.ndarray, rewards: np.ndarray, steps: np.ndarray) -> dict[str, np.ndarray]:
-        """The same of the reward and the end of each of these steps, given the units after it and its raw reward."""
+    def end_errors(
+        self, units: np.ndarray, rewards: np.ndarray, steps: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """The same of the reward and the end of each of these steps.
+
+        `units` are those after the step, `rewards` its raw reward.
+        """
         battles = np.zeros(len(steps), BATTLE)
         compiled.finish(self.world.rules, units, battles, rewards)
         terminated, won = self.trace["terminated"][steps], self.trace["won"][steps]
@@ -121,7 +135,7 @@ class Replay:
         }
 
     def from_rows(self) -> dict[str, np.ndarray]:
-        """Differences after one tick from each recorded row, and of what is seen in the recorded rows."""
+        """Differences one tick after each recorded row, and of what is seen in the rows."""
         actions = self.trace["actions"]
         ticks, steps = np.arange(len(self.trace["order"])), np.arange(len(actions))
         ordered = self.rows(ticks - ticks % TICKS_PER_STEP)
@@ -130,9 +144,11 @@ class Replay:
         for field in ("order", "order_target", "order_x", "order_y"):
             units[field] = ordered[field]
         rewards = self.tick(units, self.trace["order"])
-        errors = self.unit_errors(units, ticks + 1) | {"reward": abs(rewards - self.trace["tick_reward"])}
+        errors = self.unit_errors(units, ticks + 1)
+        errors["reward"] = abs(rewards - self.trace["tick_reward"])
         after_steps = np.ascontiguousarray(units[TICKS_PER_STEP - 1 :: TICKS_PER_STEP])
-        errors |= self.end_errors(after_steps, rewards.reshape(-1, TICKS_PER_STEP).sum(axis=1), steps)
+        of_steps = rewards.reshape(-1, TICKS_PER_STEP).sum(axis=1)
+        errors |= self.end_errors(after_steps, of_steps, steps)
 
         seen = self.rows(np.arange(len(actions) + 1) * TICKS_PER_STEP)
         is_ally = self.start["is_ally"]
@@ -152,7 +168,8 @@ class Replay:
             seen = self.seen_errors(units, np.array([step + 1]))
             per_step.append(seen | self.end_errors(units, reward, np.array([step])))
         return tuple(
-            {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} for rows in (per_row, per_step)
+            {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+            for rows in (per_row, per_step)
         )
 
 
@@ -162,7 +179,10 @@ def exceeds(error: np.ndarray, limit: float) -> np.ndarray:
 
 
 def parts_at(error: np.ndarray, limit: float) -> int | None:
-    """The first tick after which there is a larger difference; row 0 is the reset, row t + 1 follows tick t."""
+    """The first tick after which there is a larger difference.
+
+    Row 0 is the reset, row t + 1 follows tick t.
+    """
     rows = np.flatnonzero(exceeds(error, limit).reshape(len(error), -1).any(axis=1))
     return int(rows[0]) - 1 if len(rows) else None
 
@@ -187,7 +207,8 @@ def check_rows(replay: Replay) -> tuple[str, list[str]]:
     off = int(exceeds(position, CLOSE).sum())
     wrong = []
     if off > max(1, unit_ticks / ONE_IN) or exceeds(position, FAR).any():
-        wrong.append(f"position: {off} of {unit_ticks} unit-ticks off, by up to {position.max():.1e}")
+        by = f"by up to {position.max():.1e}"
+        wrong.append(f"position: {off} of {unit_ticks} unit-ticks off, {by}")
     for name, error in errors.items():
         if exceeds(error, CLOSE).any():
             by = f", by up to {error.max():.1e}" if error.dtype != bool else ""
@@ -199,7 +220,8 @@ def check_free(replay: Replay) -> tuple[str, list[str]]:
     """What to print about the free run, and what is wrong with it."""
     rows, steps = replay.free()
     n_ticks = len(rows["hp"]) - 1
-    parts = {"position": parts_at(rows["position"], FREE_POSITION), "hp": parts_at(rows["hp"], CLOSE)}
+    limits = {"position": FREE_POSITION, "hp": CLOSE}
+    parts = {name: parts_at(rows[name], limit) for name, limit in limits.items()}
     to_the_end = replay.map_name in FREE_TO_THE_END
     needed = n_ticks if to_the_end else min(n_ticks, FREE_TICKS.get(replay.map_name, 0))
     wrong = []
@@ -207,7 +229,9 @@ def check_free(replay: Replay) -> tuple[str, list[str]]:
         wrong.append(f"free run: hp parts at tick {parts['hp']}")
     if to_the_end and steps["end"].any():
         wrong.append("free run: the end differs")
-    agree = [f"{name} {'to the end' if at is None else f'parts at tick {at}'}" for name, at in parts.items()]
+    agree = []
+    for name, at in parts.items():
+        agree.append(f"{name} to the end" if at is None else f"{name} parts at tick {at}")
     return f"{', '.join(agree)}; {largest(steps)}", wrong
 
 
@@ -220,7 +244,7 @@ def load(path: Path) -> list[Replay]:
         raise TraceError(f"cannot read {path}: {error.strerror or error}") from None
     except (TraceError, ScenarioError, KeyError) as error:
         raise TraceError(f"{path} is no recorded battle: {error.args[0]}") from None
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):  # what NumPy raises for other files
+    except NOT_NUMPYS:
         raise TraceError(f"{path} is no recorded battle, or is damaged") from None
 
 
@@ -235,16 +259,20 @@ def main(paths: list[str | Path]) -> int:
             return 2
         for replay in replays:
             about = replay.trace
-            print(f"{replay.map_name}, {about['policy']} actions, seed {about['seed']}, walls {about['walls']}")
+            policy, seed, walls = (about[name] for name in ("policy", "seed", "walls"))
+            print(f"{replay.map_name}, {policy} actions, seed {seed}, walls {walls}")
             (rows, wrong_rows), (free, wrong_free) = check_rows(replay), check_free(replay)
             print(f"  from rows  {rows}\n  free run   {free}")
-            print("".join(f"  WRONG      {line}\n" for line in wrong_rows + wrong_free), end="", flush=True)
-            failed += bool(wrong_rows + wrong_free)
+            wrong = wrong_rows + wrong_free
+            print("".join(f"  WRONG      {line}\n" for line in wrong), end="", flush=True)
+            failed += bool(wrong)
     print(f"{failed} episodes do not agree" if failed else "all episodes agree")
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE.npz", help="recordings of the original")
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
+    about = "recordings of the original"
+    parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE.npz", help=about)
     sys.exit(compiled.announced(lambda: main(parser.parse_args().traces)))

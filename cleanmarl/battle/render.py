@@ -1,6 +1,7 @@
-"""Pictures of a battle: the terrain from above, a disc for each unit with its health and shield around it.
+"""Pictures of a battle: the terrain from above, and a disc for each unit.
 
-Everything is drawn at `SUPER` times its size and scaled down, which smooths all edges; terrain and discs are kept.
+Around a disc are the unit's health and shield. Everything is drawn at `SUPER` times its size and
+scaled down, which smooths all edges; terrain and discs are kept.
 """
 
 import math
@@ -18,16 +19,18 @@ SUPER, FINER = 3, 2  # of the whole picture, and once more of the discs
 RIM = 1  # cells around the ground that can be reached
 ARC = 32  # steps of a full arc, so that few different discs need drawing
 
-ALLY, ENEMY = (0, 114, 178), (213, 94, 0)  # blue and vermilion of Okabe and Ito, for all kinds of colour vision
+# Blue and vermilion of Okabe and Ito, for all kinds of colour vision.
+ALLY, ENEMY = (0, 114, 178), (213, 94, 0)
 FLOOR, GRID, OUTSIDE = (247, 244, 237), (238, 234, 224), (235, 230, 220)
 WALL, HATCH, EDGE = (217, 211, 199), (208, 201, 187), (158, 149, 132)
 INK, FAINT, WHITE = (64, 60, 54), (168, 160, 146), (255, 255, 255)
 SHIELD, HEALING, SHADOW = (142, 92, 200), (0, 148, 105), (60, 52, 40, 14)
-GLYPHS = {"MARAUDER": "Ma", "MEDIVAC": "+", "ZERGLING": "z", "BANELING": "b"}  # others: the initials of their words
+# Glyphs of the other kinds are the initials of their words.
+GLYPHS = {"MARAUDER": "Ma", "MEDIVAC": "+", "ZERGLING": "z", "BANELING": "b"}
 
 
 class Stage(NamedTuple):
-    """The terrain of a scenario, `cell` pixels to a cell, and which place its upper left corner is."""
+    """The terrain of a scenario, `cell` pixels to a cell, and where its upper left corner is."""
 
     background: Image.Image
     cell: float
@@ -46,7 +49,8 @@ def draw(scenario: Scenario, units: np.ndarray, steps: int) -> np.ndarray:
         units: [n_units] UNIT
         steps: environment steps since the start of the battle, for the caption
     """
-    stage = _stage(scenario.blocked.shape, scenario.blocked.tobytes(), tuple(group.at for group in scenario.groups))
+    starts = tuple(group.at for group in scenario.groups)
+    stage = _stage(scenario.blocked.shape, scenario.blocked.tobytes(), starts)
     image = stage.background.copy()
     pen = ImageDraw.Draw(image, "RGBA")
     living, fallen = units[units["alive"]], units[~units["alive"]]
@@ -57,33 +61,46 @@ def draw(scenario: Scenario, units: np.ndarray, steps: int) -> np.ndarray:
     for unit in living:
         _draw_fire(pen, stage, unit, units)
     kinds = list(scenario.kinds)
-    for unit in living[np.lexsort((-living["y"], living["plane"]))]:  # fliers last, the south in front of the north
+    # Fliers come last, and the south in front of the north.
+    for unit in living[np.lexsort((-living["y"], living["plane"]))]:
         _draw_unit(image, pen, stage, unit, units, kinds[unit["kind"]])
     n_allies = int(living["is_ally"].sum())
     _draw_caption(pen, image.width, scenario.name, steps, n_allies, len(living) - n_allies)
     return np.array(image.reduce(SUPER))
 
 
-def _draw_fire(pen: ImageDraw.ImageDraw, stage: Stage, unit: np.void, units: np.ndarray):
-    """A line to the target in reach, strong after a blow and fading until the next; a laser's beam lies across it."""
+def _draw_fire(pen, stage: Stage, unit: np.void, units: np.ndarray):
+    """A line to the target in reach, strong after a blow and fading until the next.
+
+    A laser's beam lies across it.
+    """
     target, healing = units[unit["target"]], unit["attack"] == HEAL
     (x0, y0), (x1, y1) = stage.at(unit["x"], unit["y"]), stage.at(target["x"], target["y"])
     distance = math.hypot(x1 - x0, y1 - y0)
     reach = (unit["range"] + unit["radius"] + target["radius"]) * stage.cell
-    if unit["target"] == NOBODY or not 0 < distance <= reach or (unit["cooldown"] == 0 and not healing):
+    in_reach = unit["target"] != NOBODY and 0 < distance <= reach
+    if not in_reach or (unit["cooldown"] == 0 and not healing):
         return
-    colour = (*HEALING, 200) if healing else (*_team(unit), int(50 + 170 * unit["cooldown"] / unit["max_cooldown"]))
-    dx, dy = (y0 - y1) / distance, (x1 - x0) / distance  # to the right, where the lines of two opponents keep apart
+    if healing:
+        colour = (*HEALING, 200)
+    else:
+        colour = (*_team(unit), int(50 + 170 * unit["cooldown"] / unit["max_cooldown"]))
+    # To the right, so that the lines of two opponents keep apart.
+    dx, dy = (y0 - y1) / distance, (x1 - x0) / distance
     aside_x, aside_y = SUPER * dx, SUPER * dy
-    pen.line((x0 + aside_x, y0 + aside_y, x1 + aside_x, y1 + aside_y), colour, round(SUPER * (2 if healing else 1.3)))
+    line = (x0 + aside_x, y0 + aside_y, x1 + aside_x, y1 + aside_y)
+    pen.line(line, colour, round(SUPER * (2 if healing else 1.3)))
     if unit["attack"] == LASER:
         half = unit["beam_length"] / 2 * stage.cell
         beam = (x1 - half * dx, y1 - half * dy, x1 + half * dx, y1 + half * dy)
         pen.line(beam, (*colour[:3], colour[3] // 2), round(unit["beam_depth"] * stage.cell))
 
 
-def _draw_unit(image: Image.Image, pen: ImageDraw.ImageDraw, stage: Stage, unit: np.void, units: np.ndarray, kind: str):
-    """The disc, under a flier its shadow, and a nose that points at the target or else where the unit is going."""
+def _draw_unit(image: Image.Image, pen, stage: Stage, unit: np.void, units: np.ndarray, kind: str):
+    """The disc, a flier's shadow under it, and a nose.
+
+    The nose points at the target or, without one, where the unit is going.
+    """
     (x, y), r = stage.at(unit["x"], unit["y"]), float(unit["radius"]) * stage.cell
     if unit["plane"] == 1:
         low_x, low_y = x + 0.3 * stage.cell, y + 0.45 * stage.cell
@@ -102,13 +119,14 @@ def _draw_unit(image: Image.Image, pen: ImageDraw.ImageDraw, stage: Stage, unit:
         pen.polygon([(x + d * math.cos(a), y + d * math.sin(a)) for d, a in corners], _team(unit))
 
 
-def _draw_caption(pen: ImageDraw.ImageDraw, width: int, name: str, steps: int, n_allies: int, n_enemies: int):
+def _draw_caption(pen, width: int, name: str, steps: int, n_allies: int, n_enemies: int):
     """The map's name, how many live on each side (grey once nobody does), and the step."""
     unit, y = SUPER, CAPTION * SUPER / 2
     pen.rectangle((0, 0, width, 2 * y - 1), FLOOR)
     pen.text((10 * unit, y), name, INK, _font(15 * unit), "lm")
     pen.text((width - 10 * unit, y), f"step {steps}", FAINT, _font(13 * unit), "rm")
-    for count, colour, side, anchor in ((n_allies, ALLY, -unit, "rm"), (n_enemies, ENEMY, unit, "lm")):
+    counts = ((n_allies, ALLY, -unit, "rm"), (n_enemies, ENEMY, unit, "lm"))
+    for count, colour, side, anchor in counts:
         x, r, colour = width / 2 + 12 * side, 5 * unit, colour if count else FAINT
         pen.ellipse((x - r, y - r, x + r, y + r), colour)
         pen.text((x + 11 * side, y), str(count), colour, _font(15 * unit), anchor)
@@ -124,10 +142,13 @@ def _font(size: float) -> ImageFont.FreeTypeFont:
 
 
 @lru_cache(maxsize=4096)
-def _disc(kind: str, team: tuple[int, int, int], radius: float, hp: int, shield: int | None) -> Image.Image:
-    """The disc of a unit, RGBA: its glyph, an arc of health at the rim, and around that an arc of shield if it has any.
+def _disc(kind: str, team: tuple, radius: float, hp: int, shield: int | None) -> Image.Image:
+    """The disc of a unit, RGBA: its glyph, an arc of health, and an arc of shield if it has any.
+
+    The arc of health is at the rim, the arc of shield around it.
 
     Args:
+        team: RGB, 0 to 255
         radius: in pixels of the background
         hp, shield: of `ARC` steps; a unit without a shield has None
     """
@@ -157,16 +178,18 @@ def _disc(kind: str, team: tuple[int, int, int], radius: float, hp: int, shield:
 
 @lru_cache(maxsize=8)
 def _stage(shape: tuple[int, int], cells: bytes, starts: tuple[tuple[float, float], ...]) -> Stage:
-    """The terrain, cropped to the ground that can be reached from the groups' places and a rim around it."""
+    """The terrain, cropped to the ground that the groups can reach and a rim around it."""
     blocked = np.frombuffer(cells, bool).reshape(shape)
     ground = Image.fromarray(blocked.astype(np.uint8)).copy()
     for x, y in starts:
         if 0 <= x < shape[1] and 0 <= y < shape[0] and not blocked[int(y), int(x)]:
             ImageDraw.floodfill(ground, (int(x), int(y)), 2)
-    left, bottom, right, top = ground.point(lambda v: v == 2).getbbox() or (0, 0, shape[1], shape[0])
+    all_of_it = (0, 0, shape[1], shape[0])
+    left, bottom, right, top = ground.point(lambda v: v == 2).getbbox() or all_of_it
     left, bottom, right, top = left - RIM, bottom - RIM, right + RIM, top + RIM
     cell = min(MAX_WIDTH / (right - left), MAX_HEIGHT / (top - bottom), MAX_CELL)
-    width, height = (2 * max(1, round(cell * n / 2)) * SUPER for n in (right - left, top - bottom))  # even, for videos
+    # Even numbers, for videos.
+    width, height = (2 * max(1, round(cell * n / 2)) * SUPER for n in (right - left, top - bottom))
     image = Image.new("RGB", (width, height + CAPTION * SUPER), OUTSIDE)
     stage = Stage(image, cell * SUPER, left, top + CAPTION / cell)
     _draw_terrain(stage, blocked)
@@ -174,7 +197,10 @@ def _stage(shape: tuple[int, int], cells: bytes, starts: tuple[tuple[float, floa
 
 
 def _draw_terrain(stage: Stage, blocked: np.ndarray):
-    """The floor with a grid of cells, and the walls: hatched, with round corners, an edge and a soft shadow."""
+    """The floor with a grid of cells, and the walls.
+
+    Walls are hatched, with round corners, an edge and a soft shadow.
+    """
     image, cell = stage.background, stage.cell
     wall, texture = Image.new("L", image.size), Image.new("RGB", image.size, WALL)
     pen, wall_pen, texture_pen = (ImageDraw.Draw(picture) for picture in (image, wall, texture))
@@ -184,9 +210,11 @@ def _draw_terrain(stage: Stage, blocked: np.ndarray):
         if blocked[y, x]:
             wall_pen.rectangle(box, 255)
     wall = wall.filter(ImageFilter.GaussianBlur(cell / 6)).point(lambda v: 255 * (v > 127))
-    shade = ImageChops.offset(wall, round(cell / 10), round(cell / 6)).filter(ImageFilter.GaussianBlur(cell / 6))
+    shade = ImageChops.offset(wall, round(cell / 10), round(cell / 6))
+    shade = shade.filter(ImageFilter.GaussianBlur(cell / 6))
     image.paste(EDGE, None, shade.point(lambda v: 0.4 * v))
     for x in range(-image.height, image.width, 6 * SUPER):
         texture_pen.line((x, image.height, x + image.height, 0), HATCH, SUPER)
     image.paste(texture, None, wall)
-    image.paste(EDGE, None, ImageChops.difference(wall, wall.filter(ImageFilter.MinFilter(2 * SUPER + 1))))
+    inside = wall.filter(ImageFilter.MinFilter(2 * SUPER + 1))
+    image.paste(EDGE, None, ImageChops.difference(wall, inside))

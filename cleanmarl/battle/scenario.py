@@ -1,7 +1,8 @@
-"""What a battle consists of: unit kinds, terrain, groups; from the tables of this package or a user's own file.
+"""What a battle consists of: unit kinds, terrain, groups; from this package or your own file.
 
-A scenario is data. `load_map("3m")` gives one of the 23 maps of SMAC, `load_scenario("mine.toml")` a user's own; the
-tables of the package (`maps.toml`, `terrains.toml`, `units.toml`) have the very shape that a user's file has.
+A scenario is data. `load_map("3m")` gives one of the 23 maps of SMAC, `load_scenario("mine.toml")`
+your own. The tables of the package (`maps.toml`, `terrains.toml`, `units.toml`) have the same shape
+as your file.
 """
 
 import difflib
@@ -31,7 +32,7 @@ class UnitKind:
     hp: float
     """health points"""
     attack: str
-    """standard (hits its target), kamikaze (explodes), laser (hits a beam across its target), or heal"""
+    """standard (hits its target), kamikaze (explodes), laser (a beam across its target), or heal"""
     cooldown: float
     """seconds between two attacks"""
     range: float
@@ -102,7 +103,7 @@ class Scenario:
 
     @property
     def unit_types(self) -> list[str]:
-        """Order of the one-hot unit type; empty (no such feature) where each side has a single kind."""
+        """Order of the one-hot unit type; empty (no such feature) if each side has one kind."""
         return sorted(self.kinds) if any(len(self.kinds_of(side)) > 1 for side in SIDES) else []
 
     def has_shields(self, side: str) -> bool:
@@ -120,7 +121,7 @@ def map_names() -> list[str]:
 
 
 def load_map(name: str) -> Scenario:
-    """One of the maps of the package. Raises ScenarioError, with the nearest names, for an unknown one."""
+    """One of the maps of the package. For an unknown one: ScenarioError with the nearest names."""
     if name not in _table("maps"):
         raise ScenarioError(f"unknown map {name!r}; {_nearest(name, map_names())}")
     return _build(_table("maps")[name], name)
@@ -168,8 +169,11 @@ def _keys(entry, where: str, known: list[str], required: tuple[str, ...] = ()):
         _check(key in entry, f"{where}.{key}", "missing")
 
 
-def _number(value, where: str, low: float = -math.inf, above: float = -math.inf, whole: bool = False) -> float:
-    ok = isinstance(value, int if whole else Real) and not isinstance(value, bool) and math.isfinite(value)
+def _number(
+    value, where: str, low: float = -math.inf, above: float = -math.inf, whole: bool = False
+) -> float:
+    kind = int if whole else Real
+    ok = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
     bound = f" >= {low:g}" if low > -math.inf else "" if above == -math.inf else f" > {above:g}"
     wanted = f"expected a {'whole ' if whole else ''}number{bound}, got {value!r}"
     _check(ok and value >= low and value > above, where, wanted)
@@ -177,7 +181,8 @@ def _number(value, where: str, low: float = -math.inf, above: float = -math.inf,
 
 
 def _numbers(value, where: str, count: int, low: float = -math.inf, whole: bool = False) -> tuple:
-    _check(isinstance(value, list | tuple) and len(value) == count, where, f"expected {count} numbers, got {value!r}")
+    ok = isinstance(value, list | tuple) and len(value) == count
+    _check(ok, where, f"expected {count} numbers, got {value!r}")
     return tuple(_number(entry, f"{where}[{i}]", low, whole=whole) for i, entry in enumerate(value))
 
 
@@ -192,8 +197,13 @@ def _names(value, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _planes(value, where: str) -> tuple[str, ...]:
+    return tuple(_choice(plane, where, PLANES) for plane in _names(value, where))
+
+
 def _bonus(value, where: str) -> dict[str, float]:
-    _check(isinstance(value, dict), where, f"expected a table of attribute = extra damage, got {value!r}")
+    wanted = f"expected a table of attribute = extra damage, got {value!r}"
+    _check(isinstance(value, dict), where, wanted)
     return {attribute: _number(extra, f"{where}.{attribute}") for attribute, extra in value.items()}
 
 
@@ -203,7 +213,7 @@ READERS = {
     "attacks": partial(_number, low=1, whole=True),
     "attack": partial(_choice, options=ATTACKS),
     "plane": partial(_choice, options=PLANES),
-    "targets": lambda value, where: tuple(_choice(plane, where, PLANES) for plane in _names(value, where)),
+    "targets": _planes,
     "attributes": _names,
     "bonus": _bonus,
     "beam": partial(_numbers, count=2, low=0),
@@ -215,9 +225,14 @@ def _unit_kind(kind: str, entry, where: str) -> UnitKind:
     _keys(entry, where, ["like", *known])
     if "like" in entry:
         _known(entry["like"], f"{where}.like", "unit", list(_table("units")))
-        entry = _table("units")[entry["like"]] | {key: value for key, value in entry.items() if key != "like"}
-    _keys(entry, where, list(known), tuple(k for k, f in known.items() if f.default is f.default_factory is MISSING))
-    read = {key: READERS.get(key, partial(_number, low=0))(entry[key], f"{where}.{key}") for key in entry}
+        own = {key: value for key, value in entry.items() if key != "like"}
+        entry = _table("units")[entry["like"]] | own
+    required = [key for key, f in known.items() if f.default is f.default_factory is MISSING]
+    _keys(entry, where, list(known), tuple(required))
+    read = {}
+    for key, value in entry.items():
+        reader = READERS.get(key, partial(_number, low=0))
+        read[key] = reader(value, f"{where}.{key}")
     if read["attack"] != "heal":
         _number(read["cooldown"], f"{where}.cooldown", above=0)
     return UnitKind(kind, **read)
@@ -226,11 +241,11 @@ def _unit_kind(kind: str, entry, where: str) -> UnitKind:
 def _ground(table: dict, name: str) -> np.ndarray:
     """[height, width] bool, the blocked cells."""
     if "terrain" in table:
-        _check(
-            "walls" not in table and "size" not in table, f"{name}: terrain", "give either terrain, or size and walls"
-        )
-        _known(table["terrain"], f"{name}: terrain", f"terrain {table['terrain']!r}", list(_table("terrains")))
-        table = _table("terrains")[table["terrain"]]
+        where, terrain = f"{name}: terrain", table["terrain"]
+        alone = "walls" not in table and "size" not in table
+        _check(alone, where, "give either terrain, or size and walls")
+        _known(terrain, where, f"terrain {terrain!r}", list(_table("terrains")))
+        table = _table("terrains")[terrain]
     width, height = _numbers(table.get("size", [32, 32]), f"{name}: size", 2, low=1, whole=True)
     blocked = np.zeros((height, width), bool)
     walls = table.get("walls", [])
@@ -238,7 +253,8 @@ def _ground(table: dict, name: str) -> np.ndarray:
     for i, rectangle in enumerate(walls):
         where = f"{name}: walls[{i}]"
         x0, y0, x1, y1 = _numbers(rectangle, where, 4, low=0, whole=True)
-        _check(x0 < x1 <= width and y0 < y1 <= height, where, f"not a rectangle inside {width} x {height}")
+        inside = x0 < x1 <= width and y0 < y1 <= height
+        _check(inside, where, f"not a rectangle inside {width} x {height}")
         blocked[y0:y1, x0:x1] = True
     return blocked
 
@@ -246,11 +262,13 @@ def _ground(table: dict, name: str) -> np.ndarray:
 def _group(entry, where: str, known_units: list[str]) -> Group:
     _keys(entry, where, ["side", "at", "units"], required=("side", "at", "units"))
     units = entry["units"]
-    _check(isinstance(units, dict) and len(units) > 0, f"{where}.units", "expected a table of kind = count")
+    ok = isinstance(units, dict) and len(units) > 0
+    _check(ok, f"{where}.units", "expected a table of kind = count")
     for kind, count in units.items():
         _known(kind, f"{where}.units.{kind}", "unit", known_units)
         _number(count, f"{where}.units.{kind}", low=1, whole=True)
-    return Group(_choice(entry["side"], f"{where}.side", SIDES), _numbers(entry["at"], f"{where}.at", 2), dict(units))
+    side = _choice(entry["side"], f"{where}.side", SIDES)
+    return Group(side, _numbers(entry["at"], f"{where}.at", 2), dict(units))
 
 
 def _build(table: dict, name: str) -> Scenario:
@@ -261,16 +279,21 @@ def _build(table: dict, name: str) -> Scenario:
         _check(key in table, f"{name}: {key}", "missing")
     own = table.get("units", {})
     _check(isinstance(own, dict), f"{name}: units", "expected a table of unit kinds")
-    kinds = {kind: _unit_kind(kind, entry, f"{name}: units.{kind}") for kind, entry in (_table("units") | own).items()}
-    _check(isinstance(table["groups"], list | tuple), f"{name}: groups", "expected a list of groups")
-    groups = tuple(_group(entry, f"{name}: groups[{i}]", list(kinds)) for i, entry in enumerate(table["groups"]))
+    kinds = {}
+    for kind, entry in (_table("units") | own).items():
+        kinds[kind] = _unit_kind(kind, entry, f"{name}: units.{kind}")
+    where, entries = f"{name}: groups", table["groups"]
+    _check(isinstance(entries, list | tuple), where, "expected a list of groups")
+    groups = tuple(_group(entry, f"{where}[{i}]", list(kinds)) for i, entry in enumerate(entries))
     for side in SIDES:
-        _check(any(group.side == side for group in groups), f"{name}: groups", f"there is no group of side {side!r}")
+        some = any(group.side == side for group in groups)
+        _check(some, where, f"there is no group of side {side!r}")
+    limit = table.get("episode_limit", 150)
     return Scenario(
         name=name,
         blocked=_ground(table, name),
         groups=groups,
         attack_point=_numbers(table["attack_point"], f"{name}: attack_point", 2),
-        episode_limit=_number(table.get("episode_limit", 150), f"{name}: episode_limit", low=1, whole=True),
+        episode_limit=_number(limit, f"{name}: episode_limit", low=1, whole=True),
         kinds={kind: kinds[kind] for group in groups for kind in group.units},
     )

@@ -5,10 +5,11 @@ from gymnasium import spaces
 
 
 class AvailableActions(spaces.MultiDiscrete):
-    """Joint actions [..., n_agents], where a plain `sample()` draws among those that are available now.
+    """Joint actions [..., n_agents]; a plain `sample()` draws among those available now.
 
     Args:
-        available: [..., n_agents, n_actions], not 0 where an action is available; the environment keeps it up to date
+        available: [..., n_agents, n_actions], not 0 where an action is available; the environment
+            keeps it up to date
     """
 
     def __init__(self, available: np.ndarray):
@@ -16,7 +17,8 @@ class AvailableActions(spaces.MultiDiscrete):
         self.at_start = self.available = available
 
     def seed(self, seed: int | None = None):
-        self.available = self.at_start  # until the next observation: what a seed gives must not depend on the past
+        # Until the next observation: what a seed gives must not depend on the past.
+        self.available = self.at_start
         return super().seed(seed)
 
     def sample(self, mask=None, probability=None) -> np.ndarray:

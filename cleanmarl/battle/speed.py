@@ -1,10 +1,10 @@
-"""Measure how many environment steps a second one `BattleEnv` makes, through its public `reset` and `step`.
+"""Measure how many environment steps a second one `BattleEnv` makes.
 
     python -m cleanmarl.battle.speed [MAP ...] [--seconds 2] [--num-envs 8 --num-threads 2]
 
-Every agent takes a random available action; choosing them is not counted. Each map is measured in several rounds,
-of which the median is printed. With `--num-envs`, a `BattleVectorEnv` is measured instead, with one thread and with
-`--num-threads`.
+Its public `reset` and `step` are measured. Every agent takes a random available action; choosing
+them is not counted. Each map is measured in several rounds, and the median is printed. With
+`--num-envs`, a `BattleVectorEnv` is measured instead, with one thread and with `--num-threads`.
 """
 
 import argparse
@@ -24,7 +24,10 @@ def random_actions(avail_actions: np.ndarray, rng: np.random.Generator) -> np.nd
 
 
 def measure(env: BattleEnv | BattleVectorEnv, seconds: float) -> float:
-    """Environment steps a second, the median of `ROUNDS` rounds; only the time in `reset` and `step` counts."""
+    """Environment steps a second, the median of `ROUNDS` rounds.
+
+    Only the time in `reset` and `step` counts.
+    """
     rng = np.random.default_rng(0)
     vector = isinstance(env, BattleVectorEnv)
     clock = time.perf_counter
@@ -45,16 +48,18 @@ def measure(env: BattleEnv | BattleVectorEnv, seconds: float) -> float:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
     parser.add_argument("maps", nargs="*", metavar="MAP", help="default: all")
     parser.add_argument("--seconds", type=float, default=2.0, help="measured time per map")
-    parser.add_argument("--num-envs", type=int, default=0, help="measure a vector environment of this many battles")
+    parser.add_argument("--num-envs", type=int, default=0, help="battles of a vector environment")
     parser.add_argument("--num-threads", type=int, default=2, help="its threads")
     args = parser.parse_args()
     if not args.num_envs:
         print("map                steps/s    us/step")
     else:
-        print(f"map                steps/s with 1 thread   with {args.num_threads}   ratio   ({args.num_envs} battles)")
+        both = f"steps/s with 1 thread   with {args.num_threads}   ratio"
+        print(f"map                {both}   ({args.num_envs} battles)")
     for name in args.maps or map_names():
         if not args.num_envs:
             rate = measure(BattleEnv(name), args.seconds)

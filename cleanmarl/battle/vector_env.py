@@ -10,11 +10,13 @@ from cleanmarl.battle.spaces import AvailableActions
 
 
 class BattleVectorEnv(VectorEnv):
-    """`num_envs` battles; observations, actions and rewards as of `BattleEnv`, with a leading dimension `num_envs`.
+    """`num_envs` battles that step together.
 
-    Behaves as Gymnasium's `SyncVectorEnv` of `BattleEnv` does under the same seeds, in every autoreset mode. Infos:
-    `battle_won` of the battles that ended, in `infos` (or, with same-step autoreset, in `infos["final_info"]`), and
-    `infos["final_obs"]`, an object array with the last observation of each battle that ended (same-step autoreset).
+    Observations, actions and rewards are those of `BattleEnv` with a leading dimension `num_envs`.
+    Under the same seeds it behaves as Gymnasium's `SyncVectorEnv` of `BattleEnv`, in every
+    autoreset mode. Infos: `battle_won` of the battles that ended, in `infos` (or, with same-step
+    autoreset, in `infos["final_info"]`), and `infos["final_obs"]`, an object array with the last
+    observation of each battle that ended (same-step autoreset).
 
     Args:
         num_envs: number of battles
@@ -46,11 +48,13 @@ class BattleVectorEnv(VectorEnv):
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         self.num_envs = num_envs
-        self._battles = battles = Battles(num_envs, map_name, map_file, walls, time_limit, agent_ids, num_threads)
+        scenario = (map_name, map_file, walls, time_limit, agent_ids)
+        self._battles = battles = Battles(num_envs, *scenario, num_threads)
         self.map_name, self.time_limit = battles.scenario.name, battles.time_limit
         self.n_agents, self.n_actions = battles.n_agents, battles.n_actions
         self.obs_size, self.state_size = battles.obs_size, battles.state_size
-        self.single_observation_space, self.single_action_space = battles.observation_space(), battles.action_space()
+        self.single_observation_space = battles.observation_space()
+        self.single_action_space = battles.action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = AvailableActions(battles.look()[2])
         self._ever_seeded = False
@@ -59,7 +63,8 @@ class BattleVectorEnv(VectorEnv):
         """Start all battles, or those where `options["reset_mask"]` is True.
 
         Args:
-            seed: one per battle; an int stands for seed, seed + 1, ...; without one the random streams go on
+            seed: one per battle; an int stands for seed, seed + 1, ...; without one, the random
+                streams continue
         """
         super().reset(seed=seed if isinstance(seed, int | np.integer) else None)
         seeds = (
@@ -71,11 +76,13 @@ class BattleVectorEnv(VectorEnv):
             raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
         if not self._ever_seeded:
             drawn = self.np_random.integers(2**63, size=self.num_envs).tolist()
-            seeds = [new if given is None else given for given, new in zip(seeds, drawn, strict=True)]
+            both = zip(seeds, drawn, strict=True)
+            seeds = [new if given is None else given for given, new in both]
         self._ever_seeded = True
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
         if np.shape(mask) != (self.num_envs,):
-            raise ValueError(f"options['reset_mask'] must have shape ({self.num_envs},), got {np.shape(mask)}")
+            wanted = f"must have shape ({self.num_envs},), got {np.shape(mask)}"
+            raise ValueError(f"options['reset_mask'] {wanted}")
         for b in np.flatnonzero(mask):
             self._battles.restart(b, seeds[b])
         return self._observation(self._battles.look()), {}
@@ -90,18 +97,24 @@ class BattleVectorEnv(VectorEnv):
         battles = self._battles
         was_over = battles.battles["over"].copy()
         if was_over.any() and self.autoreset_mode != AutoresetMode.NEXT_STEP:
-            raise gym.error.ResetNeeded(f"battles {np.flatnonzero(was_over).tolist()} are over: reset them")
+            over = np.flatnonzero(was_over).tolist()
+            raise gym.error.ResetNeeded(f"battles {over} are over: reset them")
         seen = battles.step(actions)
         for b in np.flatnonzero(was_over):  # next-step autoreset: their action was ignored
             battles.restart(b, None)
         if was_over.any():
             seen = battles.look()
         rewards = battles.battles["reward"].copy()
-        terminated, truncated = battles.battles["terminated"].copy(), battles.battles["truncated"].copy()
-        return self._observation(seen), rewards, terminated, truncated, self._infos(seen, terminated | truncated)
+        terminated = battles.battles["terminated"].copy()
+        truncated = battles.battles["truncated"].copy()
+        observation, infos = self._observation(seen), self._infos(seen, terminated | truncated)
+        return observation, rewards, terminated, truncated, infos
 
     def _infos(self, seen: tuple, over: np.ndarray) -> dict:
-        """What is known of the battles that have just ended; those are started again where that is asked for."""
+        """What is known of the battles that have just ended.
+
+        With same-step autoreset, they are started again.
+        """
         infos = {}
         same_step = self.autoreset_mode == AutoresetMode.SAME_STEP
         for b in np.flatnonzero(over):

@@ -1,4 +1,4 @@
-"""The memory of a battle: the records that the compiled rules read and write, and how a scenario fills them.
+"""The memory of a battle: records that the compiled rules read and write, filled by a scenario.
 
 Everything is a flat NumPy array of records, so that a rule can say `unit.hp` and still be compiled:
 
@@ -111,11 +111,14 @@ RULES = np.dtype(
 
 WALL = np.dtype([("x0", "f8"), ("y0", "f8"), ("x1", "f8"), ("y1", "f8")])
 
+# What a unit has under the name that its kind has for it.
+SAME = ("radius", "attacks", "armor", "speed", "range", "scan_range", "splash_radius")
+
 GAP = 0.05  # between units at the start
 
 
 class World(NamedTuple):
-    """The arrays of a scenario that no battle changes, in the order in which the compiled functions take them."""
+    """The arrays of a scenario that no battle changes, in the order in which rules take them."""
 
     rules: np.ndarray
     """[1] RULES"""
@@ -126,23 +129,31 @@ class World(NamedTuple):
     walls: np.ndarray
     """[n_walls] WALL, in the order of discovery"""
     near: np.ndarray
-    """[n_cells + 1, 2] per cell, begin and end in `near_walls`; the last row is for places off the map"""
+    """[n_cells + 1, 2] begin and end in `near_walls` per cell; the last row: places off the map"""
     near_walls: np.ndarray
     """indices of the walls that a unit in the cell may be close enough to meet"""
 
 
-def build(scenario: Scenario, *, walls: str, time_limit: int, agent_ids: bool) -> tuple[World, np.ndarray]:
+def build(
+    scenario: Scenario, *, walls: str, time_limit: int, agent_ids: bool
+) -> tuple[World, np.ndarray]:
     """The world of a scenario and its units at the start of a battle, [n_units] UNIT."""
     units = _units(scenario)
     allies, enemies = units[units["is_ally"]], units[~units["is_ally"]]
     n_allies, n_enemies = len(allies), len(enemies)
     healers = allies["attack"] == HEAL
-    # A healer's target is an ally by its index, so there are as many slots as the last fighter needs.
-    n_targets = max(n_enemies, allies["index"][~healers].max(initial=-1) + 1) if healers.any() else n_enemies
+    # A healer's target is an ally by its index: there are as many slots as the last fighter needs.
+    n_targets = n_enemies
+    if healers.any():
+        n_targets = max(n_enemies, allies["index"][~healers].max(initial=-1) + 1)
     n_types = len(scenario.unit_types)
-    ally_shields, enemy_shields = int(scenario.has_shields("ally")), int(scenario.has_shields("enemy"))
+    ally_shields, enemy_shields = (int(scenario.has_shields(side)) for side in SIDES)
     n_actions = 6 + int(n_targets)
     ally_size, enemy_size = ally_shields + n_types, enemy_shields + n_types
+    # of the agent's moves, of the enemies, of the other allies, and of the agent itself
+    obs_size = 4 + n_enemies * (5 + enemy_size) + (n_allies - 1) * (5 + ally_size) + 1 + ally_size
+    if agent_ids:
+        obs_size += n_allies
 
     rules = np.zeros(1, RULES)
     height, width = scenario.blocked.shape
@@ -154,12 +165,7 @@ def build(scenario: Scenario, *, walls: str, time_limit: int, agent_ids: bool) -
         ally_shields=ally_shields,
         enemy_shields=enemy_shields,
         agent_ids=agent_ids,
-        obs_size=4
-        + n_enemies * (5 + enemy_size)
-        + (n_allies - 1) * (5 + ally_size)
-        + 1
-        + ally_size
-        + (n_allies if agent_ids else 0),
+        obs_size=obs_size,
         state_size=n_allies * (4 + ally_size) + n_enemies * (3 + enemy_size) + n_allies * n_actions,
         time_limit=time_limit,
         width=width,
@@ -173,12 +179,14 @@ def build(scenario: Scenario, *, walls: str, time_limit: int, agent_ids: bool) -
         rules[name] = value
 
     kinds = list(scenario.kinds.values())
-    damages = np.array(
-        [[kind.damage + sum(kind.bonus.get(a, 0) for a in other.attributes) for other in kinds] for kind in kinds],
-        float,
-    )
+    damages = np.zeros((len(kinds), len(kinds)))
+    for row, kind in enumerate(kinds):
+        for column, other in enumerate(kinds):
+            bonus = sum(kind.bonus.get(attribute, 0) for attribute in other.attributes)
+            damages[row, column] = kind.damage + bonus
     obstacles = _obstacles(scenario.blocked)
-    return World(rules, damages, scenario.blocked, obstacles, *_near(obstacles, scenario.blocked.shape, units)), units
+    near = _near(obstacles, scenario.blocked.shape, units)
+    return World(rules, damages, scenario.blocked, obstacles, *near), units
 
 
 def _units(scenario: Scenario) -> np.ndarray:
@@ -187,11 +195,16 @@ def _units(scenario: Scenario) -> np.ndarray:
     units = np.zeros(sum(scenario.count(side) for side in SIDES), UNIT)
     number, index = 0, {"ally": 0, "enemy": 0}
     for group in scenario.groups:
-        members = [scenario.kinds[name] for name, count in group.units.items() for _ in range(count)]
-        for kind, (x, y) in zip(members, _places(group.side, group.at, [kind.radius for kind in members]), strict=True):
+        members = []
+        for name, count in group.units.items():
+            members += [scenario.kinds[name]] * count
+        places = _places(group.side, group.at, [kind.radius for kind in members])
+        for kind, (x, y) in zip(members, places, strict=True):
             unit = units[number]
             unit["x"], unit["y"] = unit["start_x"], unit["start_y"] = x, y
-            unit["alive"], unit["is_ally"], unit["index"] = True, group.side == "ally", index[group.side]
+            unit["alive"] = True
+            unit["is_ally"] = group.side == "ally"
+            unit["index"] = index[group.side]
             unit["target"] = unit["prev_target"] = unit["order_target"] = NOBODY
             unit["last_action"] = -1
             unit["order"] = STOP if group.side == "ally" else MARCH
@@ -206,7 +219,7 @@ def _units(scenario: Scenario) -> np.ndarray:
             unit["attack"] = ATTACKS.index(kind.attack)
             unit["plane"] = PLANES.index(kind.plane)
             unit["targets"] = sum(1 << PLANES.index(plane) for plane in set(kind.targets))
-            for name in ("radius", "attacks", "armor", "speed", "range", "scan_range", "splash_radius"):
+            for name in SAME:
                 unit[name] = getattr(kind, name)
             number += 1
             index[group.side] += 1
@@ -214,7 +227,10 @@ def _units(scenario: Scenario) -> np.ndarray:
 
 
 def _places(side: str, at: tuple[float, float], radii: list[float]) -> list[tuple[float, float]]:
-    """Centres of the members of a group, row by row in a square grid; the enemies' is turned by 180 degrees."""
+    """Centres of the members of a group, row by row in a square grid.
+
+    The grid of the enemies is turned by 180 degrees.
+    """
     sign = 1 if side == "ally" else -1
     columns = int(np.ceil(np.sqrt(len(radii))))
     rows = [radii[row * columns : (row + 1) * columns] for row in range(columns)]
@@ -235,7 +251,10 @@ def _places(side: str, at: tuple[float, float], radii: list[float]) -> list[tupl
 
 
 def _obstacles(blocked: np.ndarray) -> np.ndarray:
-    """Rectangles that cover the blocked cells, in the order of discovery (section 4). They may overlap."""
+    """Rectangles that cover the blocked cells, in the order of discovery (section 4).
+
+    They may overlap.
+    """
     height, width = blocked.shape
     covered = np.zeros_like(blocked)
     found = []
@@ -252,8 +271,13 @@ def _obstacles(blocked: np.ndarray) -> np.ndarray:
     return np.array(found, WALL)
 
 
-def _near(walls: np.ndarray, shape: tuple[int, int], units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each cell the walls within reach of the widest and fastest unit in it; off the map, all of them."""
+def _near(
+    walls: np.ndarray, shape: tuple[int, int], units: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each cell, the walls within reach of the widest and fastest unit in it.
+
+    Off the map, all walls.
+    """
     height, width = shape
     reach = float((units["radius"] + units["speed"]).max()) + 1e-3
     rows, indices = [], []

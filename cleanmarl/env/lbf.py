@@ -1,4 +1,4 @@
-"""Level-Based Foraging (package `lbforaging`): agents collect food, some of which takes several of them to lift."""
+"""Level-Based Foraging (package `lbforaging`): agents collect food, some of it only together."""
 
 import re
 
@@ -16,13 +16,16 @@ def specs() -> dict[str, gymnasium.envs.registration.EnvSpec]:
 
 
 def patterns() -> list[str]:
-    """The names of `specs` by their form: for each number in them, the least and the largest."""
+    """The names of `specs` by their form, with the least and the largest of each number."""
     forms = {}
     for name in specs():
         numbers = [int(number) for number in re.findall(r"\d+", name)]
         forms.setdefault(re.sub(r"\d+", "{}", name), []).append(numbers)
-    spans = {form: zip(*numbers, strict=True) for form, numbers in forms.items()}
-    return [form.format(*(span(set(values)) for values in columns)) for form, columns in spans.items()]
+    found = []
+    for form, rows in forms.items():
+        columns = zip(*rows, strict=True)
+        found.append(form.format(*(span(set(values)) for values in columns)))
+    return found
 
 
 def span(values: set[int]) -> str:
@@ -36,15 +39,18 @@ class LevelBasedForaging(TeamEnv):
         import lbforaging.foraging.environment as foraging
         import pyglet
 
-        pyglet.options["headless"] = True  # a picture takes no window, and a training machine has no screen
-        # Not by gymnasium.make, which keeps max_episode_steps for a wrapper of its own and adds slow checks.
+        # A picture needs no window, and a training machine has no screen.
+        pyglet.options["headless"] = True
+        # gymnasium.make would keep max_episode_steps for its own wrapper, and add slow checks.
         kwargs = find("LBF environment", env_name, specs()).kwargs | kwargs
-        self._env, self._choices = foraging.ForagingEnv(**kwargs), tuple(foraging.Action)
+        self._env = foraging.ForagingEnv(**kwargs)
+        self._choices = tuple(foraging.Action)
         self._env.metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
         box = self._env.observation_space[0]
+        bounds = (box.low.min(), box.high.max())
         only_none = np.eye(1, len(self._choices), dtype=np.int8).repeat(self._env.n_agents, axis=0)
         limit = time_limit or kwargs["max_episode_steps"]
-        super().__init__(box.shape[0], only_none, (box.low.min(), box.high.max()), time_limit=limit, **team)
+        super().__init__(box.shape[0], only_none, bounds, time_limit=limit, **team)
 
     def _start(self, seed: int) -> dict:
         for player in self._env.players:
@@ -52,11 +58,13 @@ class LevelBasedForaging(TeamEnv):
         return self._observation(self._env.reset(seed=seed)[0])
 
     def _advance(self, actions: list[int]) -> tuple:
-        observations, rewards, _, _, _ = self._env.step(actions)  # its own `done` does not tell the time limit apart
+        # Its own `done` does not tell the time limit apart.
+        observations, rewards, _, _, _ = self._env.step(actions)
         return self._observation(observations), rewards, not self._env.field.any(), False, {}
 
     def _observation(self, observations: tuple[np.ndarray, ...]) -> dict:
-        avail_actions = [[c in self._env._valid_actions[p] for c in self._choices] for p in self._env.players]
+        valid = [self._env._valid_actions[player] for player in self._env.players]
+        avail_actions = [[choice in legal for choice in self._choices] for legal in valid]
         return self._observe(np.stack(observations), np.array(avail_actions, np.int8))
 
     def render(self) -> np.ndarray | None:

@@ -28,6 +28,64 @@ class ProcessEnvs(AsyncVectorEnv):
             raise RuntimeError(f"the process of environment {about or dead} died") from error
 
 
+class RecordedEnvs:
+    """Environments that step together, and the episode that is under way in each.
+
+    The environments are made with `autoreset_mode=AutoresetMode.DISABLED`.
+
+    Attributes:
+        observation: the last one, [num_envs, ...] of each key
+        observations: for each environment, what it has shown since its reset
+        steps: for each environment, (actions, reward, terminated, truncated) since then
+    """
+
+    def __init__(self, envs: VectorEnv):
+        self.envs = envs
+        self.seeds = [0] * envs.num_envs
+        self.observation: dict[str, np.ndarray] = {}
+        self.observations: list[list[dict]] = [[] for _ in self.seeds]
+        self.steps: list[list[tuple]] = [[] for _ in self.seeds]
+
+    def reset(self, where: np.ndarray, seeds: list[int]):
+        """Begin an episode with seeds[i] in each environment i where [num_envs] is True."""
+        for i in np.flatnonzero(where):
+            self.seeds[i] = seeds[i]
+            self.observations[i] = []
+            self.steps[i] = []
+        self.observation, _ = self.envs.reset(seed=self.seeds, options={"reset_mask": where})
+        self.record(np.flatnonzero(where))
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, dict]:
+        """Take actions [num_envs, n_agents]; returns which episodes are over, and the infos."""
+        self.observation, reward, terminated, truncated, infos = self.envs.step(actions)
+        answers = zip(actions, reward.tolist(), terminated, truncated, strict=True)
+        for steps, answer in zip(self.steps, answers, strict=True):
+            steps.append(answer)
+        self.record(range(len(actions)))
+        return terminated | truncated, infos
+
+    def record(self, where):
+        for i in where:
+            seen = {key: rows[i] for key, rows in self.observation.items()}
+            self.observations[i].append(seen)
+
+    def state_dict(self) -> dict:
+        """The seeds and the actions of the episodes under way."""
+        taken = []
+        for steps in self.steps:
+            over = bool(steps) and bool(steps[-1][2] or steps[-1][3])
+            taken.append([] if over else [actions.tolist() for actions, *_ in steps])
+        return {"seeds": list(self.seeds), "taken": taken}
+
+    def load_state_dict(self, state: dict):
+        """Play the episodes again. Raises ValueError where they do not repeat themselves."""
+        observation, observed, steps = replay(self.envs, state["seeds"], state["taken"])
+        self.seeds = list(state["seeds"])
+        self.observation = observation
+        self.observations = observed
+        self.steps = [[(*step, False, False) for step in part] for part in steps]
+
+
 def replay(envs: VectorEnv, seeds: list[int], taken: list[list]) -> tuple[dict | None, list, list]:
     """Play episodes again: environment i is reset with seeds[i], and takes the actions taken[i].
 

@@ -1,1 +1,1 @@
-"""Environments of the tests' own, reached as a user's would be: `--env-type pz --env-family tests.games`."""
+"""Environments for tests, opened like your own: `--env-type pz --env-family tests.games`."""

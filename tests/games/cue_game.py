@@ -1,18 +1,22 @@
-"""A game that needs memory: a cue, seen only at the first step, decides which joint action is right at the last."""
+"""A game that needs memory.
+
+A cue, seen only at the first step, decides which joint action is right at the last.
+"""
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from pettingzoo import ParallelEnv
 
 LENGTH = 5
-"""steps of an episode: the cue at the first, nothing to see at the others, the team's choice at the last"""
+"""steps of an episode: the first shows the cue, the last takes the team's choice"""
 
 
 class CueGame(ParallelEnv):
-    """At the last step, the first agent's action is to be the cue and the second's the other: each wins half a point.
+    """Each agent wins half a point if its action at the last step is right.
 
-    Both see the cue (0 or 1, one-hot) at the first step and, at all steps, which step it is (one-hot). Without a memory
-    no team wins more than half a point on average.
+    The first agent's right action is the cue, the second's is the other one. Both see the cue (0 or
+    1, one-hot) at the first step and, at all steps, which step it is (one-hot). Without a memory no
+    team wins more than half a point on average.
     """
 
     def __init__(self):
@@ -34,10 +38,14 @@ class CueGame(ParallelEnv):
         self.steps += 1
         over = self.steps == LENGTH
         right = dict(zip(self.possible_agents, (self.cue, 1 - self.cue), strict=True))
-        rewards = {agent: 0.5 * (over and actions[agent] == right[agent]) for agent in self.possible_agents}
+        rewards = self.everyone(0.0)
+        for agent in self.possible_agents:
+            if over and actions[agent] == right[agent]:
+                rewards[agent] = 0.5
         if over:
             self.agents = []
-        return self.everyone(self.observation()), rewards, self.everyone(over), self.everyone(False), self.everyone({})
+        observations = self.everyone(self.observation())
+        return observations, rewards, self.everyone(over), self.everyone(False), self.everyone({})
 
     def observation(self) -> np.ndarray:
         cue = np.eye(2)[self.cue] if self.steps == 0 else np.zeros(2)

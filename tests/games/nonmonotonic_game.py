@@ -1,4 +1,7 @@
-"""A game of one step that no monotonic mixer can represent: the best action depends on what the other agent does."""
+"""A one-step game that no monotonic mixer can represent.
+
+The best action of each agent depends on what the other one does.
+"""
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -26,7 +29,8 @@ class NonmonotonicGame(ParallelEnv):
 
     def step(self, actions: dict):
         first, second = (actions[agent] for agent in self.possible_agents)
-        share = PAYOFFS[first][second] / len(self.possible_agents)  # the team's reward is the sum over its agents
+        # The team's reward is the sum over its agents.
+        share = PAYOFFS[first][second] / len(self.possible_agents)
         self.agents = []
         observations, rewards = self.everyone(np.ones(1, np.float32)), self.everyone(share)
         return observations, rewards, self.everyone(True), self.everyone(False), self.everyone({})

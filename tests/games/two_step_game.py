@@ -1,4 +1,7 @@
-"""The two-step game of Rashid et al. (2018), section 5: what the first agent does first decides what can be won."""
+"""The two-step game of Rashid et al. (2018), section 5.
+
+The first action of the first agent decides what can be won.
+"""
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -9,7 +12,10 @@ PAYOFFS = {"2A": [[7, 7], [7, 7]], "2B": [[0, 1], [1, 8]]}
 
 
 class TwoStepGame(ParallelEnv):
-    """Agent 1's action leads from state 1 to 2A or 2B, whose matrix pays the team of two; both see the state."""
+    """Agent 1's action leads from state 1 to 2A or 2B, whose matrix pays the team of two.
+
+    Both agents see the state.
+    """
 
     def __init__(self):
         self.metadata = {"name": "two_step_game"}
