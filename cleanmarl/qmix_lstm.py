@@ -287,10 +287,7 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
 
 
 def agent_inputs(batch: dict, args: Args) -> torch.Tensor:
-    """What the agents see, with their previous actions.
-
-    [B, T + 1, n_agents, input_size]
-    """
+    """What agents see, and did before, [B, T + 1, n_agents, input_size]."""
     if not args.last_action:
         return batch["obs"]
     n_actions = batch["avail_actions"].shape[-1]
@@ -348,12 +345,12 @@ def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
     whole = {key: batch[key] for key in ("actions", "state")}
     whole["real"] = real
     whole["target"] = episode_targets(networks, batch, real, args)
-    whole["inputs"] = agent_inputs(batch, args)
+    whole["inputs"] = agent_inputs(batch, args)[:, :-1]
     hidden = None
     losses, norms = [], []
     for first in range(0, n_steps, args.tbptt):
-        last = min(first + args.tbptt, n_steps)
-        chunk = {key: part[:, first:last] for key, part in whole.items()}
+        rows = slice(first, first + args.tbptt)
+        chunk = {key: part[:, rows] for key, part in whole.items()}
         loss, hidden = chunk_loss(networks, chunk, hidden)
         networks.theta.grad.zero_()
         loss.backward()
@@ -372,10 +369,9 @@ def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
 
 
 def detached(hidden):
-    """A hidden state, which has two parts in an LSTM, without gradients."""
-    if isinstance(hidden, tuple):
-        return tuple(part.detach() for part in hidden)
-    return hidden.detach()
+    """A hidden state, of which an LSTM has two, without gradients."""
+    is_lstm = isinstance(hidden, tuple)
+    return tuple(h.detach() for h in hidden) if is_lstm else hidden.detach()
 
 
 def linear_schedule(args: Args, step: int) -> float:

@@ -4,7 +4,7 @@
 
 An episode is stored when it ends, and its environment starts the next one.
 After `train_freq` finished episodes come `n_epochs` updates, a training round.
-Data flows one way: arguments -> environments -> collect -> store -> update.
+Data flows one way: arguments -> environments -> collect -> store -> update -> evaluate.
 Shapes in comments: N transitions, B episodes, T steps, E environments.
 """
 
@@ -54,7 +54,7 @@ class Args:
 
     # Learning
     total_timesteps: Count = 1000000
-    """environment steps to train for, over all environments"""
+    """steps to train for, over all environments"""
     buffer_size: Count = 5000
     """episodes in the replay buffer"""
     batch_size: Annotated[int, Between(1, "buffer_size")] = 32
@@ -354,7 +354,7 @@ def results_of(rewards: list[float], info: dict) -> dict[str, float]:
 
 
 class Collector:
-    """Environments that step together; each plays episode after episode."""
+    """Environments that step together."""
 
     def __init__(self, args: Args):
         name = (args.env_type, args.env_name, args.env_family, args.num_envs)
@@ -390,7 +390,7 @@ class Collector:
         self.envs.reset(self.over, seeds)
 
     def episode(self, i: int, infos: dict) -> tuple[dict, dict]:
-        """T + 1 observations and T steps to store, and the results."""
+        """T + 1 observations and T steps, and the results."""
         episode = {}
         observations = self.envs.observations[i]
         for key in ("obs", "state", "avail_actions"):
@@ -417,12 +417,12 @@ class Collector:
         }
 
     def load_state_dict(self, state: dict):
-        """Play the episodes again that were under way, if possible."""
+        """Play the episodes again that were under way."""
         self.num_started = state["num_started"]
         try:
             self.envs.load_state_dict(state["envs"])
         except ValueError as error:
-            warn(f"episodes begin anew, they cannot be repeated: {error}")
+            warn(f"episodes begin anew: {error}")
             return
         envs = self.envs.envs
         for i, number in enumerate(state["numbers"]):

@@ -34,7 +34,7 @@ from tests.helpers import (
 OTHERS = SCRIPTS[1:]
 
 every_other_script = pytest.mark.parametrize("script", OTHERS)
-every_pair = pytest.mark.parametrize(("one", "other"), itertools.combinations(SCRIPTS, 2))
+every_pair = pytest.mark.parametrize(("one", "other"), list(itertools.combinations(SCRIPTS, 2)))
 
 # Where a definition differs from the first of its name, and why
 DIFFERENCES = {
@@ -153,27 +153,31 @@ def test_what_the_scripts_import_knows_no_script_and_no_environment(part):
 
 # Copies
 
-ARGUMENTS = "--env-name 3m --total-timesteps 20 --time-limit 5 --batch-size 2 --buffer-size 4"
-ARGUMENTS += " --num-eval-ep 1 --log-every 1 --eval-steps 1"
+TRAINING = "--env-name 3m --total-timesteps 20 --time-limit 5 --batch-size 2 --buffer-size 4"
+TRAINING += " --num-eval-ep 1 --log-every 1 --eval-steps 1"
+PROGRAM = """
+import pathlib, runpy, sys
+_, script, *commands = sys.argv
+for command in commands:
+    folder = "".join(map(str, pathlib.Path().glob("runs/*")))
+    sys.argv = [script, *command.replace("RUN", folder).split()]
+    runpy.run_path(script, run_name="__main__")
+"""
 
 
 @every_script
 def test_a_copy_elsewhere_under_another_name_trains_resumes_and_is_evaluated(tmp_path, script):
     copy = shutil.copy(ROOT / "cleanmarl" / f"{script}.py", tmp_path / f"my_{script}.py")
-
-    def run(*arguments: str):
-        options = {"capture_output": True, "text": True, "cwd": tmp_path, "timeout": 120}
-        options["env"] = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run([sys.executable, copy, *arguments], **options)
-        assert done.returncode == 0, done.stderr
-
-    run(*ARGUMENTS.split())
-    (folder,) = (tmp_path / "runs").glob(f"*__my_{script}__*")
-    first = scalars(folder)["rollout/num_episodes"][-1]
-    run("--resume", str(folder), "--total-timesteps", "40")
-    assert scalars(folder)["rollout/num_episodes"][-1] > first
-    assert len(json.loads((folder / "run.json").read_text())) == 2
-    run("--evaluate", str(folder), "--num-eval-ep", "3")
+    commands = (TRAINING, "--resume RUN --total-timesteps 40", "--evaluate RUN --num-eval-ep 3")
+    options = {"capture_output": True, "text": True, "cwd": tmp_path, "timeout": 300}
+    options["env"] = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", PROGRAM, copy, *commands], **options)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert f"__my_{script}__" in folder.name
+    sessions = json.loads((folder / "run.json").read_text())
+    assert [session["ending"] for session in sessions] == ["done", "done"]
+    assert scalars(folder)["rollout/num_episodes"][-1] == (40, 8)
     assert json.loads((folder / "evaluation.json").read_text())["episodes"] == 3
 
 
