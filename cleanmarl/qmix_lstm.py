@@ -3,7 +3,7 @@
     python cleanmarl/qmix_lstm.py --env-name 3m
 
 A batch is whole episodes, padded. Gradients are cut every `tbptt` steps
-(truncated backpropagation through time), and the optimizer steps once a chunk.
+(truncated backpropagation through time); the optimizer steps once a chunk.
 Data flows one way: arguments -> environment -> collect -> store -> update -> evaluate.
 Shapes in comments: N real steps, B episodes, T steps, C steps of a chunk.
 """
@@ -87,7 +87,7 @@ class Args:
     rnn: Literal["gru", "lstm"] = "gru"
     """recurrent cell of the agent network"""
     last_action: bool = True
-    """append each agent's previous action, one-hot, to its observation"""
+    """append each agent's last action, one-hot, to its observation"""
     mixer: Literal["qmix", "vdn"] = "qmix"
     """qmix, or vdn: Q_tot is the plain sum"""
     hyper_dim: Units = 64
@@ -169,7 +169,7 @@ class AgentNetwork(nn.Module):
 
     def forward(self, inputs: torch.Tensor, hidden=None):
         """Inputs [B, C, n_agents, input_size] -> [B, C, n_agents, n_actions],
-        with the hidden state before and after.
+        and the hidden state before and after.
         """
         features = F.relu(self.encoder(inputs)).transpose(1, 2)
         sequences = features.flatten(0, 1)  # [B * n_agents, C, hidden_dim]
@@ -287,7 +287,7 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
 
 
 def agent_inputs(batch: dict, args: Args) -> torch.Tensor:
-    """What agents see, and did before, [B, T + 1, n_agents, input_size]."""
+    """What agents see and did, [B, T + 1, n_agents, input_size]."""
     if not args.last_action:
         return batch["obs"]
     n_actions = batch["avail_actions"].shape[-1]
@@ -325,7 +325,7 @@ def episode_targets(networks: Networks, batch: dict, real, args: Args):
 
 
 def chunk_loss(networks: Networks, chunk: dict[str, torch.Tensor], hidden):
-    """Mean squared TD error of a chunk, and the hidden state after."""
+    """Mean squared TD error of a chunk; the hidden state after."""
     # Values of the actions taken, mixed
     q, hidden = networks.agent(chunk["inputs"], hidden)
     actions = chunk["actions"].unsqueeze(-1)
@@ -340,10 +340,9 @@ def chunk_loss(networks: Networks, chunk: dict[str, torch.Tensor], hidden):
 def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
     """A step of gradient descent per chunk: mean loss and gradient."""
     n_steps = batch["reward"].shape[1]
-    steps = torch.arange(n_steps, device=args.device)
-    real = steps < batch["lengths"][:, None]  # [B, T]
-    whole = {key: batch[key] for key in ("actions", "state")}
-    whole["real"] = real
+    real = torch.arange(n_steps, device=args.device) < batch["lengths"][:, None]  # [B, T]
+    whole = {"real": real, "actions": batch["actions"]}
+    whole["state"] = batch["state"][:, :-1]
     whole["target"] = episode_targets(networks, batch, real, args)
     whole["inputs"] = agent_inputs(batch, args)[:, :-1]
     hidden = None
@@ -370,8 +369,8 @@ def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
 
 def detached(hidden):
     """A hidden state, of which an LSTM has two, without gradients."""
-    is_lstm = isinstance(hidden, tuple)
-    return tuple(h.detach() for h in hidden) if is_lstm else hidden.detach()
+    parts = isinstance(hidden, tuple)
+    return tuple(h.detach() for h in hidden) if parts else hidden.detach()
 
 
 def linear_schedule(args: Args, step: int) -> float:

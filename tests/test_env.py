@@ -547,8 +547,16 @@ def test_replay_refuses_an_action_that_is_not_available_any_more(task):
     legal = some_actions(observation)[0].tolist()
     impossible = [envs.n_actions - 1] * envs.n_agents  # there is nothing to attack or load yet
     with pytest.raises(ValueError, match="not available"):
-        replay(envs, [7, 8, 9], [[legal, impossible], [legal], []])
+        replay(envs, [7, 8, 9], [[legal, impossible], [], []])
     envs.close()
+
+
+def test_replay_refuses_an_episode_that_ends_early():
+    mode = AutoresetMode.DISABLED
+    envs = make_vector_env(*BATTLE, num_envs=1, time_limit=2, autoreset_mode=mode)
+    stop = [1] * envs.n_agents
+    with pytest.raises(ValueError, match="ends early"):
+        replay(envs, [7], [[stop, stop, stop]])
 
 
 def test_a_scenario_file_makes_a_battle(tmp_path):
