@@ -4,7 +4,6 @@
 
 A batch is whole episodes, padded. Gradients are cut every `tbptt` steps
 (truncated backpropagation through time); the optimizer steps once a chunk.
-Data flows one way: arguments -> environment -> collect -> store -> update -> evaluate.
 Shapes in comments: N real steps, B episodes, T steps, C steps of a chunk.
 """
 
@@ -340,7 +339,8 @@ def chunk_loss(networks: Networks, chunk: dict[str, torch.Tensor], hidden):
 def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
     """A step of gradient descent per chunk: mean loss and gradient."""
     n_steps = batch["reward"].shape[1]
-    real = torch.arange(n_steps, device=args.device) < batch["lengths"][:, None]  # [B, T]
+    steps = torch.arange(n_steps, device=args.device)
+    real = steps < batch["lengths"][:, None]  # [B, T]
     whole = {"real": real, "actions": batch["actions"]}
     whole["state"] = batch["state"][:, :-1]
     whole["target"] = episode_targets(networks, batch, real, args)

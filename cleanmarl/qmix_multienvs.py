@@ -4,7 +4,6 @@
 
 An episode is stored when it ends, and its environment starts the next one.
 After `train_freq` finished episodes come `n_epochs` updates, a training round.
-Data flows one way: arguments -> environments -> collect -> store -> update -> evaluate.
 Shapes in comments: N transitions, B episodes, T steps, E environments.
 """
 
