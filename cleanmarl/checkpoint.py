@@ -72,9 +72,12 @@ def seal_of(path: Path) -> bytes:
 
 def read_sealed(path: Path) -> bytes:
     """What was sealed by its checksum. Raises ValueError if it is missing or damaged."""
-    content = path.read_bytes() if path.is_file() else b""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path.name} is missing ({error.strerror})") from None
     if sha256(content[32:]).digest() != content[:32]:
-        raise ValueError(f"{path.name} is {'damaged' if path.is_file() else 'missing'}")
+        raise ValueError(f"{path.name} is damaged")
     return content[32:]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cleanmarl.checkpoint import write_atomically, write_json
+from cleanmarl.checkpoint import Refused, write_atomically, write_json
 
 
 def means(prefix: str, results: list[dict[str, float]]) -> dict[str, float]:
@@ -47,5 +47,8 @@ def write_evaluation(args, folder: Path, step: int, results: list[dict[str, floa
         interval = f"95% confidence {of['low']:.3f} to {of['high']:.3f}"
         print(f"{name}: mean {of['mean']:.3f}, {interval}")
     evaluation |= {"episodes": len(results), "seed": args.seed, "which": args.which, "step": step}
-    write_json(folder / "evaluation.json", evaluation)
+    try:
+        write_json(folder / "evaluation.json", evaluation)
+    except OSError as error:
+        raise Refused(f"cannot write {folder / 'evaluation.json'}: {error}") from error
     print(f"the {args.which} networks, of step {step}: {folder / 'evaluation.json'}")

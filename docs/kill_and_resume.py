@@ -100,7 +100,8 @@ def results(folder: Path, script: str) -> dict[str, str]:
     What depends on the time that it took is left out.
     """
     saved = load_checkpoint(folder, script, with_episodes=True)
-    found = {name: saved[name] for name in ("networks", "optimizer", "progress", "episodes")}
+    found = {name: saved[name] for name in ("networks", "optimizer", "progress")}
+    found |= {"episodes": saved["episodes"][-saved["args"]["buffer_size"] :]}
     found |= {"best_score": saved["run"]["best_score"], "collector": saved.get("collector")}
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each resumption
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()

@@ -2,36 +2,25 @@
 
     python docs/two_step_game.py > table.md
 
-prints what each of them learned of Q_tot, beside the paper's table, after the paper's 5000 fully random episodes.
+prints what each of them learned of Q_tot after 5000 random episodes, beside the table in the paper.
 """
 
 import contextlib
 import sys
 import tempfile
 from pathlib import Path
-from threading import Event
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the game is a file of the tests
 from cleanmarl import qmix
 
-# Appendix of the paper: one hidden layer of 64, a mixing network of 8, and a target network copied every 100 episodes.
-OPTIONS = {
-    "total_timesteps": 10000,
-    "start_e": 1,
-    "end_e": 1,
-    "gamma": 0.99,
-    "buffer_size": 500,
-    "batch_size": 32,
-}
-OPTIONS |= {
-    "optimizer": "RMSprop",
-    "learning_rate": 0.0005,
-    "target_network_update_freq": 100,
-    "polyak": 1,
-}
-OPTIONS |= {"num_layers": 0, "hyper_dim": 8, "td_lambda": 0, "double_q": False}
+# From the paper's appendix: one hidden layer of 64 units, a mixing network of 8 units, and target
+# networks that are copied every 100 episodes
+OPTIONS = {"total_timesteps": 10000, "start_e": 1, "end_e": 1, "gamma": 0.99}
+OPTIONS |= {"buffer_size": 500, "batch_size": 32, "target_network_update_freq": 100, "polyak": 1}
+OPTIONS |= {"optimizer": "RMSprop", "learning_rate": 0.0005, "td_lambda": 0, "double_q": False}
+OPTIONS |= {"num_layers": 0, "hyper_dim": 8, "eval_steps": 1000, "log_every": 1000}
 PAPER = {
     "qmix": {
         "1": [[6.93, 6.93], [7.92, 7.92]],
@@ -49,11 +38,12 @@ PAPER = {
 def train(game: str, mixer: str, **options) -> tuple[float, qmix.Networks, object]:
     """Train on a game of the tests: (return of the greedy team, trained networks, environment)."""
     task = {"env_type": "pz", "env_family": "tests.games", "env_name": game, "mixer": mixer}
-    args = qmix.Args(**task | OPTIONS | {"eval_steps": 1000, "log_every": 1000} | options)
-    env, eval_env = qmix.open_env(args), qmix.open_env(args)
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-        greedy_return = qmix.train(args, env, eval_env, Path(folder), Event())["eval/ep_reward"]
-        weights = torch.load(Path(folder) / "model.pt", weights_only=True)
+    args = qmix.Args(**task | OPTIONS | options)
+    with tempfile.TemporaryDirectory() as parent, contextlib.redirect_stdout(sys.stderr):
+        folder = Path(parent) / "run"
+        greedy_return = qmix.train(args, folder=folder)["eval/ep_reward"]
+        weights = torch.load(folder / "model.pt", weights_only=True)
+    env = qmix.open_env(args)
     networks = qmix.Networks(args, env)
     networks.agent.load_state_dict(weights["agent"])
     networks.mixer.load_state_dict(weights["mixer"])
@@ -67,32 +57,28 @@ def learn(mixer: str, **options) -> tuple[float, dict[str, list[list[float]]]]:
     for first_action, name in enumerate(("2A", "2B")):
         env.reset()
         observations[name] = env.step([first_action, 0])[0]
-    return greedy_return, {
-        name: q_tot(networks, observation) for name, observation in observations.items()
-    }
+    learned = {name: q_tot(networks, seen) for name, seen in observations.items()}
+    return greedy_return, learned
 
 
 @torch.no_grad()
 def q_tot(networks: qmix.Networks, observation: dict) -> list[list[float]]:
-    q = networks.agent(torch.from_numpy(observation["obs"]))  # [agent, action]
-    joint = torch.cartesian_prod(*q)  # [4, agent]
-    return (
-        networks.mixer(joint, torch.from_numpy(observation["state"]).expand(4, -1))
-        .view(2, 2)
-        .tolist()
-    )
+    q = networks.agent(torch.from_numpy(observation["obs"]))  # [n_agents, n_actions]
+    joint = torch.cartesian_prod(*q)  # [4, n_agents]
+    state = torch.from_numpy(observation["state"]).expand(4, -1)
+    return networks.mixer(joint, state).view(2, 2).tolist()
+
+
+def print_row(name: str, table: dict[str, list[list[float]]], greedy_return: str):
+    cells = []
+    for values in table.values():
+        cells.append(" / ".join(", ".join(f"{q:z.2f}" for q in row) for row in values))
+    print(f"| {name} | {' | '.join(cells)} | {greedy_return} |")
 
 
 if __name__ == "__main__":
     print("| | state 1 | state 2A | state 2B | greedy return |\n| --- | --- | --- | --- | --- |")
     for mixer, paper in PAPER.items():
         greedy_return, learned = learn(mixer)
-        for source, table, result in (
-            ("the paper", paper, ""),
-            ("here", learned, f"{greedy_return:.0f}"),
-        ):
-            cells = [
-                " / ".join(", ".join(f"{q:z.2f}" for q in row) for row in table[state])
-                for state in table
-            ]
-            print(f"| {mixer.upper()}, {source} | {' | '.join(cells)} | {result} |")
+        print_row(f"{mixer.upper()}, the paper", paper, "")
+        print_row(f"{mixer.upper()}, here", learned, f"{greedy_return:.0f}")

@@ -6,6 +6,11 @@ import signal
 import sys
 
 import pytest
+from tensorboard.summary.writer import event_file_writer
+
+# TensorBoard reads its files in the order of their names, which end with a second and a number of
+# the process. Several are made within a second here, so that number must not grow from 9 to 10.
+event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)
 
 
 @pytest.fixture(autouse=True)

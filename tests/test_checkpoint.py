@@ -1,9 +1,11 @@
 """A training that was stopped, killed or damaged is resumed as if nothing had been."""
 
+import errno
 import functools
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -22,7 +24,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from cleanmarl import qmix, run
+from cleanmarl import checkpoint, qmix, run
 from cleanmarl.checkpoint import (
     FORMAT,
     Refused,
@@ -34,7 +36,7 @@ from cleanmarl.checkpoint import (
     write_sealed,
 )
 from cleanmarl.results import confidence
-from cleanmarl.run import Run
+from cleanmarl.run import Run, RunFailed
 from docs import kill_and_resume
 from docs.kill_and_resume import differences
 from tests.helpers import (
@@ -53,6 +55,7 @@ from tests.helpers import (
 # Checkpoints, evaluations and points of the curves come at different episodes
 LONG = {"env_name": "3m", "total_timesteps": 1000, "batch_size": 4, "buffer_size": 12}
 LONG |= {"eval_steps": 7, "log_every": 3, "checkpoint_every": 6, "torch_threads": 1}
+# An episode of the two-step game has two steps
 SHORT = TWO_STEPS | {"total_timesteps": 40, "checkpoint_every": 6, "log_every": 3, "eval_steps": 4}
 DICE = TWO_STEPS | {"env_name": "dice_game", "total_timesteps": 60, "checkpoint_every": 5}
 
@@ -263,8 +266,9 @@ def test_a_training_that_was_stopped_ends_like_one_that_was_not(
 
 def test_episodes_are_under_way_where_a_training_with_many_environments_is_stopped(tmp_path):
     folder = stopped("qmix_multienvs", tmp_path / "run", 9, **LONG, num_envs=3)
-    collector = load_checkpoint(folder, "qmix_multienvs", with_episodes=False)["collector"]
-    assert any(collector["actions"])
+    saved = load_checkpoint(folder, "qmix_multienvs", with_episodes=True)
+    finished = sum(len(episode["reward"]) for episode in saved["episodes"])
+    assert finished < saved["progress"]["step"]
 
 
 @every_script
@@ -332,64 +336,71 @@ def test_an_environment_that_does_not_repeat_itself_is_resumed_all_the_same(scri
 
 
 class Killed(BaseException):
-    """Ends a process in its tests; nothing is cleaned up after it."""
-
-
-def killed_at(monkeypatch, moment: int):
-    """From event number `moment` on, files are neither synced, moved nor removed."""
-    events = itertools.count()
-
-    def unless_dead(call, *args, **options):
-        if next(events) >= moment:
-            raise Killed
-        return call(*args, **options)
-
-    for name in ("fsync", "replace", "unlink"):
-        monkeypatch.setattr(os, name, functools.partial(unless_dead, getattr(os, name)))
-
-    def die(self, kind, *_):
-        self.writer.close()
-        self.lock.release()
-        if kind is None:
-            raise Finished
-
-    monkeypatch.setattr(Run, "__exit__", die)
+    """Ends a training at once; nothing is cleaned up after it."""
 
 
 class Finished(BaseException):
     """The training came to its end, alive."""
 
 
-def every_moment(attempt):
-    """Each event at which `attempt(moment)` can be killed, after it was."""
+def kill_at(monkeypatch, moment: int):
+    """In `save`, no more files are synced, moved or removed after so many."""
+    events = itertools.count()
+    saving = []
+
+    def unless_dead(call, path, *args, **options):
+        there = isinstance(path, int) or Path(path).exists()  # a file that is open, or a path
+        if saving and there and next(events) >= moment:
+            raise Killed
+        return call(path, *args, **options)
+
+    def save(self, real=Run.save):
+        saving.append(True)
+        real(self)
+        saving.pop()
+
+    def end(self, kind, *_):
+        self.writer.close()
+        self.lock.release()
+        if kind is None:
+            raise Finished
+
+    for name in ("fsync", "replace", "unlink"):
+        monkeypatch.setattr(os, name, functools.partial(unless_dead, getattr(os, name)))
+    monkeypatch.setattr(Run, "save", save)
+    monkeypatch.setattr(Run, "__exit__", end)
+
+
+def moments_to_die(attempt):
+    """Each moment at which `attempt(moment)` can be killed, after it was."""
     for moment in itertools.count():
         with pytest.MonkeyPatch.context() as patch, pytest.raises((Killed, Finished)) as end:
-            killed_at(patch, moment)
+            kill_at(patch, moment)
             attempt(moment)
         if end.type is Finished:
             return
-        del end  # it holds the lock
         yield moment
 
 
-def test_a_kill_while_files_are_written_leaves_a_whole_checkpoint(undisturbed, tmp_path):
-    whole = 0
-    moments = every_moment(lambda moment: trained("qmix", tmp_path / str(moment), **SHORT))
-    for moment in moments:
+BRIEF = TWO_STEPS | {"total_timesteps": 28, "checkpoint_every": 6, "log_every": 3, "eval_steps": 9}
+
+
+def test_a_kill_while_a_checkpoint_is_saved_leaves_a_whole_one(undisturbed, tmp_path):
+    resumable = []
+    for moment in moments_to_die(lambda moment: trained("qmix", tmp_path / str(moment), **BRIEF)):
         folder = tmp_path / str(moment)
-        if not (folder / "checkpoint.pt").exists() and not (folder / "checkpoint.old").exists():
-            assert whole == 0
-            continue
-        whole += 1
-        resumed("qmix", folder)
-        assert differences(folder, undisturbed("qmix", **SHORT), "qmix") == []
-    assert whole > 20
+        resumable.append(any(folder.glob("checkpoint.*[dt]")))
+        if resumable[-1]:
+            resumed("qmix", folder)
+            assert differences(folder, undisturbed("qmix", **BRIEF), "qmix") == []
+    first = resumable.index(True)
+    assert 0 < first < len(resumable) / 2
+    assert all(resumable[first:])
 
 
 @pytest.mark.parametrize("what", ["the checkpoint", "its episodes"])
 def test_a_kill_after_a_checkpoint_was_damaged_leaves_the_older_one(what, undisturbed, tmp_path):
-    options = SHORT | {"total_timesteps": 80}
-    shorter = stopped("qmix", tmp_path / "stopped", 15, **options)
+    shorter = stopped("qmix", tmp_path / "stopped", 9, **BRIEF)
     newest = max(files_of(shorter / "checkpoint.pt"))
     assert newest not in files_of(shorter / "checkpoint.old")
     damaged = shorter / {"the checkpoint": "checkpoint.pt", "its episodes": newest}[what]
@@ -399,11 +410,32 @@ def test_a_kill_after_a_checkpoint_was_damaged_leaves_the_older_one(what, undist
     def attempt(moment):
         resumed("qmix", shutil.copytree(shorter, tmp_path / str(moment)))
 
-    for moment in every_moment(attempt):
+    for moment in moments_to_die(attempt):
         folder = tmp_path / str(moment)
         assert step_of(folder) >= step
         resumed("qmix", folder)
-        assert differences(folder, undisturbed("qmix", **options), "qmix") == []
+        assert differences(folder, undisturbed("qmix", **BRIEF), "qmix") == []
+
+
+def test_a_failing_save_after_a_checkpoint_was_damaged_leaves_the_older_one(
+    undisturbed, tmp_path, monkeypatch
+):
+    folder = stopped("qmix", tmp_path / "run", 9, **BRIEF)
+    damaged = folder / "checkpoint.pt"
+    damaged.write_bytes(flipped(damaged.read_bytes()))
+    step = step_of(folder)
+
+    def full(path, content, real=checkpoint.write_atomically):
+        if path.name == "checkpoint.pt":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(RunFailed):
+        patch.setattr(checkpoint, "write_atomically", full)
+        resumed("qmix", folder)
+    assert step_of(folder) == step
+    resumed("qmix", folder)
+    assert differences(folder, undisturbed("qmix", **BRIEF), "qmix") == []
 
 
 def test_trainings_that_are_killed_at_random_end_like_undisturbed_ones():
@@ -427,19 +459,17 @@ def test_the_command_that_kills_fails_if_anything_differs(monkeypatch, capsys, d
 def test_a_training_whose_process_of_an_environment_was_killed_is_resumed(
     undisturbed, tmp_path, monkeypatch
 ):
-    module = MODULES["qmix_multienvs"]
     options = LONG | LBF | {"num_envs": 3}
-    steps = itertools.count()
-    step = module.Collector.step
 
-    def step_with_a_kill(self, *args):
-        if next(steps) == 60:
-            os.kill(self.envs.processes[1].pid, signal.SIGKILL)
-        return step(self, *args)
+    def advance(self, step, real=Run.advance):
+        real(self, step)
+        if step == 60 * 3:
+            children = multiprocessing.active_children()
+            os.kill(max(child.pid for child in children), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Collector, "step", step_with_a_kill)
-        with pytest.raises(RuntimeError, match=r"environment 1 .*died"):
+        patch.setattr(Run, "advance", advance)
+        with pytest.raises(RuntimeError, match=r"environment .* died"):
             trained("qmix_multienvs", tmp_path / "run", **options)
     assert step_of(tmp_path / "run", "qmix_multienvs") == 60 * 3
     resumed("qmix_multienvs", tmp_path / "run")
@@ -672,6 +702,7 @@ def test_resuming_changes_no_file_that_the_run_did_not_write(copied, tmp_path):
     folder = copied("qmix", **SHORT)
     outside = tmp_path / "outside"
     outside.mkdir()
+    (own,) = folder.glob("events.*")
     links = ["args.json", "status.json", "run.json", "model.pt", "best.pt", "checkpoint.old"]
     links += ["checkpoint.pt.tmp", "model.pt.tmp", "args.json.tmp", "link"]
     for name in links:
@@ -682,7 +713,6 @@ def test_resuming_changes_no_file_that_the_run_did_not_write(copied, tmp_path):
         there.symlink_to(outside / name)
     for name in ("events.out.tfevents.1.mine", "notes.txt", "episodes/mine.packed"):
         (folder / name).write_text("mine")
-    (own,) = folder.glob("events.*.0")
     before = contents(outside) | {
         path: found
         for path, found in contents(folder).items()
@@ -711,7 +741,7 @@ def evaluation_of(folder: Path) -> dict:
     return json.loads((folder / "evaluation.json").read_text())
 
 
-TASKS = [*((script, LONG) for script in SCRIPTS), ("qmix", SHORT | SPREAD)]
+TASKS = [*((script, LONG) for script in SCRIPTS), ("qmix", SHORT | SPREAD | {"env_family": "mpe"})]
 
 
 @pytest.mark.parametrize(("script", "options"), TASKS, ids=str)
@@ -797,7 +827,7 @@ def test_an_evaluation_changes_nothing_else_in_the_run_folder(command, copied):
 
 
 def test_evaluations_with_one_seed_are_the_same(command, copied):
-    folder = copied("qmix", **SHORT | SPREAD)
+    folder = copied("qmix", **SHORT | SPREAD | {"env_family": "mpe"})
     rewards = []
     for seed in "556":
         status, _, _ = command("qmix", "--evaluate", "run", "--seed", seed)

@@ -10,41 +10,37 @@ what, or a ```text block right after the code does.
 
 import contextlib
 import doctest
-import importlib
+import importlib.util
 import io
 import re
 import runpy
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
-from threading import Event
-from types import SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cleanmarl import battle, env, qmix, qmix_memefficient
 from cleanmarl.battle.scenario import load_scenario
+from cleanmarl.checkpoint import load_checkpoint
 from docs import spread_teams
-from tests.test_qmix_memefficient import stored_bytes
+from docs._ext.code_lines import lines_of
+from tests.helpers import MODULES, ROOT, TWO_STEPS, every_script, scalars, weights
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [
-    page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()
-]
-MAPS = ROOT / "docs/images/maps"
-SCRIPTS = ["qmix.py", "qmix_memefficient.py", "qmix_multienvs.py", "qmix_lstm.py"]
-# Copies of qmix.py, made by diffs.
-COPIES = ["qmix_vdn.py", "qmix_double.py", "qmix_boltzmann.py", "qmix_q_tot.py", "qmix_state.py"]
-SHORTER = {script: ["--total-timesteps", "700"] for script in SCRIPTS + COPIES} | {
+DOCS = ROOT / "docs"
+PAGES = [page for page in (ROOT / "README.md", *sorted(DOCS.glob("*.md"))) if page.exists()]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+SHORTER = {  # what a command is given, too
+    "qmix": ["--total-timesteps", "700"],
     "cleanmarl.battle.speed": ["--seconds", "0.02"],
     "cleanmarl.benchmark run": ["--total-timesteps", "700"],
     "cleanmarl.benchmark plot": ["--reps", "20"],
@@ -61,9 +57,12 @@ def commands(block: str) -> list[str]:
     block = block.replace("\\\n", " ")
     for name, first in re.findall(r"\bfor (\w+) in ([^\s;]+)", block):
         block = re.sub(rf"\$\{{?{name}\b\}}?", first, block)
-    return re.findall(
-        r"(?:[A-Z_]+=\S+ )*\bpython (?:-m cleanmarl\.|cleanmarl/|\w+\.py)[^\n;&|>]*", block
-    )
+    settings, program = r"(?:[A-Z_]+=\S+ )*", r"(?:-m cleanmarl\.|cleanmarl/|\w+\.py)"
+    return re.findall(rf"{settings}\bpython {program}[^\n;&|>]*", block)
+
+
+def newest_run() -> Path:
+    return max(Path("runs").iterdir(), key=lambda run: run.stat().st_mtime)
 
 
 def run(command: str) -> tuple[int, str, str]:
@@ -72,22 +71,15 @@ def run(command: str) -> tuple[int, str, str]:
     RUN_FOLDER is the newest run's.
     """
     if "RUN_FOLDER" in command:
-        command = command.replace(
-            "RUN_FOLDER", str(max(Path("runs").iterdir(), key=lambda run: run.stat().st_mtime))
-        )
+        command = command.replace("RUN_FOLDER", str(newest_run()))
     words = shlex.split(command, comments=True)
     settings = dict(word.split("=", 1) for word in words[: words.index("python")])
     module, *arguments = (word for word in words[words.index("python") + 1 :] if word != "-m")
-    arguments += next(
-        (extra for name, extra in SHORTER.items() if name in " ".join([module, *arguments[:1]])), []
-    )
+    program = " ".join([module, *arguments[:1]])
+    arguments += next((more for name, more in SHORTER.items() if name in program), [])
+    call = runpy.run_path if module.endswith(".py") else runpy.run_module
     out, err, status = io.StringIO(), io.StringIO(), 0
-    argv, path, interrupt, threads = (
-        sys.argv,
-        sys.path[:],
-        signal.getsignal(signal.SIGINT),
-        torch.get_num_threads(),
-    )
+    threads = torch.get_num_threads()
     with (
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stdout(out),
@@ -95,18 +87,14 @@ def run(command: str) -> tuple[int, str, str]:
     ):
         for name, value in settings.items():
             patch.setenv(name, value)
-        sys.path[:0] = settings.get("PYTHONPATH", "").split(":") if "PYTHONPATH" in settings else []
-        sys.argv = [module, *arguments]
+        if "PYTHONPATH" in settings:
+            patch.setattr(sys, "path", [*settings["PYTHONPATH"].split(":"), *sys.path])
+        patch.setattr(sys, "argv", [module, *arguments])
         try:
-            (runpy.run_path if module.endswith(".py") else runpy.run_module)(
-                module, run_name="__main__"
-            )
+            call(module, run_name="__main__")
         except SystemExit as end:
             status = end.code or 0
-        finally:
-            sys.argv, sys.path[:] = argv, path
-            signal.signal(signal.SIGINT, interrupt)
-            torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
     return status, out.getvalue(), err.getvalue()
 
 
@@ -134,7 +122,7 @@ def apply(diff: str, folder: Path) -> Path:
     return folder / new
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@every_page
 def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     if page.name == "benchmark.md":
         pytest.importorskip("ray", reason='sweeps need Ray: pip install -e ".[benchmark]"')
@@ -171,6 +159,9 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
                 assert status == 0, f"{command}\n{err}"
 
 
+# Links, pictures, tables
+
+
 def prose(page: Path) -> str:
     """The text of a page without its fenced blocks."""
     return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -181,165 +172,159 @@ def links(page: Path) -> list[str]:
     return [link for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)) if "://" not in link]
 
 
-def anchors(page: Path) -> set[str]:
-    """What a link to a page can name: its labels, and headings as the forge and MyST write them."""
-    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+def anchors(target: Path) -> set[str]:
+    """What a link can name: of a page its labels and headings, of a program what it defines."""
+    if target.suffix == ".py":
+        return {*lines_of(target.read_text())}
+    headings = re.findall(r"^#+ (.*)$", prose(target), re.MULTILINE)
     slugs = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
     assert len(set(slugs)) == len(slugs), "two headings of one name"
-    return {*slugs, *re.findall(r"^\((\S+)\)=$", prose(page), re.MULTILINE)}
+    return {*slugs, *re.findall(r"^\((\S+)\)=$", prose(target), re.MULTILINE)}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@every_page
 def test_every_link_leads_somewhere(page):
     for link in links(page):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert target.is_relative_to(ROOT), link
-        assert not anchor or target.suffix == ".py" or anchor in anchors(target), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_a_link_to_a_name_leads_to_the_line_that_defines_it():
+    source = """from a import b
+
+@decorated
+def f():
+    inside = 1
+
+class C:
+    x: int = 1
+
+    def g(self): ...
+
+LIMIT = 2
+"""
+    assert lines_of(source) == {"f": 4, "C": 7, "C.x": 8, "C.g": 10, "LIMIT": 12}
 
 
 def test_every_picture_is_on_a_page():
     shown = {(page.parent / link).resolve() for page in PAGES for link in links(page)}
-    assert {path for path in (ROOT / "docs/images").rglob("*") if path.is_file()} - shown == set()
+    assert {path for path in (DOCS / "images").rglob("*") if path.is_file()} - shown == set()
 
 
 def test_the_api_page_has_every_public_name_once_in_its_tables_and_once_with_its_docstring():
-    page = (ROOT / "docs/api.md").read_text()
-    named = [
-        name
-        for cell in re.findall(r"^\| (\S*`.*?) \|", page, re.MULTILINE)
-        for name in re.findall(r"`(\w+)`", cell)
-    ]
+    page = (DOCS / "api.md").read_text()
+    cells = re.findall(r"^\| (\S*`.*?) \|", page, re.MULTILINE)
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert named == re.findall(r"^\.\. auto\w+:: (\w+)", page, re.MULTILINE)
     assert {*battle.__all__, *env.__all__} <= set(named)
 
 
-def test_a_link_to_a_line_leads_to_the_name_it_shows():
-    links = [
-        link
-        for page in PAGES
-        for link in re.findall(r"\[`([^`]+)`\]\(\.\./(\S+)#L(\d+)\)", page.read_text())
-    ]
-    assert links
-    for name, file, number in links:
-        lines = (ROOT / file).read_text().splitlines()
-        there = [place for place, line in enumerate(lines, 1) if name in line]
-        assert int(number) in there, f"{file}#L{number} has no {name}, which is in lines {there}"
-
-
 def test_the_tables_and_pictures_are_those_of_the_code(tmp_path):
-    docs = shutil.copytree(
-        ROOT / "docs",
-        tmp_path / "docs",
-        ignore=shutil.ignore_patterns("_build", "results", "*.png"),
-    )
+    left_out = shutil.ignore_patterns("_build", "results", "*.png")
+    docs = shutil.copytree(DOCS, tmp_path / "docs", ignore=left_out)
     shutil.copy(ROOT / "README.md", tmp_path)
-    status, _, _ = run(
-        f"python {shlex.quote(str(ROOT / 'docs/tables.py'))} --docs {shlex.quote(str(docs))}"
-    )
+    program = shlex.quote(str(DOCS / "tables.py"))
+    status, _, _ = run(f"python {program} --docs {shlex.quote(str(docs))}")
     assert status == 0
     for page in PAGES:
         copy = tmp_path / page.relative_to(ROOT)
         assert copy.read_text() == page.read_text(), "python docs/tables.py puts it right"
-    pictures = sorted((docs / "images/maps").iterdir())
-    assert [path.stem for path in pictures] == sorted(battle.map_names())
-    for path in pictures:
-        drawn, kept = (
-            np.asarray(Image.open(p).convert("RGB"), float) for p in (path, MAPS / path.name)
+    drawn = sorted((docs / "images/maps").iterdir())
+    assert [path.stem for path in drawn] == sorted(battle.map_names())
+    for path in drawn:
+        new, old = (
+            np.asarray(Image.open(picture).convert("RGB"), float)
+            for picture in (path, DOCS / "images/maps" / path.name)
         )
         # of 255; fonts and palettes depend on the version of Pillow
-        assert np.abs(drawn - kept).mean() < 1
+        assert np.abs(new - old).mean() < 1
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@every_script
 def test_the_page_of_a_script_has_every_argument_with_its_default_and_its_meaning(script):
-    args = importlib.import_module(f"cleanmarl.{Path(script).stem}").Args()
-    page = (ROOT / "docs" / Path(script).with_suffix(".md")).read_text()
+    page = (DOCS / f"{script}.md").read_text()
     rows = re.findall(r"^\| `--([\w-]+)` \| `(.*)` \| (.+) \|$", page, re.MULTILINE)
-    assert {name.replace("-", "_"): eval(default) for name, default, _ in rows} == asdict(args)
+    defaults = {name.replace("-", "_"): eval(default) for name, default, _ in rows}
+    assert defaults == asdict(MODULES[script].Args())
+
+
+# Programs that measure
+
+
+def program(name: str, arguments: str) -> list[list[str]]:
+    """The rows of the tables that a program prints, without the lines below their heads."""
+    status, printed, err = run(f"python {shlex.quote(str(DOCS / name))} {arguments}")
+    assert status == 0, err
+    return cells(printed)
+
+
+def cells(printed: str) -> list[list[str]]:
+    lines = [line for line in printed.splitlines() if "|" in line]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return [row for row in rows if not set("".join(row)) <= {"-", ":"}]
+
+
+def stored_bytes(episodes) -> int:
+    return sum(array.nbytes for episode in episodes for array in episode.values())
 
 
 def test_the_table_of_the_buffers_memory_tells_what_the_episodes_of_the_training_take(
     tmp_path, monkeypatch
 ):
-    status, printed, _ = run(
-        f"python {shlex.quote(str(ROOT / 'docs/replay_memory.py'))} --maps 3m --total-timesteps 300"
-    )
-    assert status == 0
-    _, _, *rows = (
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()
-    )
+    _, *rows = program("replay_memory.py", "--maps 3m --total-timesteps 300")
 
-    episodes, lean, store = [], qmix_memefficient.EpisodeBuffer(1000), qmix.EpisodeBuffer.store
+    kept, store = [], qmix.EpisodeBuffer.store
     monkeypatch.setattr(
-        qmix.EpisodeBuffer, "store", lambda self, one: episodes.append(one) or store(self, one)
+        qmix.EpisodeBuffer, "store", lambda self, one: kept.append(one) or store(self, one)
     )
     args = qmix.Args(env_name="3m", total_timesteps=300, num_eval_ep=1)
-    qmix.train(args, qmix.open_env(args), qmix.open_env(args), tmp_path, Event())
-    for episode in episodes:
+    qmix.train(args, folder=tmp_path / "run")
+    lean = qmix_memefficient.EpisodeBuffer(1000)
+    for episode in kept:
         lean.store(episode)
-    steps = sum(len(episode["reward"]) for episode in episodes)
-    here, there = (sum(map(stored_bytes, kept)) for kept in (lean.episodes, episodes))
+    steps = sum(len(episode["reward"]) for episode in kept)
     # 61 rows of the state, 3 observations without ids, 3 actions, also one-hot, 3 masks, reward,
     # terminated and filled
-    padded = len(episodes) * 61 * (4 * 48 + 4 * 3 * 30 + 3 * (8 + 4 * 9) + 4 * 3 * 9 + 4 + 1 + 8)
-    sizes = {"PyMARL": padded, "`qmix.py`": there, "`qmix_memefficient.py`": here}
-    length = f"{steps / len(episodes):.1f}"
-    in_full = {name: f"{5000 * size / len(episodes) / 1e6:.0f} MB" for name, size in sizes.items()}
+    padded = len(kept) * 61 * (4 * 48 + 4 * 3 * 30 + 3 * (8 + 4 * 9) + 4 * 3 * 9 + 4 + 1 + 8)
+    sizes = {"PyMARL": padded, "`qmix.py`": stored_bytes(kept)}
+    sizes["`qmix_memefficient.py`"] = least = stored_bytes(lean.episodes)
+    length = f"{steps / len(kept):.1f}"
+    in_full = {name: f"{5000 * size / len(kept) / 1e6:.0f} MB" for name, size in sizes.items()}
     assert rows == [
-        ["3m", length, "60", name, f"{size / steps:,.0f}", in_full[name], f"{size / here:.2f}"]
+        ["3m", length, "60", name, f"{size / steps:,.0f}", in_full[name], f"{size / least:.2f}"]
         for name, size in sizes.items()
     ]
 
 
-SPEED = f"python {shlex.quote(str(ROOT / 'docs/speed.py'))}"
-
-
-def cells(printed: str) -> list[list[str]]:
-    """The rows of the printed tables, without the lines below their heads."""
-    rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in printed.splitlines()
-        if "|" in line
-    ]
-    return [row for row in rows if not set("".join(row)) <= {"-", ":"}]
+def number(cell: str) -> float:
+    return float(cell.replace(",", ""))
 
 
 def test_the_speed_of_a_training_is_measured():
-    status, printed, _ = run(f"{SPEED} rates --scripts qmix_memefficient --seconds 0.5")
-    assert status == 0
-    _, (command, rate, between) = cells(printed)
+    _, row = program("speed.py", "rates --scripts qmix_memefficient --seconds 0.5")
+    command, rate, between = row
     low, high = between.split(" to ")
     assert command == "`qmix_memefficient.py --env-name 2s3z`"
-    assert (
-        0
-        < float(low.replace(",", ""))
-        <= float(rate.replace(",", ""))
-        <= float(high.replace(",", ""))
-    )
+    assert 0 < number(low) <= number(rate) <= number(high)
 
 
-def test_every_part_of_a_step_is_told_in_the_unit_of_its_floor():
-    status, printed, _ = run(
-        f"{SPEED} parts --scripts qmix qmix_multienvs qmix_lstm --maps 3m --seconds 0.5"
-    )
-    assert status == 0
-    head, *rows = cells(printed)
-    assert [row[0] for row in rows] == ["`qmix.py`", "`qmix_multienvs.py`", "`qmix_lstm.py`"]
+def test_the_parts_of_a_step_are_told_in_microseconds():
+    scripts = ["qmix", "qmix_multienvs", "qmix_lstm"]
+    options = f"parts --scripts {' '.join(scripts)} --maps 3m --seconds 0.5"
+    head, *rows = program("speed.py", options)
+    assert [row[0] for row in rows] == [f"`{script}.py`" for script in scripts]
     for row in rows:
-        parts = {name: float(cell) for name, cell in zip(head[3:13], row[3:13], strict=True)}
-        matrices = float(row[head.index("matrices")])
-        assert all(
-            parts[name] > 0
-            for name in ("environment", "acting", "storing", "forward", "backward", "optimizer")
-        )
-        # no timing: microseconds, both
-        assert matrices / 20 < parts["forward"] + parts["backward"] < 500 * matrices
+        parts = dict(zip(head[3:13], map(number, row[3:13]), strict=True))
+        taken = ("environment", "acting", "storing", "forward", "backward", "optimizer")
+        assert all(parts[name] > 0 for name in taken)
+        assert sum(parts.values()) * number(row[2]) == pytest.approx(1e6, rel=0.05)
 
 
 def test_the_growth_of_the_cost_is_drawn_and_printed(tmp_path):
-    speed = runpy.run_path(str(ROOT / "docs/speed.py"))
+    speed = runpy.run_path(str(DOCS / "speed.py"))
     speed["GROWTH"].clear()
     speed["GROWTH"]["batch_size"] = [2, 4], "qmix --env-name 3m --batch-size {}"
     picture = tmp_path / "speed.svg"
@@ -349,33 +334,44 @@ def test_the_growth_of_the_cost_is_drawn_and_printed(tmp_path):
     assert "<svg" in picture.read_text()
 
 
-@pytest.fixture
-def copy(tmp_path):
-    """`copy(name)`: what is in the copy of `qmix.py` that a diff of the documentation makes."""
+# Copies of a script
 
-    def make(name: str) -> SimpleNamespace:
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """`copy(name)`: the copy of `qmix.py` that a diff of the documentation makes, imported."""
+
+    def make(name: str) -> ModuleType:
         diffs = [block for page in PAGES for language, block in blocks(page) if language == "diff"]
-        (diff,) = (diff for diff in diffs if f"+++ {name}\n" in diff)
-        return SimpleNamespace(**runpy.run_path(str(apply(diff, tmp_path))))
+        (diff,) = (diff for diff in diffs if f"+++ {name}.py\n" in diff)
+        spec = importlib.util.spec_from_file_location(name, apply(diff, tmp_path))
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
 
     return make
 
 
-TWO_STEPS = {
-    "env_type": "pz",
-    "env_family": "tests.games",
-    "env_name": "two_step_game",
-    "start_e": 1,
-    "end_e": 1,
-}
+RANDOM = TWO_STEPS | {"start_e": 1.0, "end_e": 1.0}
 
 
-def learned(script, folder: Path, **options) -> dict[str, torch.Tensor]:
+def learned(script: ModuleType, folder: Path, **options) -> dict[str, torch.Tensor]:
     """The weights after a short training on the two-step game."""
-    args = script.Args(**TWO_STEPS | {"total_timesteps": 600} | options)
-    folder.mkdir()
-    script.train(args, script.open_env(args), script.open_env(args), folder, Event())
-    return script.load_checkpoint(folder)["networks"]
+    args = script.Args(**RANDOM | {"total_timesteps": 600} | options)
+    saved = None
+    if args.resume:
+        saved = load_checkpoint(folder, script.__name__, with_episodes=True)
+    script.train(args, saved, folder)
+    return weights(folder)
+
+
+def random_networks(script: ModuleType, args):
+    """An environment and networks for it, whose weights are random."""
+    env = script.open_env(args)
+    networks = script.Networks(args, env)
+    torch.nn.init.normal_(networks.theta.data, generator=torch.Generator().manual_seed(1))
+    return env, networks
 
 
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]):
@@ -384,104 +380,109 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]):
 
 
 def test_the_diff_for_vdn_learns_what_the_option_learns(copy, tmp_path):
-    assert_same(
-        learned(copy("qmix_vdn.py"), tmp_path / "a"), learned(qmix, tmp_path / "b", mixer="vdn")
-    )
+    own = learned(copy("qmix_vdn"), tmp_path / "copy")
+    assert_same(own, learned(qmix, tmp_path / "original", mixer="vdn"))
 
 
 def test_q_tot_of_the_diff_for_vdn_is_the_sum_of_the_agents_values(copy):
-    script = copy("qmix_vdn.py")
-    args = script.Args()
-    env = script.open_env(args)
+    script = copy("qmix_vdn")
+    env, networks = random_networks(script, script.Args())
     q, state = torch.randn(5, env.n_agents), torch.randn(5, env.state_size)
-    assert torch.equal(script.Networks(args, env).mixer(q, state), q.sum(-1))
+    assert torch.equal(networks.mixer(q, state), q.sum(-1))
 
 
 def test_the_diff_for_double_q_learns_what_the_options_learn(copy, tmp_path):
-    options = {"double_q": True, "polyak": 1, "target_network_update_freq": 200}
-    assert_same(
-        learned(copy("qmix_double.py"), tmp_path / "a"), learned(qmix, tmp_path / "b", **options)
-    )
+    options = {"double_q": True, "polyak": 1.0, "target_network_update_freq": 200}
+    own = learned(copy("qmix_double"), tmp_path / "copy")
+    assert_same(own, learned(qmix, tmp_path / "original", **options))
 
 
 @pytest.mark.parametrize(("episodes", "equal"), [(199, False), (200, True), (201, False)])
 def test_the_targets_of_the_diff_for_double_q_are_copies_after_200_episodes(
     copy, tmp_path, episodes, equal
 ):
-    weights = learned(copy("qmix_double.py"), tmp_path / "run", total_timesteps=2 * episodes)
-    for part in ("agent", "mixer"):
-        own = {name: value for name, value in weights.items() if name.startswith(f"{part}.")}
-        assert (
-            all(torch.equal(value, weights[f"target_{name}"]) for name, value in own.items())
-            == equal
-        )
+    kept = learned(copy("qmix_double"), tmp_path / "run", total_timesteps=2 * episodes)
+    own = {name: value for name, value in kept.items() if not name.startswith("target_")}
+    assert all(torch.equal(value, kept[f"target_{name}"]) for name, value in own.items()) == equal
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
 def test_the_diff_for_boltzmann_acts_by_the_softmax_of_the_available_actions(copy, temperature):
-    act, rows = copy("qmix_boltzmann.py").act, 50_000
+    act, rows = copy("qmix_boltzmann").act, 50_000
     q, available = np.array([0.5, 2.0, -1.0, 0.3, 0.4]), np.array([1, 0, 1, 1, 1])
     observation = {"obs": None, "avail_actions": np.tile(available, (rows, 1))}
-    actions = act(
-        lambda obs: np.tile(q, (rows, 1)), observation, temperature, np.random.default_rng(1)
-    )
-    weights = np.exp(q / temperature) * available
-    probabilities = weights / weights.sum()
+    rng = np.random.default_rng(1)
+    actions = act(lambda obs: np.tile(q, (rows, 1)), observation, temperature, rng)
+    likely = np.exp(q / temperature) * available
     frequencies = np.bincount(actions, minlength=5) / rows
     assert frequencies[1] == 0
     # five standard deviations at most
-    assert np.abs(frequencies - probabilities).max() < 5 * 0.5 / rows**0.5
+    assert np.abs(frequencies - likely / likely.sum()).max() < 5 * 0.5 / rows**0.5
 
 
 def test_the_diff_for_boltzmann_is_greedy_at_temperature_0(copy):
-    q, available = (
-        np.array([[0.5, 2.0, -1.0], [0.5, 2.0, -1.0]], np.float32),
-        np.array([[1, 0, 1], [1, 1, 1]], np.int8),
-    )
-    observation = {"obs": None, "avail_actions": available}
-    actions = copy("qmix_boltzmann.py").act(
-        lambda obs: q, observation, 0.0, np.random.default_rng(1)
-    )
-    assert actions.tolist() == [0, 1]
+    q = np.array([[0.5, 2.0, -1.0], [0.5, 2.0, -1.0]], np.float32)
+    observation = {"obs": None, "avail_actions": np.array([[1, 0, 1], [1, 1, 1]], np.int8)}
+    rng = np.random.default_rng(1)
+    assert copy("qmix_boltzmann").act(lambda obs: q, observation, 0.0, rng).tolist() == [0, 1]
 
 
-def test_the_diff_for_boltzmann_trains(copy, tmp_path):
-    learned(copy("qmix_boltzmann.py"), tmp_path / "run")
+def test_the_diff_for_q_tot_learns_the_same(copy, tmp_path):
+    own = learned(copy("qmix_q_tot"), tmp_path / "copy")
+    assert_same(own, learned(qmix, tmp_path / "original"))
 
 
-def test_the_diff_for_q_tot_learns_the_same_and_logs_the_mean_over_the_batch(copy, tmp_path):
-    script = copy("qmix_q_tot.py")
-    assert_same(learned(script, tmp_path / "a"), learned(qmix, tmp_path / "b"))
-    events = EventAccumulator(str(tmp_path / "a")).Reload()
-    assert [event.step for event in events.Scalars("train/q_tot")] == [
-        event.step for event in events.Scalars("train/loss")
-    ]
+def test_the_diff_for_q_tot_logs_it_with_the_loss(copy, tmp_path):
+    learned(copy("qmix_q_tot"), tmp_path / "run", total_timesteps=100)
+    curves = scalars(tmp_path / "run")
+    assert len(curves["train/q_tot"]) == len(curves["train/loss"]) > 0
 
-    args = script.Args(**TWO_STEPS, batch_size=4)
-    env, buffer = script.open_env(args), script.EpisodeBuffer(10)
-    networks = script.Networks(args, env)
-    torch.nn.init.normal_(networks.theta.data)
+
+def test_the_metric_of_the_diff_for_q_tot_is_the_mean_over_the_batch(copy):
+    script = copy("qmix_q_tot")
+    args = script.Args(**RANDOM, batch_size=4)
+    env, networks = random_networks(script, args)
+    buffer = script.EpisodeBuffer(10)
     for number in range(4):
-        buffer.store(script.collect_episode(env, networks.agent, args, number, 0)[0])
-    batch = buffer.sample(4, np.random.default_rng(1), "cpu")
+        buffer.store(script.collect_episode(env, networks.agent, args, ("train", number), 0)[0])
+    batch = buffer.sample(args, 0)
     q = networks.agent(batch["obs"]).gather(-1, batch["actions"].unsqueeze(-1)).squeeze(-1)
-    expected = networks.mixer(q, batch["states"]).mean().item()
-    optimizer = script.make_optimizer(args, [networks.theta])
-    assert script.update(networks, optimizer, batch, args)["train/q_tot"].item() == expected != 0
+    expected = networks.mixer(q, batch["state"]).mean().item()
+    optimizer = script.make_optimizer(args.optimizer, networks.theta, args.learning_rate)
+    assert script.update(networks, optimizer, batch, args)["train/q_tot"] == expected != 0
+
+
+def test_a_resumed_run_of_the_diff_for_a_falling_learning_rate_equals_an_undisturbed_one(
+    copy, tmp_path
+):
+    script, whole, parts = copy("qmix_decay"), tmp_path / "whole", tmp_path / "parts"
+    decay = {"decay_updates": 200}
+    learned(script, whole, **decay)
+    learned(script, parts, total_timesteps=300, **decay)
+    assert_same(learned(script, parts, resume=str(parts), **decay), weights(whole))
+    rates = scalars(parts)["train/learning_rate"]
+    assert rates == scalars(whole)["train/learning_rate"]
+    assert rates[-1][1] == pytest.approx(0.1 * script.Args().learning_rate)
+
+
+def test_the_diff_for_other_layers_acts_by_the_values_of_its_network(copy):
+    script = copy("qmix_normed")
+    env, networks = random_networks(script, script.Args())
+    episode, _ = script.collect_episode(env, networks.agent, script.Args(), ("test", 0))
+    q = networks.agent(torch.from_numpy(episode["obs"][:-1])).detach().numpy()
+    greedy = np.where(episode["avail_actions"][:-1], q, -np.inf).argmax(-1)
+    assert np.array_equal(episode["actions"], greedy)
 
 
 def test_the_diff_for_the_state_changes_the_states_alone(copy):
     episodes = []
-    for script in (copy("qmix_state.py"), qmix):
+    for script in (copy("qmix_state"), qmix):
         args = script.Args()
-        env = script.open_env(args)
-        episodes.append(
-            script.collect_episode(env, script.Networks(args, env).agent, args, 0, 0)[0]
-        )
-    episodes[1]["states"] *= 100
-    assert all(
-        np.array_equal(episodes[0][key], episodes[1][key]) for key in ("states", *episodes[1])
-    )
+        env, networks = random_networks(script, args)
+        episodes.append(script.collect_episode(env, networks.agent, args, ("train", 0), 0)[0])
+    episodes[1]["state"] *= 100
+    assert episodes[0].keys() == episodes[1].keys()
+    assert all(np.array_equal(episodes[0][key], episodes[1][key]) for key in episodes[1])
 
 
 def test_the_better_hand_written_teams_on_simple_spread_know_more():

@@ -22,7 +22,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from pettingzoo import ParallelEnv
 
-from cleanmarl.env import list_envs, make_env, make_vector_env, replay
+from cleanmarl.env import list_envs, make_env, make_vector_env
+from cleanmarl.env.vector import replay
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 

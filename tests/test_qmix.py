@@ -249,7 +249,9 @@ def test_an_episodes_target_does_not_depend_on_the_others_in_the_batch(seed, len
     assert_equal(together, torch.cat(alone))
 
 
-@pytest.mark.parametrize(("gamma", "td_lambda"), [(1e-30, 1.0), (1.0, 1e-30), (1e-15, 1e-15)])
+@pytest.mark.parametrize(
+    ("gamma", "td_lambda"), [(1e-30, 1.0), (1.0, 1e-30), (1e-15, 1e-15), (0.0, 0.9)]
+)
 def test_a_tiny_weight_of_the_future_stays_finite_over_a_long_episode(gamma, td_lambda):
     torch.manual_seed(0)
     batch = random_batch([200])

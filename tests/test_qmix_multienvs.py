@@ -16,6 +16,7 @@ import torch
 
 from cleanmarl import qmix, qmix_multienvs
 from cleanmarl.checkpoint import load_checkpoint
+from cleanmarl.env import vector
 from cleanmarl.fast import in_numpy
 from cleanmarl.qmix_multienvs import Args, Collector, EpisodeBuffer, Networks
 from cleanmarl.run import random_stream
@@ -46,14 +47,14 @@ def trained(folder: Path, **options) -> Path:
 
 @contextlib.contextmanager
 def collecting(args: Args):
-    """A collector in new environments, and a function that gives it q_values to act with."""
-    envs = qmix_multienvs.open_envs(args)
+    """A collector of episodes, and a function that gives it action values."""
     torch.manual_seed(0)
-    q_values = in_numpy(Networks(args, envs).agent)
+    q_values = in_numpy(Networks(args, qmix_multienvs.open_env(args)).agent)
+    collector = Collector(args)
     try:
-        yield Collector(envs, args), q_values
+        yield collector, q_values
     finally:
-        envs.close()
+        collector.envs.envs.close()
 
 
 # With one environment
@@ -93,8 +94,8 @@ def test_all_environments_act_through_one_forward_pass_a_step():
     with collecting(small_args(num_envs=3)) as (collector, q_values):
         for _ in range(5):
             collector.step(lambda obs: shapes.append(obs.shape) or q_values(obs), 0.0)
-        envs = collector.envs
-    assert shapes == [(3 * envs.n_agents, envs.obs_size)] * 5
+    env = qmix_multienvs.open_env(small_args())
+    assert shapes == [(3 * env.n_agents, env.obs_size)] * 5
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.4, 1.0])
@@ -122,7 +123,7 @@ def test_environments_explore_differently():
     with collecting(small_args(num_envs=4)) as (collector, q_values):
         for _ in range(8):
             collector.step(q_values, 1.0)
-    explored = [np.array([step[0] for step in one.steps]).tobytes() for one in collector.episodes]
+    explored = [np.array([step[0] for step in one]).tobytes() for one in collector.envs.steps]
     assert len(set(explored)) == 4
 
 
@@ -156,8 +157,8 @@ def test_no_environment_waits_for_a_slower_one():
         for step in range(1, 151):
             ended = collector.step(q_values, 1.0)
             finished += sum(len(episode["reward"]) for episode, _ in ended)
-            under_way = zip(collector.episodes, collector.over, strict=True)
-            playing = sum(len(episode.steps) for episode, over in under_way if not over)
+            under_way = zip(collector.envs.steps, collector.over, strict=True)
+            playing = sum(len(steps) for steps, over in under_way if not over)
             assert finished + playing == 4 * step
             unequal |= 0 < len(ended) < 4
     assert unequal
@@ -207,7 +208,7 @@ def test_every_episode_begins_with_a_seed_of_its_own():
     with collecting(args) as (collector, q_values):
         for _ in range(150):
             collector.step(q_values, 1.0)
-            seeds |= {episode.seed for episode in collector.episodes}
+            seeds |= set(collector.envs.seeds)
     numbers = range(collector.num_started)
     assert len(numbers) > 6
     assert seeds == {random_stream(args, "train", number).integers(2**31) for number in numbers}
@@ -241,13 +242,15 @@ def test_episodes_begin_anew_where_an_environment_does_not_repeat_itself(monkeyp
     def fails(*_):
         raise ValueError("an episode ends early")
 
-    monkeypatch.setattr(qmix_multienvs, "replay", fails)
+    monkeypatch.setattr(vector, "replay", fails)
     with collecting(args) as (collector, q_values):
         collector.load_state_dict(state)
         ended = [collector.step(q_values, 1.0) for _ in range(5)]
-    assert [len(episodes) for episodes in ended] == [0, 0, 0, 0, 2]
-    assert sorted(episode.number for episode in collector.episodes) == [2, 3]
     assert "an episode ends early" in capsys.readouterr().err
+    assert [len(episodes) for episodes in ended] == [0, 0, 0, 0, 2]
+    # Episodes 0 and 1 are lost
+    expected = {random_stream(args, "train", number).integers(2**31) for number in (2, 3)}
+    assert set(collector.envs.seeds) == expected
 
 
 # What the counts count
@@ -436,26 +439,28 @@ def test_ctrl_c_in_a_terminal_ends_all_processes_and_the_run_is_saved(training, 
     assert wait_for(lambda: not processes_in(tmp_path), 5)
 
 
-def kill_first_process(envs):
-    os.kill(envs.processes[0].pid, signal.SIGKILL)
-    envs.processes[0].join()
+def kill_first_process(collector: Collector):
+    process = collector.envs.envs.processes[0]
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
 
 
 def test_a_death_while_an_episode_begins_names_the_environment_and_the_seed():
     with collecting(small_args(**LBF)) as (collector, q_values):
-        kill_first_process(collector.envs)
+        kill_first_process(collector)
         seed = random_stream(collector.args, "train", 0).integers(2**31)
         with pytest.raises(RuntimeError, match=rf"environment 0 \(last reset with seed {seed}\)"):
             collector.step(q_values, 1.0)
 
 
 def test_a_death_before_the_first_step_leaves_a_model(tmp_path, monkeypatch):
-    def open_dying(args: Args, open_envs=qmix_multienvs.open_envs):
-        envs = open_envs(args)
-        kill_first_process(envs)
-        return envs
+    begin = Collector.begin
 
-    monkeypatch.setattr(qmix_multienvs, "open_envs", open_dying)
+    def die(collector: Collector):
+        kill_first_process(collector)
+        begin(collector)
+
+    monkeypatch.setattr(Collector, "begin", die)
     with pytest.raises(RuntimeError):
         trained(tmp_path / "run", **LBF)
     assert weights(tmp_path / "run")

@@ -14,9 +14,9 @@ from gymnasium.spaces import Box, Dict, MultiBinary
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from cleanmarl.battle.spaces import AvailableActions
-from cleanmarl.env.vector import ProcessEnvs, replay
+from cleanmarl.env.vector import ProcessEnvs
 
-__all__ = ["TeamEnv", "list_envs", "make_env", "make_vector_env", "replay"]
+__all__ = ["TeamEnv", "list_envs", "make_env", "make_vector_env"]
 
 
 def make_env(
@@ -123,8 +123,17 @@ def list_envs():
     print_names(patterns())
     for family, package in FAMILIES.items():
         print(f"--env-type pz --env-family {family}, --env-name")
-        print_names(modules_of(package))
+        print_names(name for name in modules_of(package) if opens(name, family))
     print("--env-type pz --env-family PACKAGE --env-name MODULE: an environment of your own")
+
+
+def opens(env_name: str, env_family: str) -> bool:
+    """Whether PettingZoo's environment is installed, and its actions are discrete."""
+    try:
+        make_env("pz", env_name, env_family).close()
+        return True
+    except (ImportError, ValueError):
+        return False
 
 
 def print_names(names):

@@ -9,6 +9,8 @@ from gymnasium.vector import AsyncVectorEnv, VectorEnv
 class ProcessEnvs(AsyncVectorEnv):
     """Gymnasium's `AsyncVectorEnv`, which says so where a process is gone: RuntimeError."""
 
+    last_seeds: list[int] | int | None = None
+
     def reset(self, *, seed=None, options=None):
         self.last_seeds = seed
         return self.watched(super().reset, seed=seed, options=options)
@@ -23,9 +25,9 @@ class ProcessEnvs(AsyncVectorEnv):
             time.sleep(0.1)  # until the system knows that the process is gone
             dead = [i for i, process in enumerate(self.processes) if not process.is_alive()]
             self.close(terminate=True)
-            seeds = self.last_seeds if isinstance(self.last_seeds, list) else {}
-            about = ", ".join(f"{i} (last reset with seed {seeds[i]})" for i in dead if seeds)
-            raise RuntimeError(f"the process of environment {about or dead} died") from error
+            seeds = self.last_seeds if isinstance(self.last_seeds, list) else [None] * self.num_envs
+            about = ", ".join(f"{i} (last reset with seed {seeds[i]})" for i in dead)
+            raise RuntimeError(f"the process of environment {about} died") from error
 
 
 class RecordedEnvs:
@@ -89,10 +91,12 @@ class RecordedEnvs:
 def replay(envs: VectorEnv, seeds: list[int], taken: list[list]) -> tuple[dict | None, list, list]:
     """Play episodes again: environment i is reset with seeds[i], and takes the actions taken[i].
 
-    All arrive together: until its turn has come, an environment is reset at every step. Returns
-    the last observation and, for each environment, a list of what it observed and a list of
-    (actions, reward). Raises ValueError where the environments do not repeat themselves: an action
-    is not available any more, or an episode ends early.
+    All arrive together: until its turn has come, an environment is reset at every step. One
+    without actions is left for the caller to reset.
+
+    Returns the last observation and, for each environment, a list of what it observed and a list
+    of (actions, reward). Raises ValueError where the environments do not repeat themselves: an
+    action is not available any more, or an episode ends early.
     """
     longest = max(map(len, taken))
     observation = None

@@ -14,7 +14,7 @@ LINK = re.compile(r"\]\(\.\./(\S+\.py)#([\w.]+)\)")
 
 
 def lines_of(source: str) -> dict[str, int]:
-    """Line of each function, class and variable of a module, and of what is in a class: `Run.log`."""
+    """Line of each function, class and variable, also of those in a class: `Run.log`."""
     lines = {}
 
     def look(body: list[ast.stmt], prefix: str):

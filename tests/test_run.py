@@ -1,0 +1,603 @@
+"""What every training needs: run folder, lock, curves, progress, signals, errors, a full disk."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+from tensorboard.compat.tensorflow_stub.io import gfile
+
+from cleanmarl import checkpoint, qmix, run
+from cleanmarl.checkpoint import load_checkpoint
+from cleanmarl.run import Run, RunFailed
+from docs.kill_and_resume import differences
+from tests.helpers import MODULES, ROOT, SMALL, TWO_STEPS, scalars, small_args, trained, weights
+
+# Of 20 episodes, with checkpoints after 6, 12, 18 and at the end
+SHORT = TWO_STEPS | {"total_timesteps": 40, "checkpoint_every": 6, "log_every": 3, "eval_steps": 4}
+FOREVER = TWO_STEPS | {"total_timesteps": 10**9, "checkpoint_every": 1}
+
+
+def words(**options) -> list[str]:
+    """A command line that gives these arguments."""
+    found = []
+    for name, value in options.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            found.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            found += [f"--{option}", str(value)]
+    return found
+
+
+def resumed(folder: Path, **options) -> Path:
+    saved = load_checkpoint(folder, "qmix", with_episodes=True)
+    args = qmix.Args(**saved["args"] | {"resume": str(folder)} | options)
+    qmix.train(args, saved)
+    return folder
+
+
+def step_of(folder: Path) -> int:
+    return load_checkpoint(folder, "qmix", with_episodes=True)["progress"]["step"]
+
+
+def sessions(folder: Path) -> list[dict]:
+    return json.loads((folder / "run.json").read_text())
+
+
+@contextlib.contextmanager
+def started(folder: Path, script: str, *arguments: str, before: str = "", **options):
+    """A script as a process of its own, which is killed at the end at the latest."""
+    path = MODULES[script].__file__
+    code = f"{before}\nimport runpy, sys\nsys.argv = sys.argv[1:]\n"
+    code += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", code] if before else [sys.executable]
+    python_path = os.pathsep.join((str(folder), str(ROOT)))
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder}
+    settings |= {"env": os.environ | {"PYTHONPATH": python_path}} | options
+    process = subprocess.Popen([*command, path, *arguments], **settings)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition, process, seconds: float = 60):
+    """What the condition gives as soon as it gives anything."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    pytest.fail("nothing came")
+
+
+# The run folder
+
+
+def test_the_run_folder_is_named_after_environment_script_seed_and_time(command, tmp_path):
+    status, out, _ = command("qmix", *words(**SMALL | SHORT | {"seed": 4}))
+    assert status == 0
+    (folder,) = tmp_path.glob("runs/*")
+    assert f"runs/{folder.name}" in out
+    *name, _time = folder.name.split("__")
+    assert name == ["pz", "two_step_game", "qmix", "4"]
+
+
+def test_runs_of_processes_that_begin_at_once_have_folders_of_their_own(tmp_path):
+    arguments = words(**SMALL | SHORT)
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(started(tmp_path, "qmix", *arguments)) for _ in range(3)]
+        outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    folders = list(tmp_path.glob("runs/*"))
+    assert len(folders) == 3
+    assert [len(sessions(folder)) for folder in folders] == [1, 1, 1]
+    assert all(f"runs/{folder.name}\n" in str(outputs).replace("\\n", "\n") for folder in folders)
+
+
+def test_runs_that_begin_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run.time, "strftime", lambda *_: "now")
+    for _ in range(3):
+        qmix.train(small_args("qmix", **SHORT))
+    assert len(list(tmp_path.glob("runs/*"))) == 3
+
+
+def test_args_json_holds_the_arguments(tmp_path):
+    options = SHORT | {"seed": 3, "time_limit": 9, "optimizer": "RMSprop"}
+    folder = trained("qmix", tmp_path / "run", **options)
+    args = json.loads((folder / "args.json").read_text())
+    assert qmix.Args(**args) == small_args("qmix", **options)
+
+
+def test_status_json_tells_how_far_the_run_is(tmp_path):
+    folder = trained("qmix", tmp_path / "run", **SHORT)
+    status = json.loads((folder / "status.json").read_text())
+    assert 0 < status["step"] <= status["total_timesteps"] == 40
+    assert status["seconds"] > 0
+    assert any(name.startswith("rollout/") for name in status)
+
+
+@pytest.mark.parametrize("mixer", ["qmix", "vdn"])
+@pytest.mark.parametrize("name", ["model.pt", "best.pt"])
+def test_the_saved_networks_can_be_loaded(tmp_path, mixer, name):
+    folder = trained("qmix", tmp_path / "run", **SHORT | {"mixer": mixer})
+    args = small_args("qmix", **SHORT | {"mixer": mixer})
+    networks = qmix.Networks(args, qmix.open_env(args))
+    networks.load_state_dict(weights(folder, name))
+
+
+def test_no_networks_are_saved_if_none_are_wanted(tmp_path):
+    folder = trained("qmix", tmp_path / "run", **SHORT | {"save_model": False})
+    assert not (folder / "model.pt").exists()
+    assert not (folder / "best.pt").exists()
+    assert step_of(folder) == 40
+
+
+def test_nothing_unfinished_is_left_in_the_run_folder(tmp_path):
+    folder = trained("qmix", tmp_path / "run", **SHORT)
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_a_greedy_episode_is_captured_as_a_gif(tmp_path):
+    options = {"env_name": "3m", "time_limit": 10, "capture_video": True}
+    folder = trained("qmix", tmp_path / "run", **options)
+    (gif,) = folder.glob("*.gif")
+    with Image.open(gif) as picture:
+        assert picture.n_frames > 1
+
+
+def test_an_environment_that_cannot_be_drawn_costs_only_the_video(tmp_path, capsys):
+    folder = trained("qmix", tmp_path / "run", **SHORT | {"capture_video": True})
+    assert "warning: no video" in capsys.readouterr().err
+    assert (folder / "model.pt").exists()
+    assert not list(folder.glob("*.gif"))
+
+
+def test_a_run_folder_that_cannot_be_made_is_refused(command, tmp_path):
+    (tmp_path / "runs").write_text("a file where the folder is to be")
+    status, out, err = command("qmix", *words(**SMALL | SHORT))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "runs" in err
+
+
+# Sessions
+
+
+def test_run_json_tells_what_ran_and_with_what(tmp_path):
+    (session,) = sessions(trained("qmix", tmp_path / "run", **SHORT))
+    assert session["command"].startswith("python ")
+    assert f"torch {torch.__version__.partition('+')[0]}" in session["versions"]
+    assert f"numpy {np.__version__}" in session["versions"]
+    assert f"{os.cpu_count()} cores" in session["machine"]
+    assert session["began"] <= session["ended"]
+    assert session["ending"] == "done"
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    assert commit.stdout.startswith(session["commit"].removesuffix("-dirty"))
+
+
+def test_each_session_of_a_run_is_in_run_json(tmp_path):
+    folder = trained("qmix", tmp_path / "run", **SHORT)
+    resumed(folder, total_timesteps=60)
+    first, second = sessions(folder)
+    assert (first["ending"], second["ending"]) == ("done", "done")
+    assert first["ended"] <= second["began"]
+
+
+def test_a_session_that_was_killed_has_no_end(tmp_path):
+    with started(tmp_path, "qmix", *words(**SMALL | FOREVER)) as process:
+        wait_for(lambda: list(tmp_path.glob("runs/*/checkpoint.old")), process)
+        process.kill()
+        process.wait()
+    (folder,) = tmp_path.glob("runs/*")
+    (session,) = sessions(folder)
+    assert (session["ended"], session["ending"]) == (None, None)
+
+
+# One process at a time
+
+
+def test_a_folder_in_which_a_process_trains_cannot_be_resumed(command, tmp_path):
+    with started(tmp_path, "qmix", *words(**SMALL | FOREVER)) as process:
+        wait_for(lambda: list(tmp_path.glob("runs/*/checkpoint.old")), process)
+        (folder,) = tmp_path.glob("runs/*")
+        status, out, err = command("qmix", "--resume", str(folder))
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert "another process" in err
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert out.startswith("stopped after ")
+    assert f"runs/{folder.name}" in out
+    (session,) = sessions(folder)
+    assert session["ending"] == "stopped"
+
+
+def test_a_refused_process_leaves_the_folder_to_the_other(tmp_path):
+    folder = trained("qmix", tmp_path / "run", **SHORT)
+    with FileLock(folder / "lock"), pytest.raises(checkpoint.Refused, match="another process"):
+        resumed(folder)
+    assert len(sessions(folder)) == 1
+    resumed(folder)
+    assert len(sessions(folder)) == 2
+
+
+# Signals
+
+every_signal = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+def stop_at(monkeypatch, step: int, number: int = signal.SIGTERM):
+    """A signal comes when the training has advanced to a step."""
+
+    def advance(self, to, real=Run.advance):
+        real(self, to)
+        if to == step:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(Run, "advance", advance)
+
+
+@every_signal
+def test_a_signal_ends_a_training_with_128_and_its_number(number, command, tmp_path, monkeypatch):
+    stop_at(monkeypatch, 8, number)
+    status, out, err = command("qmix", *words(**SMALL | SHORT))
+    assert status == 128 + number
+    assert out.startswith("stopped after 8 steps")
+    assert "Traceback" not in err
+    (folder,) = tmp_path.glob("runs/*")
+    assert step_of(folder) == 8
+    assert sessions(folder)[0]["ending"] == "stopped"
+
+
+@every_signal
+def test_a_second_signal_is_not_waited_for(number, tmp_path, monkeypatch):
+    handlers = []
+    stop_at(monkeypatch, 8, number)
+    save = Run.save
+    monkeypatch.setattr(
+        Run, "save", lambda self: handlers.append(signal.getsignal(number)) or save(self)
+    )
+    with pytest.raises(SystemExit):
+        trained("qmix", tmp_path / "run", **SHORT)
+    assert handlers == [signal.SIG_DFL]
+
+
+def test_after_a_training_signals_do_what_they_did_before(tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    stop_at(monkeypatch, 8, signal.SIGINT)
+    with pytest.raises(SystemExit):
+        trained("qmix", tmp_path / "run", **SHORT)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+SLEEPY = """
+import time
+from pathlib import Path
+from tests.games.two_step_game import TwoStepGame
+
+class SleepyGame(TwoStepGame):
+    def step(self, actions):
+        Path("asleep").touch()
+        time.sleep(600)
+
+parallel_env = SleepyGame
+"""
+
+
+def game(folder: Path, name: str, source: str) -> dict:
+    """A package with an environment; the arguments that choose it."""
+    package = folder / f"package_of_{name}"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / f"{name}.py").write_text(source)
+    return {"env_type": "pz", "env_family": package.name, "env_name": name}
+
+
+@pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
+def test_a_second_ctrl_c_ends_a_script_at_once(script, tmp_path):
+    arguments = words(**SMALL | game(tmp_path, "sleepy_game", SLEEPY))
+    with started(tmp_path, script, *arguments, start_new_session=True) as process:
+        wait_for((tmp_path / "asleep").exists, process)
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(10) == -signal.SIGINT
+        assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
+def test_ctrl_c_while_a_script_starts_shows_no_traceback(script, tmp_path):
+    options = {"env_type": "lbf", "env_name": "Foraging-8x8-2p-3f-v3", "total_timesteps": 10**9}
+    began = "import cleanmarl; print('began', flush=True)"
+    for seconds in np.linspace(0.05, 2.5, 6):
+        arguments = words(**SMALL | options)
+        with started(tmp_path, script, *arguments, before=began, start_new_session=True) as process:
+            assert process.stdout.readline() == "began\n"
+            time.sleep(seconds)
+            os.killpg(process.pid, signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT), err
+        assert "Traceback" not in err, (seconds, err)
+
+
+# Errors of an environment
+
+FRAGILE = """
+from pathlib import Path
+from tests.games.two_step_game import TwoStepGame
+
+class FragileGame(TwoStepGame):
+    steps = 0
+
+    def step(self, actions):
+        FragileGame.steps += 1
+        if FragileGame.steps > 31 and Path(__file__).with_name("broken").exists():
+            raise RuntimeError("the game is broken")
+        return super().step(actions)
+
+parallel_env = FragileGame
+"""
+
+
+@pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
+def test_an_error_of_an_environment_costs_nothing_that_was_learned(script, tmp_path, monkeypatch):
+    options = SHORT | {"total_timesteps": 80, "eval_steps": 10**6}
+    chosen = options | game(tmp_path, "fragile_game", FRAGILE)
+    broken = tmp_path / chosen["env_family"] / "broken"
+    broken.touch()
+    extra = {"num_envs": 2} if script == "qmix_multienvs" else {}
+    arguments = words(**SMALL | extra | {"torch_threads": 1} | chosen)
+    with started(tmp_path, script, *arguments) as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert "Traceback" in err
+    assert "RuntimeError: the game is broken" in err
+    (folder,) = tmp_path.glob("runs/*")
+    assert f"run folder: runs/{folder.name}" in err
+    assert "the game is broken" in sessions(folder)[0]["ending"]
+    saved = load_checkpoint(folder, script, with_episodes=True)
+    assert saved["progress"]["step"] >= 30  # all that were taken in whole episodes
+
+    broken.unlink()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    MODULES[script].train(MODULES[script].Args(**saved["args"] | {"resume": str(folder)}), saved)
+    wanted = trained(script, tmp_path / "wanted", **options | extra | {"torch_threads": 1})
+    assert differences(folder, wanted, script) == []
+
+
+def test_an_update_that_is_not_finite_ends_the_run_with_the_checkpoint_before_it(
+    command, tmp_path, monkeypatch
+):
+    def overflow(networks, optimizer, batch, args, real=qmix.update):
+        if len(updates) == 9:
+            batch["reward"][:] = torch.inf
+        updates.append(batch)
+        return real(networks, optimizer, batch, args)
+
+    updates = []
+    with monkeypatch.context() as patch:
+        patch.setattr(qmix, "update", overflow)
+        status, _, err = command("qmix", *words(**SMALL | SHORT))
+    assert status == 1
+    assert "not finite" in err
+    assert "Traceback" not in err
+    (folder,) = tmp_path.glob("runs/*")
+    assert step_of(folder) == 12
+    resumed(folder)
+    wanted = trained("qmix", tmp_path / "wanted", **SHORT)
+    assert differences(folder, wanted, "qmix") == []
+
+
+# A full disk
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def fill_disk(monkeypatch, when):
+    """No file is written while `when()`."""
+
+    def write(path, content, real=checkpoint.write_atomically):
+        if when():
+            raise FULL
+        real(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", write)
+    monkeypatch.setattr(run, "write_atomically", write)
+
+
+def count_saves(monkeypatch) -> list:
+    saves = []
+    save = Run.save
+    monkeypatch.setattr(Run, "save", lambda self: saves.append(self.step) or save(self))
+    return saves
+
+
+def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, monkeypatch, capsys):
+    wanted = trained("qmix", tmp_path / "wanted", **SHORT)
+    saves = count_saves(monkeypatch)
+    fill_disk(monkeypatch, lambda: len(saves) in (2, 3))
+    folder = trained("qmix", tmp_path / "run", **SHORT)
+    err = capsys.readouterr().err
+    assert err.count("warning: ") == 2
+    assert "nothing was saved at step 24" in err
+    assert "No space left" in err
+    assert differences(folder, wanted, "qmix") == []
+
+
+def test_a_run_whose_end_cannot_be_saved_says_so_and_fails(command, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        saves = count_saves(patch)
+        fill_disk(patch, lambda: len(saves) > 2)
+        status, out, err = command("qmix", *words(**SMALL | SHORT))
+    assert status == 1
+    assert out.startswith("done after 40 steps")
+    assert "No space left" in err
+    assert "could not be saved" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    (folder,) = tmp_path.glob("runs/*")
+    assert step_of(folder) == 24
+    resumed(folder)
+    wanted = trained("qmix", tmp_path / "wanted", **SHORT)
+    assert differences(folder, wanted, "qmix") == []
+
+
+def test_a_run_whose_folder_was_removed_says_so_and_fails(command, tmp_path, monkeypatch):
+    def advance(self, step, real=Run.advance):
+        real(self, step)
+        if step == 20:
+            shutil.rmtree(self.folder)
+
+    monkeypatch.setattr(Run, "advance", advance)
+    status, _, err = command("qmix", *words(**SMALL | SHORT))
+    assert status == 1
+    assert "could not be saved" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+failing_thread = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+def fill_disk_of_curves(monkeypatch, when):
+    """Of what is written to the files of TensorBoard, half is, while `when()`."""
+    write = gfile.LocalFileSystem._write
+
+    def limited(self, name, content, mode):
+        if when():
+            write(self, name, content[: len(content) // 2], mode)
+            raise FULL
+        write(self, name, content, mode)
+
+    monkeypatch.setattr(gfile.LocalFileSystem, "_write", limited)
+
+
+@failing_thread
+def test_a_disk_that_is_full_for_a_while_costs_no_point_of_a_curve(tmp_path, monkeypatch):
+    wanted = trained("qmix", tmp_path / "wanted", **SHORT)
+    with monkeypatch.context() as patch:
+        saves = count_saves(patch)
+        fill_disk_of_curves(patch, lambda: len(saves) == 2)
+        folder = trained("qmix", tmp_path / "run", **SHORT)
+    assert len(saves) == 4
+    assert differences(folder, wanted, "qmix") == []
+
+
+@failing_thread
+def test_curves_that_cannot_be_written_at_the_end_fail_the_run(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(RunFailed):
+        saves = count_saves(patch)
+        fill_disk_of_curves(patch, lambda: len(saves) >= 3)
+        trained("qmix", tmp_path / "run", **SHORT)
+    folder = tmp_path / "run"
+    assert step_of(folder) == 24
+    resumed(folder)
+    wanted = trained("qmix", tmp_path / "wanted", **SHORT)
+    assert differences(folder, wanted, "qmix") == []
+
+
+LIMITED = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+"""
+
+
+def test_a_checkpoint_that_is_larger_than_a_file_can_be_leaves_the_last_one(tmp_path):
+    folder = trained("qmix", tmp_path / "run", **SHORT)
+    content = (folder / "checkpoint.pt").read_bytes()
+    assert len(content) > 20000
+    arguments = ["--resume", str(folder), "--total-timesteps", "60"]
+    with started(tmp_path, "qmix", *arguments, before=LIMITED) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "File too large" in err
+    assert "Traceback" not in err
+    assert (folder / "checkpoint.pt").read_bytes() == content or (
+        folder / "checkpoint.old"
+    ).read_bytes() == content
+    assert step_of(folder) == 40
+
+
+# Progress
+
+
+def test_without_a_terminal_a_line_is_printed_for_evaluations_10_seconds_apart(
+    tmp_path, monkeypatch, capsys
+):
+    clock = [100.0]
+    fake = SimpleNamespace(perf_counter=lambda: clock[0], strftime=time.strftime)
+    monkeypatch.setattr(run, "time", fake)
+
+    def evaluate(env, agent, args, number):
+        clock[0] += 4
+        return {"eval/ep_reward": number}
+
+    monkeypatch.setattr(qmix, "evaluate", evaluate)
+    trained("qmix", tmp_path / "run", **SHORT | {"eval_steps": 1})
+    err = capsys.readouterr().err
+    assert "\r" not in err
+    lines = err.splitlines()
+    evaluations = [int(re.search(r"eval (\d+)", line)[1]) for line in lines]
+    assert evaluations == [1, 4, 7, 10, 13, 16, 19]
+    assert all(
+        f"{2 * number}.0/40.0 steps" in line
+        for number, line in zip(evaluations, lines, strict=True)
+    )
+
+
+def test_without_a_terminal_nothing_is_printed_between_evaluations(tmp_path, capsys):
+    trained("qmix", tmp_path / "run", **SHORT | {"eval_steps": 10**6, "log_every": 1})
+    assert len(capsys.readouterr().err.splitlines()) <= 1  # of the evaluation at the end
+
+
+def on_terminal(folder: Path, *arguments: str, columns: int = 80) -> tuple[int, str]:
+    """Exit status and output of qmix.py, run on a terminal."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with started(folder, "qmix", *arguments, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        output = b""
+        with contextlib.suppress(OSError):  # at the end
+            while part := os.read(ours, 10000):
+                output += part
+        status = process.wait(60)
+    os.close(ours)
+    return status, output.decode()
+
+
+def test_on_a_terminal_a_bar_of_80_columns_grows_to_100_percent(tmp_path):
+    options = {"env_name": "3m", "total_timesteps": 3000, "batch_size": 4, "eval_steps": 5}
+    status, output = on_terminal(tmp_path, *words(**SMALL | options))
+    assert status == 0, output
+    output = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", output)
+    bars = [line for line in re.split(r"[\r\n]+", output) if "%|" in line]
+    assert len(bars) > 2
+    assert max(map(len, bars)) <= 80
+    assert bars[-1].startswith("100%|")
+    for name in ("reward", "eval", "won"):
+        assert re.search(rf"{name} -?[\d.]+", bars[-1]), bars[-1]
+    assert "done after" in output
