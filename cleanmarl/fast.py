@@ -26,6 +26,8 @@ def in_numpy(network: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
             raise TypeError(
                 "in_numpy() knows Linear and ReLU, one after the other, and no forward()"
             )
+        if type(layer) is nn.Linear and layer.bias is None:
+            raise TypeError("in_numpy() knows no Linear without a bias")
         layers.append([part.detach().cpu().numpy().T for part in layer.parameters()])
 
     def forward(x: np.ndarray) -> np.ndarray:

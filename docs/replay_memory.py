@@ -1,8 +1,9 @@
-"""What a full replay buffer takes in memory: PyMARL's, that of `qmix.py` and that of `qmix_memefficient.py`.
+"""Memory of a full replay buffer: PyMARL's, that of `qmix.py` and that of `qmix_memefficient.py`.
 
     python docs/replay_memory.py > table.md
 
-trains `qmix.py` on each map and prints the means over all episodes of the training, as each of the three stores them.
+trains `qmix.py` on each map and prints the means over all episodes of the training, as each of the
+three stores them.
 """
 
 import contextlib
@@ -10,7 +11,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from unittest import mock
 
 import numpy as np
@@ -32,7 +32,8 @@ class Args:
 class MeasuredBuffer(qmix_memefficient.EpisodeBuffer):
     """Notes each episode's length and its bytes in both scripts.
 
-    It keeps the lean form: all episodes of 27m_vs_30m in the other need 8 GB, and what is learned is the same.
+    It keeps the lean form, because all episodes of 27m_vs_30m need 8 GB in the other. What is
+    learned is the same.
     """
 
     def __init__(self, capacity: int):
@@ -47,22 +48,19 @@ class MeasuredBuffer(qmix_memefficient.EpisodeBuffer):
         self.measured.append([len(episode["reward"]), *sizes])
 
 
-def stored_bytes(episode: dict[str, np.ndarray | qmix_memefficient.Packed]) -> int:
-    arrays = [
-        kept[1:] if isinstance(kept, qmix_memefficient.Packed) else [kept]
-        for kept in episode.values()
-    ]
-    return sum(array.nbytes for part in arrays for array in part)
+def stored_bytes(episode: dict[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in episode.values())
 
 
 def pymarl_bytes(env) -> int:
-    """Bytes of an episode in PyMARL's `ReplayBuffer`, by the scheme in its `run.py`: rows up to the limit, and one."""
+    """Bytes of an episode in PyMARL's `ReplayBuffer`, by the scheme in its `run.py`.
+
+    It has a row for each step up to the limit, and one more. Agent ids are appended only when they
+    are used.
+    """
     scheme = {
         "state": (env.state_size, np.float32),
-        "obs": (
-            env.n_agents * (env.obs_size - env.n_agents),
-            np.float32,
-        ),  # agent ids are appended when they are used
+        "obs": (env.n_agents * (env.obs_size - env.n_agents), np.float32),
         "actions": (env.n_agents, np.int64),
         "actions_onehot": (env.n_agents * env.n_actions, np.float32),
         "avail_actions": (env.n_agents * env.n_actions, np.int32),
@@ -70,25 +68,25 @@ def pymarl_bytes(env) -> int:
         "terminated": (1, np.uint8),
         "filled": (1, np.int64),
     }
-    return (env.time_limit + 1) * sum(
-        size * np.dtype(dtype).itemsize for size, dtype in scheme.values()
-    )
+    row = sum(size * np.dtype(dtype).itemsize for size, dtype in scheme.values())
+    return (env.time_limit + 1) * row
 
 
 def measure(map_name: str, total_timesteps: int) -> tuple[float, int, dict[str, float]]:
-    """Train on a map: (mean length of an episode, the limit, mean bytes of an episode in each buffer)."""
-    options = {"save_model": False, "eval_steps": 10**9, "num_eval_ep": 1}
-    args = qmix.Args(
-        env_name=map_name, total_timesteps=total_timesteps, buffer_size=CAPACITY, **options
-    )
-    env, buffer = qmix.open_env(args), MeasuredBuffer(CAPACITY)
+    """Train on a map: mean length of an episode, the limit, mean bytes of an episode by buffer."""
+    options = {"env_name": map_name, "total_timesteps": total_timesteps, "buffer_size": CAPACITY}
+    options |= {"eval_steps": 10**9, "num_eval_ep": 1}
+    options |= {"checkpoint_every": 10**9, "checkpoint_buffer": False, "save_model": False}
+    args = qmix.Args(**options)
+    buffer = MeasuredBuffer(CAPACITY)
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() as parent,
         contextlib.redirect_stdout(sys.stderr),
         mock.patch.object(qmix, "EpisodeBuffer", lambda capacity: buffer),
     ):
-        qmix.train(args, env, qmix.open_env(args), Path(folder), Event())
+        qmix.train(args, folder=Path(parent) / "run")
     length, reference, lean = np.mean(buffer.measured, axis=0)
+    env = qmix.open_env(args)
     sizes = {"PyMARL": pymarl_bytes(env), "`qmix.py`": reference, "`qmix_memefficient.py`": lean}
     return length, env.time_limit, sizes
 
@@ -98,23 +96,16 @@ def in_units(size: float) -> str:
 
 
 def main(args: Args):
-    print(
-        f"| map | mean episode | limit | buffer | bytes per transition | {CAPACITY:,} episodes | relative |"
-    )
+    full = f"{CAPACITY:,} episodes"
+    print(f"| map | mean episode | limit | buffer | bytes per transition | {full} | relative |")
     print("| --- | ---: | ---: | --- | ---: | ---: | ---: |")
     for map_name in args.maps:
         length, limit, sizes = measure(map_name, args.total_timesteps)
         for buffer, size in sizes.items():
-            ratio = size / sizes["`qmix_memefficient.py`"]
-            cells = [
-                map_name,
-                f"{length:.1f}",
-                limit,
-                buffer,
-                f"{size / length:,.0f}",
-                in_units(CAPACITY * size),
-            ]
-            print("|", " | ".join(map(str, cells)), f"| {ratio:.2f} |", flush=True)
+            cells = [map_name, f"{length:.1f}", str(limit), buffer, f"{size / length:,.0f}"]
+            cells.append(in_units(CAPACITY * size))
+            cells.append(f"{size / sizes['`qmix_memefficient.py`']:.2f}")
+            print("|", " | ".join(cells), "|", flush=True)
 
 
 if __name__ == "__main__":

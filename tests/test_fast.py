@@ -203,3 +203,8 @@ def test_check_vectors_refuses_a_network_without_a_target():
     networks.theta = as_vector(networks.agent, networks.mixer, networks.critic)
     with pytest.raises(RuntimeError, match="laid out alike"):
         check_vectors(networks)
+
+
+def test_in_numpy_refuses_a_layer_without_a_bias():
+    with pytest.raises(TypeError, match="bias"):
+        in_numpy(nn.Sequential(nn.Linear(5, 3, bias=False)))
