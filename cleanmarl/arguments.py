@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
+
 from cleanmarl.checkpoint import Refused, load_checkpoint
 
 # What may change when a run is resumed, since no curve depends on it
@@ -79,6 +81,11 @@ def check(args):
             high = getattr(args, str(bounds.high), bounds.high)
             if value is not None and not bounds.low <= value <= high:
                 raise Refused(f"{option(name)} must be from {bounds.low} to {high}, got {value}")
+    available = {"cpu": True, "cuda": torch.cuda.is_available()}
+    available["mps"] = torch.backends.mps.is_available()
+    if not available.get(args.device):
+        here = ", ".join(name for name in available if available[name])
+        raise Refused(f"--device must be one that is available here ({here}), got {args.device}")
 
 
 def metavar(kind) -> str:
@@ -89,7 +96,9 @@ def metavar(kind) -> str:
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        raise Refused(message.removeprefix("argument "))
+        if message.startswith("argument "):  # argument --device: must be ...
+            message = message.removeprefix("argument ").replace(": ", " ", 1)
+        raise Refused(message)
 
 
 def titles_and_meanings(Args: type) -> dict[str, tuple[str, str]]:

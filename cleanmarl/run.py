@@ -49,8 +49,9 @@ from cleanmarl.checkpoint import (
     write_sealed,
 )
 
-SHOWN = {"rollout/ep_reward": "reward", "eval/ep_reward": "eval", "eval/battle_won": "won"}
-BAR = "{percentage:3.0f}%|{bar:8}| {n_fmt}/{total_fmt} steps, {rate_noinv_fmt}, {remaining} left"
+# Beside the progress bar: the training's reward, and the first that there is of the others
+SHOWN = {"eval/battle_won": "won", "eval/success": "success", "eval/ep_reward": "eval"}
+BAR = "{percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} steps, {rate_noinv_fmt}, {remaining} left"
 
 
 class RunFailed(RuntimeError):
@@ -256,19 +257,27 @@ class Run:
 
     def show(self, evaluated: bool):
         """The latest values beside the bar; without a terminal, a line after an evaluation."""
-        shown = {SHOWN[name]: self.latest[name] for name in SHOWN if name in self.latest}
-        text = "".join(f", {name} {value:.4g}" for name, value in shown.items())
-        self.bar.bar_format = BAR + text
-        total = self.args.total_timesteps
+        shown = {"rollout/ep_reward": "reward"}
+        shown |= dict([one for one in SHOWN.items() if one[0] in self.latest][:1])
+        values = [f", {shown[n]} {self.latest[n]:.4g}" for n in shown if n in self.latest]
+        self.bar.bar_format = BAR + "".join(values)
         if time.perf_counter() - self.told_at >= 1:
             self.told_at = time.perf_counter()
-            status = {"step": self.step, "total_timesteps": total, "seconds": self.seconds}
-            with suppress(OSError):
-                write_json(self.folder / "status.json", status | self.latest)
+            self.write_status()
         if self.bar.disable and evaluated and time.perf_counter() - self.printed_at >= 10:
             self.printed_at = time.perf_counter()
-            line = {"bar_format": BAR.partition("| ")[2] + text, "unit_scale": True, "unit": ""}
-            print(tqdm.format_meter(self.step, total, self.seconds, **line), file=sys.stderr)
+            total = self.args.total_timesteps
+            how = {"bar_format": self.bar.bar_format.partition("| ")[2], "unit_scale": True}
+            line = tqdm.format_meter(min(self.step, total), total, self.seconds, unit="", **how)
+            print(line, file=sys.stderr)
+
+    def write_status(self):
+        """How far the training is, for programs that watch it."""
+        status = {"step": self.step, "total_timesteps": self.args.total_timesteps}
+        with suppress(OSError):  # of a full disk, of which `save` tells
+            write_json(
+                self.folder / "status.json", status | {"seconds": self.seconds} | self.latest
+            )
 
     def open_wandb(self):
         import wandb  # here, because it takes long to import
@@ -372,6 +381,7 @@ class Run:
             self.attempt(self.wandb.finish)
         ending = f"failed: {error!r}" if error else "stopped" if self.stopped else "done"
         self.sessions[-1] |= {"ended": now(), "ending": ending}
+        self.write_status()
         with suppress(OSError):  # of a full disk, of which `save` has told
             self.writer.close()
             write_json(self.folder / "run.json", self.sessions)

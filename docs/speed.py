@@ -4,19 +4,23 @@
     python docs/speed.py parts --scripts qmix qmix_lstm --maps 3m MMM
     python docs/speed.py growth
 
-Each training is the whole of a script, evaluations and all, with epsilon at its end; its second half counts.
-`rates` prints environment steps a second: the median of five spans of time, the lowest and the highest. `parts`
-prints microseconds per step: the script's functions are replaced by ones that look at the clock when they are entered
-and left, about a microsecond a call, which counts where it happens; and beside them what the work itself would take.
-`growth` draws docs/images/speed.svg.
+Each training is the whole of a script, with its evaluations and checkpoints, and with epsilon at
+its end; its second half counts. `rates` prints environment steps a second: the median of five spans
+of time, the lowest and the highest. `parts` prints microseconds per step, and beside them what the
+work itself would take. For that, the script's functions are replaced by ones that look at the clock
+when they are entered and left: about a microsecond a call, which counts where it happens. `growth`
+draws docs/images/speed.svg.
 """
 
+import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
+
+# isort: split
 import contextlib
 import functools
 import gc
 import importlib
 import io
-import os
+import signal
 import statistics
 import tempfile
 import time
@@ -24,12 +28,8 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from threading import Event
 from typing import Literal
 from unittest import mock
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the scripts do
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import numpy as np
 import torch
@@ -37,8 +37,10 @@ import tyro
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from cleanmarl import arguments
 from cleanmarl.battle import BattleEnv
 from cleanmarl.battle.speed import measure
+from cleanmarl.run import Run
 
 LBF = "--env-type lbf --env-name Foraging-8x8-2p-3f-v3"
 RATES = (
@@ -52,7 +54,8 @@ RATES = (
     "qmix_multienvs --env-name MMM --num-envs 8 --train-freq 8 --n-epochs 1",
     "qmix_multienvs --env-name 2s3z --num-envs 16 --train-freq 40 --n-epochs 1",
 )
-GROWTH = {  # what the cost grows with: its values, and the training with one of them
+# What the cost grows with: its values, and the training with one of them
+GROWTH = {
     "agents": (
         ["3m", "8m", "10m_vs_11m", "25m", "27m_vs_30m"],
         "qmix --env-name {} --time-limit 25",
@@ -63,9 +66,10 @@ GROWTH = {  # what the cost grows with: its values, and the training with one of
     ),
     "batch_size": ([5, 10, 20, 40, 80], "qmix --env-name 2s3z --batch-size {}"),
 }
-PARTS = {  # a script's functions, and what they count as, without the time of those among them that they call
+# A script's functions, and what they count as, without the time of those below that they call
+PARTS = {
+    "in_numpy": "acting",
     "act": "acting",
-    "act_in_all": "acting",
     "collect_episode": "storing",
     "Collector.step": "storing",
     "EpisodeBuffer.store": "storing",
@@ -77,22 +81,13 @@ PARTS = {  # a script's functions, and what they count as, without the time of t
     "update": "optimizer",
     "Networks.update_targets": "optimizer",
     "evaluate": "evaluation",
-    "Log.episode": "logging",
-    "Log.training": "logging",
-    "Log.write": "logging",
-    "save": "logging",
+    "rollout": "logging",
+    "Run.advance": "logging",
+    "Run.log": "logging",
+    "Run.save": "logging",
 }
-COLUMNS = [
-    "environment",
-    "acting",
-    "storing",
-    "sampling",
-    "forward",
-    "backward",
-    "optimizer",
-    "evaluation",
-]
-COLUMNS += ["logging", "rest"]
+COLUMNS = ["environment", "acting", "storing", "sampling", "forward", "backward", "optimizer"]
+COLUMNS += ["evaluation", "logging", "rest"]
 SPANS = 5
 
 
@@ -110,52 +105,54 @@ class Args:
     """file that `growth` draws to"""
 
 
-def rates(script: str, arguments: str, seconds: float, begin=lambda: None) -> list[float]:
-    """Train with a command line: environment steps a second in each span. `begin()` is called when the first begins."""
-    module, stop, marks, began = (
-        importlib.import_module(f"cleanmarl.{script}"),
-        Event(),
-        [],
-        time.perf_counter(),
-    )
-    args = tyro.cli(
-        module.Args, args=["--no-save-model", "--exploration-fraction", "0", *arguments.split()]
-    )
-    log_episode = module.Log.episode
+def rates(script: str, options: str, seconds: float, begin=lambda: None) -> list[float]:
+    """Train with a command line: environment steps a second in each span.
 
-    def count(log, progress, *rest):
-        log_episode(log, progress, *rest)
-        now, first = time.perf_counter(), not marks
-        due = began + seconds if first else marks[0][0] + seconds / SPANS * len(marks)
-        if now >= due and progress.num_updates:
-            begin() if first else None
-            marks.append((time.perf_counter(), progress.step))
-        stop.set() if len(marks) > SPANS else None
+    `begin()` is called when the first span begins.
+    """
+    module = importlib.import_module(f"cleanmarl.{script}")
+    words = ["--exploration-fraction", "0", *options.split()]
+    args = arguments.parse(module.Args, module.__doc__, words, module.Args())
+    advance = Run.advance
+    marks = []  # (time, step)
+    began = time.perf_counter()
 
-    with contextlib.ExitStack() as exits:
-        exits.enter_context(mock.patch.object(module.Log, "episode", count))
-        for stream in (contextlib.redirect_stdout, contextlib.redirect_stderr):
-            exits.enter_context(stream(io.StringIO()))
-        env, eval_env = getattr(module, "open_envs", module.open_env)(args), module.open_env(args)
-        exits.callback(env.close)
-        gc.collect()
-        gc.freeze()  # as the script does
-        module.train(
-            args, env, eval_env, Path(exits.enter_context(tempfile.TemporaryDirectory())), stop
-        )
+    def count(run, step):
+        advance(run, step)
+        last = began + seconds
+        if marks:
+            last = marks[0][0] + seconds / SPANS * len(marks)
+        if time.perf_counter() < last or not run.latest.get("train/num_updates"):
+            return
+        if not marks:
+            begin()
+        marks.append((time.perf_counter(), step))
+        if len(marks) > SPANS:
+            run.stopped = signal.SIGINT
+
+    with (
+        mock.patch.object(Run, "advance", count),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        tempfile.TemporaryDirectory() as parent,
+        contextlib.suppress(SystemExit),  # of a run that is stopped
+    ):
+        gc.collect()  # what is left of the last training
+        module.train(args, folder=Path(parent) / "run")
     return [(step - before) / (now - then) for (then, before), (now, step) in pairwise(marks)]
 
 
 class Clock:
-    """Time by part: a part does not count while another that it calls does, except in an evaluation."""
+    """Time by part: a part does not count while another that it calls does.
+
+    All of an evaluation counts as that.
+    """
 
     def __init__(self):
-        self.spent, self.calls, self.parts, self.last = (
-            Counter(),
-            Counter(),
-            ["rest"],
-            time.perf_counter(),
-        )
+        self.spent = Counter()
+        self.calls = Counter()
+        self.parts = ["rest"]
+        self.last = time.perf_counter()
 
     def turn(self):
         now = time.perf_counter()
@@ -183,14 +180,12 @@ class Clock:
 
 
 def watched(opener, clock: Clock):
-    """An `open_env` whose environments' time counts as that."""
+    """A function that opens environments, whose time counts as that of the environment."""
 
     def open_env(*args, **options):
         env = opener(*args, **options)
-        env.reset, env.step = (
-            clock.timed("environment", env.reset),
-            clock.timed("environment", env.step),
-        )
+        env.reset = clock.timed("environment", env.reset)
+        env.step = clock.timed("environment", env.step)
         return env
 
     return open_env
@@ -206,11 +201,14 @@ class Operations(TorchDispatchMode):
         return function(*args, **(options or {}))
 
 
-def parts(
-    script: str, map_name: str, seconds: float
-) -> tuple[float, dict[str, float], dict[str, float]]:
-    """Steps a second; microseconds per step by part; and per step what updates take: GFLOP, GB sampled, operations."""
-    module, clock, last = importlib.import_module(f"cleanmarl.{script}"), Clock(), []
+def parts(script: str, map_name: str, seconds: float) -> tuple[float, dict, dict]:
+    """Steps a second; microseconds per step by part; and per step the work of the updates.
+
+    That is GFLOP, GB sampled, and operations of PyTorch.
+    """
+    module = importlib.import_module(f"cleanmarl.{script}")
+    clock = Clock()
+    last = []  # arguments of the last update
     with contextlib.ExitStack() as patches:
 
         def patch(target, name, function):
@@ -229,17 +227,16 @@ def parts(
             if hasattr(target, function):
                 patch(target, function, clock.timed(part, getattr(target, function)))
         patch(torch.Tensor, "backward", clock.timed("backward", torch.Tensor.backward))
-        for opener in ("open_env", "open_envs"):
+        for opener in ("open_env", "make_vector_env"):
             if hasattr(module, opener):
                 patch(module, opener, watched(getattr(module, opener), clock))
         rate = statistics.median(rates(script, f"--env-name {map_name}", seconds, clock.clear))
     with FlopCounterMode(display=False) as flops, Operations() as operations:
         module.update(*last)
-    size, rows = (
-        sum(value.nbytes for value in last[2].values()),
-        clock.calls["rows"] / last[2]["reward"].numel(),
-    )
-    work = {"GFLOP": rows * flops.get_total_flops() / 1e9, "GB": rows * size / 1e9}
+    batch = last[2]
+    size = sum(value.nbytes for value in batch.values())
+    batches = clock.calls["rows"] / batch["reward"].numel()  # as large as the last one
+    work = {"GFLOP": batches * flops.get_total_flops() / 1e9, "GB": batches * size / 1e9}
     work["operations"] = clock.calls["update"] * operations.number
     share = 1 / (rate * sum(clock.spent.values()))  # of a step
     spent = {part: 1e6 * share * clock.spent[part] for part in COLUMNS}
@@ -258,9 +255,11 @@ def fastest(call, times: int = 100) -> float:
 
 
 def machine() -> dict[str, float]:
-    """What one core reaches: GFLOPS of a large product of matrices, GB/s copied, seconds of a PyTorch operation."""
+    """What one core does a second: GFLOP of a large product of matrices, GB copied, operations."""
     torch.set_num_threads(1)
-    square, small, block = torch.rand(1024, 1024), torch.rand(4), np.zeros(2**24, np.float32)
+    square = torch.rand(1024, 1024)
+    small = torch.rand(4)
+    block = np.zeros(2**24, np.float32)
     return {
         "GFLOP": 2 * 1.024**3 / fastest(lambda: square @ square, 1),
         "GB": block.nbytes / 1e9 / fastest(block.copy, 1),
@@ -268,66 +267,59 @@ def machine() -> dict[str, float]:
     }
 
 
+def print_row(*cells):
+    print("|", " | ".join(map(str, cells)), "|", flush=True)
+
+
 def print_parts(args: Args):
     reached = machine()
     print(f"One core: {reached['GFLOP']:.0f} GFLOPS, {reached['GB']:.1f} GB/s copied, ", end="")
     print(f"{1e6 / reached['operations']:.1f} us for an operation of PyTorch on four numbers.\n")
-    floors = ("environment", "matrices", "copies", "calls")
-    print("| script | map | steps/s |", " | ".join(COLUMNS), "| | floor:", " | ".join(floors), "|")
-    print(
-        "| --- | --- |",
-        " | ".join(["---:"] * (len(COLUMNS) + 1)),
-        "| --- |",
-        " | ".join(["---:"] * 4),
-        "|",
-    )
+    floors = ("floor: environment", "matrices", "copies", "calls")
+    print_row("script", "map", "steps/s", *COLUMNS, "", *floors)
+    right = ["---:"] * (len(COLUMNS) + 1)
+    print_row("---", "---", *right, "---", *["---:"] * len(floors))
     for map_name in args.maps:
         bare = 1e6 / measure(BattleEnv(map_name), 1.0)
         for script in args.scripts:
             rate, spent, work = parts(script, map_name, args.seconds)
             floor = [bare, *(1e6 * work[name] / reached[name] for name in reached)]
-            cells = " | ".join(f"{spent[part]:.0f}" for part in COLUMNS)
-            print(
-                f"| `{script}.py` | {map_name} | {rate:,.0f} | {cells} | |",
-                " | ".join(f"{f:.0f}" for f in floor),
-                "|",
-            )
+            cells = [f"{spent[part]:.0f}" for part in COLUMNS]
+            least = [f"{time:.0f}" for time in floor]
+            print_row(f"`{script}.py`", map_name, f"{rate:,.0f}", *cells, "", *least)
 
 
 def print_rates(args: Args):
-    print("| command | steps/s | lowest to highest |\n| --- | ---: | ---: |")
-    for script, arguments in (line.split(" ", 1) for line in RATES):
+    print_row("command", "steps/s", "lowest to highest")
+    print_row("---", "---:", "---:")
+    for script, options in (line.split(" ", 1) for line in RATES):
         if script in args.scripts:
-            spans = rates(script, arguments, args.seconds)
-            shown = f"{statistics.median(spans):,.0f} | {min(spans):,.0f} to {max(spans):,.0f}"
-            print(f"| `{script}.py {arguments}` | {shown} |", flush=True)
+            spans = rates(script, options, args.seconds)
+            middle = f"{statistics.median(spans):,.0f}"
+            between = f"{min(spans):,.0f} to {max(spans):,.0f}"
+            print_row(f"`{script}.py {options}`", middle, between)
 
 
 def draw_growth(args: Args):
     import matplotlib.pyplot as plt
 
     grey = "#808080"  # legible on white and on black
-    plt.rcParams |= {
-        "text.color": grey,
-        "axes.labelcolor": grey,
-        "axes.edgecolor": grey,
-        "font.size": 9,
-    }
-    plt.rcParams |= {"xtick.color": grey, "ytick.color": grey, "svg.fonttype": "none"}
-    figure, axes = plt.subplots(
-        1, len(GROWTH), figsize=(10.2, 3), layout="constrained", sharey=True, squeeze=False
-    )
+    coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    plt.rcParams |= dict.fromkeys(coloured, grey) | {"font.size": 9, "svg.fonttype": "none"}
+    look = {"figsize": (10.2, 3), "layout": "constrained", "sharey": True, "squeeze": False}
+    figure, axes = plt.subplots(1, len(GROWTH), **look)
     for axis, (name, (values, command)) in zip(axes[0], GROWTH.items(), strict=True):
-        script, arguments = command.split(" ", 1)
-        spans = [rates(script, arguments.format(value), args.seconds) for value in values]
-        middles, places = [statistics.median(span) for span in spans], range(len(values))
-        print(f"\n| {name} |", " | ".join(map(str, values)), "|")
-        print("| --- |", " | ".join(["---:"] * len(values)), f"|\n| `{script}.py` |", end=" ")
-        print(" | ".join(f"{middle:,.0f}" for middle in middles), "|", flush=True)
+        script, options = command.split(" ", 1)
+        spans = [rates(script, options.format(value), args.seconds) for value in values]
+        middles = [statistics.median(span) for span in spans]
+        print()
+        print_row(name, *values)
+        print_row("---", *["---:"] * len(values))
+        print_row(f"`{script}.py`", *(f"{middle:,.0f}" for middle in middles))
+        places = range(len(values))
+        lows, highs = list(map(min, spans)), list(map(max, spans))
         axis.plot(places, middles, "o-", color="#0072b2")
-        axis.fill_between(
-            places, list(map(min, spans)), list(map(max, spans)), color="#0072b2", alpha=0.15
-        )
+        axis.fill_between(places, lows, highs, color="#0072b2", alpha=0.15)
         axis.set(yscale="log", xlabel=name, title=f"{script}.py")
         axis.set_xticks(places, values, fontsize=7 if name == "agents" else None)
         axis.minorticks_off()

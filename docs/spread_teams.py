@@ -1,4 +1,4 @@
-"""What hand-written teams get on simple_spread: a measure for what agents learn there (docs/results.md).
+"""Rewards of hand-written teams on simple_spread: a measure for learned ones (docs/results.md).
 
 python docs/spread_teams.py
 """
@@ -11,7 +11,10 @@ from cleanmarl.env import make_env
 
 
 def steps_to(targets: np.ndarray, obs: np.ndarray) -> np.ndarray:
-    """Each agent's action towards its target [n_agents, 2], along the longer way first; 0 is to stay."""
+    """Each agent's action towards its target [n_agents, 2], along the longer axis first.
+
+    0 is to stay.
+    """
     ahead = targets - obs[:, 2:4] - 0.35 * obs[:, 0:2]  # where it is, and where it drifts
     axis = np.abs(ahead).argmax(-1)
     way = np.take_along_axis(ahead, axis[:, None], -1)[:, 0]
@@ -61,6 +64,5 @@ def play(team, episodes: int) -> np.ndarray:
 if __name__ == "__main__":
     for name, team in TEAMS.items():
         rewards = play(team, 200)
-        print(
-            f"{name}: {rewards.mean():.1f}, standard error {rewards.std() / len(rewards) ** 0.5:.1f}"
-        )
+        error = rewards.std() / len(rewards) ** 0.5
+        print(f"{name}: {rewards.mean():.1f}, standard error {error:.1f}")

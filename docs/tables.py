@@ -1,11 +1,11 @@
-"""The tables of the documentation that repeat what the code or a result says, and the pictures of the maps.
+"""Writes the tables of the documentation that repeat code or results, and draws the maps.
 
     python docs/tables.py
 
 puts the arguments of each script into its page, units and maps into docs/battles.md, what is in
-docs/results/battles/results.csv into README.md, and every docs/results/*/results.md into docs/results.md below the
-command that made it, each in the place of the table with the same head. It draws every map at the start of a battle to
-docs/images/maps/.
+docs/results/battles/results.csv into README.md, and every docs/results/*/results.md into
+docs/results.md below the command that made it. Each replaces the table with the same head. Every
+map at the start of a battle is drawn to docs/images/maps/.
 """
 
 import ast
@@ -35,34 +35,36 @@ class Args:
 
 
 def args_table(script: Path) -> list[str]:
-    """The fields of the class `Args` in a script; the docstring below a field is its meaning."""
-    body = next(
-        node for node in ast.parse(script.read_text()).body if getattr(node, "name", None) == "Args"
-    ).body
+    """The fields of the class `Args` in a script.
+
+    The docstring below a field is its meaning, a comment above one the title of a group.
+    """
+    source = script.read_text()
+    (body,) = (node.body for node in ast.parse(source).body if getattr(node, "name", "") == "Args")
     lines = ["| argument | default | meaning |", "| --- | --- | --- |"]
     for field, doc in pairwise(body):
         if isinstance(field, ast.AnnAssign):
+            above = source.splitlines()[field.lineno - 2].strip()
+            if above.startswith("# "):
+                lines.append(row((f"**{above[2:]}**", "", "")))
             option = f"--{field.target.id.replace('_', '-')}"
-            lines += [row((f"`{option}`", f"`{ast.unparse(field.value)}`", doc.value.value))]
+            lines.append(row((f"`{option}`", f"`{ast.unparse(field.value)}`", doc.value.value)))
     return lines
 
 
 def headline(results: Path) -> list[str]:
-    """The battles that were won with the defaults and with the recommended setting, in the results of `plot`."""
-    lines = [
-        "| map | aimed at | defaults | recommended | seeds | minutes |",
-        "| --- |" + " ---: |" * 5,
-    ]
+    """The battles won with the defaults and with the recommended setting, by `plot`."""
+    lines = ["| map | aimed at | defaults | recommended | seeds | minutes |"]
+    lines.append("| --- |" + " ---: |" * 5)
     found = {}
     for run in csv.DictReader(results.read_text().splitlines()):
         found.setdefault(run["environment"], []).append(run)
     for name, runs in found.items():
         minutes = sorted((minute for run in runs for minute in run["minutes"].split()), key=float)
         cells = [AIMS.get(name, ""), *(f"{float(run['IQM']):.0%}" for run in runs)]
-        seeds = " / ".join(
-            dict.fromkeys(run["seeds"] for run in runs)
-        )  # of each setting, if they differ
-        lines += [row((f"`{name}`", *cells, seeds, f"{minutes[0]} to {minutes[-1]}"))]
+        seeds = dict.fromkeys(run["seeds"] for run in runs)  # of each setting, if they differ
+        span = f"{minutes[0]} to {minutes[-1]}"
+        lines.append(row((f"`{name}`", *cells, " / ".join(seeds), span)))
     return lines
 
 
@@ -71,17 +73,15 @@ def draw(name: str, folder: Path):
     env.reset(seed=1)
     picture = Image.fromarray(env.render()[CAPTION:])
     picture.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
-    picture = picture.quantize(
-        COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
-    )
+    how = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 1, "dither": Image.Dither.NONE}
+    picture = picture.quantize(COLOURS, **how)
     picture.save(folder / f"{name}.png", optimize=True)
 
 
 def gallery() -> list[str]:
-    cells = [
-        f"![{name}: {armies(load_map(name))}](images/maps/{name}.png)<br>{name}"
-        for name in map_names()
-    ]
+    cells = []
+    for name in map_names():
+        cells.append(f"![{name}: {armies(load_map(name))}](images/maps/{name}.png)<br>{name}")
     cells += [""] * (-len(cells) % COLUMNS)
     rows = [cells[i : i + COLUMNS] for i in range(0, len(cells), COLUMNS)]
     return ["| " * COLUMNS + "|", "| :---: " * COLUMNS + "|", *map(row, rows)]
@@ -93,35 +93,23 @@ def maps_table() -> list[str]:
     for name in map_names():
         env, scenario = BattleEnv(name), load_map(name)
         terrain = _table("maps")[name]["terrain"]
+        both = [army(scenario, side) for side in ("ally", "enemy")]
         sizes = env.n_actions, env.obs_size, env.state_size, env.time_limit
-        lines += [
-            row(
-                (
-                    f"`{name}`",
-                    army(scenario, "ally"),
-                    army(scenario, "enemy"),
-                    *sizes,
-                    f"`{terrain}`",
-                )
-            )
-        ]
+        lines.append(row((f"`{name}`", *both, *sizes, f"`{terrain}`")))
     return lines
 
 
 def units_table() -> list[str]:
-    lines = [
-        "| unit | hp | shield | armor | attack | every | range | speed | radius | hits | attributes |"
-    ]
+    head = ["unit", "hp", "shield", "armor", "attack", "every", "range", "speed", "radius"]
+    lines = [row([*head, "hits", "attributes"])]
     lines += ["| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- | --- |"]
     for name, entry in _table("units").items():
         kind = UnitKind(name, **entry)
         numbers = [f"{value:g}" for value in (kind.hp, kind.shield, kind.armor)]
         every = f"{kind.cooldown:g} s" if kind.cooldown else "tick"
         sizes = [f"{value:g}" for value in (kind.range, kind.speed, kind.radius)]
-        hits, attributes = (
-            " and ".join(kind.targets).lower(),
-            ", ".join(map(words, kind.attributes)),
-        )
+        hits = " and ".join(kind.targets).lower()
+        attributes = ", ".join(map(words, kind.attributes))
         lines += [row((words(name), *numbers, attack(kind), every, *sizes, hits, attributes))]
     return lines
 
@@ -139,10 +127,10 @@ def army(scenario: Scenario, side: str) -> str:
     for group in scenario.groups:
         for kind, count in group.units.items() if group.side == side else ():
             counts[kind] = counts.get(kind, 0) + count
-    return ", ".join(
-        f"{count} {words(kind) if count == 1 else plural(words(kind))}"
-        for kind, count in counts.items()
-    )
+    named = []
+    for kind, count in counts.items():
+        named.append(f"{count} {words(kind) if count == 1 else plural(words(kind))}")
+    return ", ".join(named)
 
 
 def attack(kind: UnitKind) -> str:
@@ -168,18 +156,17 @@ def plural(word: str) -> str:
 def put(table: list[str], text: str, below: str = "") -> str:
     """`text` with a table in the place of the first one of the same head below some words."""
     start = text.index(below)
-    before, after = re.split(
-        rf"^{re.escape(table[0])}\n(?:\|.*\n)*", text[start:], maxsplit=1, flags=re.MULTILINE
-    )
+    old = re.compile(rf"^{re.escape(table[0])}\n(?:\|.*\n)*", re.MULTILINE)
+    before, after = old.split(text[start:], maxsplit=1)
     return "\n".join((text[:start] + before + table[0], *table[1:], after))
 
 
 def main(args: Args):
     for name in map_names():
         draw(name, args.docs / "images/maps")
-    tables = {
-        f"{script}.md": [args_table(DOCS.parent / f"cleanmarl/{script}.py")] for script in SCRIPTS
-    }
+    tables = {}
+    for script in SCRIPTS:
+        tables[f"{script}.md"] = [args_table(DOCS.parent / f"cleanmarl/{script}.py")]
     tables["battles.md"] = [gallery(), maps_table(), units_table()]
     tables["../README.md"] = [headline(DOCS / "results/battles/results.csv")]
     for page, its in tables.items():
