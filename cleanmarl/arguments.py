@@ -20,7 +20,7 @@ import torch
 
 from cleanmarl.checkpoint import Refused, load_checkpoint
 
-# What may change when a run is resumed, since no curve depends on it
+# What may change when a run is resumed. (More total_timesteps also stretch the exploration.)
 FREE = {"total_timesteps", "checkpoint_every", "checkpoint_buffer", "device", "torch_threads"}
 FREE |= {"save_model", "capture_video", "use_wnb", "wnb_project", "wnb_entity"}
 FREE |= {"resume", "evaluate", "which", "list_envs"}

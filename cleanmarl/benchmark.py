@@ -37,7 +37,7 @@ from tqdm import tqdm
 from cleanmarl import arguments
 from cleanmarl.arguments import FREE
 from cleanmarl.checkpoint import Refused, write_atomically
-from cleanmarl.run import refusing
+from cleanmarl.run import SHOWN, refusing
 
 SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 # The sweep sets these arguments
@@ -287,8 +287,8 @@ def look(task: Task, state: str | None) -> tuple[str, ...]:
     speed = status["step"] / status["seconds"]
     seconds_left = max(0, status["total_timesteps"] - status["step"]) / speed
     left = tqdm.format_interval(seconds_left) if state == "running" else ""
-    shown = (name for name in ("battle_won", "ep_reward") if f"eval/{name}" in status)
-    evaluation = next((f"{name} {status[f'eval/{name}']:.2f}" for name in shown), "")
+    shown = [name for name in SHOWN if name in status]
+    evaluation = f"{shown[0].removeprefix('eval/')} {status[shown[0]]:.2f}" if shown else ""
     return task.title, str(status["step"]), tqdm.format_sizeof(speed), evaluation, left, state
 
 

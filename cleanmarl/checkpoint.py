@@ -5,12 +5,12 @@ import json
 import math
 import os
 import sys
-import zlib
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
+import zstandard
 from tqdm import tqdm
 
 FORMAT = 3  # of the checkpoints
@@ -82,32 +82,25 @@ def read_sealed(path: Path) -> bytes:
 
 
 def pack(episodes: list[dict[str, np.ndarray]]) -> bytes:
-    """Episodes in little space: of each row what differs from the last one, and compressed."""
-    compressor, parts = zlib.compressobj(1), []
+    """Episodes, compressed: a line that says what follows, and the arrays; and so on."""
+    compressor, parts = zstandard.ZstdCompressor(level=1).compressobj(), []
     for episode in episodes:
         layout = {name: (array.dtype.str, array.shape) for name, array in episode.items()}
         parts.append(compressor.compress(json.dumps(layout).encode() + b"\n"))
-        for array in episode.values():
-            rows = np.array(array, ndmin=1).view(f"u{array.itemsize}")
-            rows[1:] ^= rows[:-1].copy()
-            parts.append(compressor.compress(np.packbits(rows != 0)))
-            parts.append(compressor.compress(rows[rows != 0]))
+        parts += [compressor.compress(array.tobytes()) for array in episode.values()]
     return b"".join([*parts, compressor.flush()])
 
 
 def unpack(content: bytes) -> list[dict[str, np.ndarray]]:
     """The episodes that were packed, bit for bit."""
-    file, episodes = io.BytesIO(zlib.decompress(content)), []
+    file = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(content))
+    episodes = []
     while line := file.readline():
         episodes.append({})
         for name, (dtype, shape) in json.loads(line).items():
-            rows = np.zeros(shape or 1, f"u{np.dtype(dtype).itemsize}")
-            packed = np.frombuffer(file.read(-(-rows.size // 8)), np.uint8)
-            there = np.unpackbits(packed, count=rows.size).view(bool).reshape(rows.shape)
-            values = file.read(np.count_nonzero(there) * rows.itemsize)
-            rows[there] = np.frombuffer(values, rows.dtype)
-            np.bitwise_xor.accumulate(rows, axis=0, out=rows)
-            episodes[-1][name] = rows.view(dtype).reshape(shape)
+            size = math.prod(shape) * np.dtype(dtype).itemsize
+            array = np.frombuffer(file.read(size), dtype).reshape(shape)
+            episodes[-1][name] = array.copy()  # of its own, to be changed and freed
     return episodes
 
 

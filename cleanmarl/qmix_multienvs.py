@@ -12,6 +12,7 @@ import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
 # isort: split
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -529,7 +530,8 @@ def train(args: Args, saved: dict | None = None, folder: Path | None = None):
     progress = Progress()
     state = {"networks": networks, "optimizer": optimizer}
     state |= {"progress": progress, "collector": collector}
-    with Run(args, saved, state, buffer.episodes, folder) as run:
+    envs = closing(collector.envs.envs)
+    with envs, Run(args, saved, state, buffer.episodes, folder) as run:
         enough = progress.step >= args.total_timesteps
         while not collector.may_stop(enough or run.stopped):
             # Step every environment, and store the episodes that ended
@@ -559,7 +561,6 @@ def train(args: Args, saved: dict | None = None, folder: Path | None = None):
         run.save()
         if args.capture_video and not run.stopped:
             save_video(args, networks.agent, run.folder / "episode.gif")
-    collector.envs.envs.close()
     return run.latest
 
 

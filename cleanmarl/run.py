@@ -89,9 +89,11 @@ def made_with() -> dict[str, str]:
     machine = platform.processor()
     with suppress(OSError, IndexError):  # where Linux tells the processor's name
         machine = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
+    module = getattr(sys.modules["__main__"], "__spec__", None)  # of python -m
+    program = ["-m", module.name] if module else sys.argv[:1]
     versions = [f"{name} {version(name)}" for name in ("torch", "numpy", "numba", "gymnasium")]
     return {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *program, *sys.argv[1:]]),
         "commit": commit,
         "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
         "machine": f"{machine}, {os.cpu_count()} cores, {platform.platform(terse=True)}",
@@ -193,8 +195,7 @@ class Run:
 
     def __enter__(self):
         self.began = time.perf_counter() - self.seconds_before
-        self.told_at = 0.0
-        self.printed_at = 0.0
+        self.told_at = self.printed_at = 0.0
         on_terminal = sys.stderr.isatty()
         total = self.args.total_timesteps
         options = {

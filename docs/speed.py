@@ -108,7 +108,7 @@ class Args:
 def rates(script: str, options: str, seconds: float, begin=lambda: None) -> list[float]:
     """Train with a command line: environment steps a second in each span.
 
-    `begin()` is called when the first span begins.
+    `begin()` is called when the first span begins. Before it there are updates, and in the spans.
     """
     module = importlib.import_module(f"cleanmarl.{script}")
     words = ["--exploration-fraction", "0", *options.split()]
@@ -116,16 +116,21 @@ def rates(script: str, options: str, seconds: float, begin=lambda: None) -> list
     advance = Run.advance
     marks = []  # (time, step)
     began = time.perf_counter()
+    updates_before = 0  # that is, before the first span
 
     def count(run, step):
+        nonlocal updates_before
         advance(run, step)
-        last = began + seconds
+        due = began + seconds
         if marks:
-            last = marks[0][0] + seconds / SPANS * len(marks)
-        if time.perf_counter() < last or not run.latest.get("train/num_updates"):
+            due = marks[0][0] + seconds / SPANS * len(marks)
+        updates = run.latest.get("train/num_updates", 0)
+        no_updates = len(marks) in (0, SPANS) and updates == updates_before
+        if time.perf_counter() < due or no_updates:
             return
         if not marks:
             begin()
+            updates_before = updates
         marks.append((time.perf_counter(), step))
         if len(marks) > SPANS:
             run.stopped = signal.SIGINT

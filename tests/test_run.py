@@ -28,7 +28,7 @@ from cleanmarl import checkpoint, qmix, run
 from cleanmarl.checkpoint import load_checkpoint
 from cleanmarl.run import Run, RunFailed
 from docs.kill_and_resume import differences
-from tests.helpers import MODULES, ROOT, SMALL, TWO_STEPS, scalars, small_args, trained, weights
+from tests.helpers import MODULES, ROOT, SMALL, TWO_STEPS, small_args, trained, weights
 
 # Of 20 episodes, with checkpoints after 6, 12, 18 and at the end
 SHORT = TWO_STEPS | {"total_timesteps": 40, "checkpoint_every": 6, "log_every": 3, "eval_steps": 4}
@@ -373,6 +373,7 @@ def test_an_error_of_an_environment_costs_nothing_that_was_learned(script, tmp_p
     arguments = words(**SMALL | extra | {"torch_threads": 1} | chosen)
     with started(tmp_path, script, *arguments) as process:
         out, err = process.communicate(timeout=60)
+    time.sleep(1)  # TensorBoard orders the files of a run by the second in which they were made
     assert (process.returncode, out) == (1, "")
     assert "Traceback" in err
     assert "RuntimeError: the game is broken" in err
@@ -522,23 +523,21 @@ def test_curves_that_cannot_be_written_at_the_end_fail_the_run(tmp_path, monkeyp
 LIMITED = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 """
 
 
 def test_a_checkpoint_that_is_larger_than_a_file_can_be_leaves_the_last_one(tmp_path):
     folder = trained("qmix", tmp_path / "run", **SHORT)
     content = (folder / "checkpoint.pt").read_bytes()
-    assert len(content) > 20000
+    limited = LIMITED.format(limit=len(content) // 2)
     arguments = ["--resume", str(folder), "--total-timesteps", "60"]
-    with started(tmp_path, "qmix", *arguments, before=LIMITED) as process:
+    with started(tmp_path, "qmix", *arguments, before=limited) as process:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "File too large" in err
     assert "Traceback" not in err
-    assert (folder / "checkpoint.pt").read_bytes() == content or (
-        folder / "checkpoint.old"
-    ).read_bytes() == content
+    assert content in [path.read_bytes() for path in folder.glob("checkpoint.*")]
     assert step_of(folder) == 40
 
 
@@ -563,10 +562,8 @@ def test_without_a_terminal_a_line_is_printed_for_evaluations_10_seconds_apart(
     lines = err.splitlines()
     evaluations = [int(re.search(r"eval (\d+)", line)[1]) for line in lines]
     assert evaluations == [1, 4, 7, 10, 13, 16, 19]
-    assert all(
-        f"{2 * number}.0/40.0 steps" in line
-        for number, line in zip(evaluations, lines, strict=True)
-    )
+    steps = [float(line.partition("/")[0]) for line in lines]
+    assert steps == [2 * number for number in evaluations]
 
 
 def test_without_a_terminal_nothing_is_printed_between_evaluations(tmp_path, capsys):
@@ -598,6 +595,5 @@ def test_on_a_terminal_a_bar_of_80_columns_grows_to_100_percent(tmp_path):
     assert len(bars) > 2
     assert max(map(len, bars)) <= 80
     assert bars[-1].startswith("100%|")
-    for name in ("reward", "eval", "won"):
-        assert re.search(rf"{name} -?[\d.]+", bars[-1]), bars[-1]
+    assert re.search(r" left, reward -?[\d.]+, won [\d.]+$", bars[-1]), bars[-1]
     assert "done after" in output
