@@ -1,17 +1,15 @@
-"""`python cleanmarl/qmix.py ...` as a user has it: what runs, what is refused and how, Ctrl-C, Weights & Biases."""
+"""`python cleanmarl/qmix.py ...` as a user has it: what runs, what is refused and how."""
 
 import contextlib
 import dataclasses
 import io
 import os
-import signal
 import string
 import subprocess
 import sys
-import time
+import typing
 from collections import Counter
 from pathlib import Path
-from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -19,9 +17,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cleanmarl import qmix
-from tests.test_qmix import TWO_STEPS
-from tests.test_scripts import MODULES, SCRIPTS
+from cleanmarl import arguments, qmix
+from cleanmarl.arguments import check
+from cleanmarl.checkpoint import Refused
+from tests.helpers import MODULES, SCRIPTS, TWO_STEPS, every_script, trained
 
 SCRIPT = Path(__file__).parents[1] / "cleanmarl" / "qmix.py"
 SMALL = ["--hidden-dim", "8", "--hyper-dim", "8", "--batch-size", "2", "--num-eval-ep", "1"]
@@ -30,7 +29,9 @@ SMALL = ["--hidden-dim", "8", "--hyper-dim", "8", "--batch-size", "2", "--num-ev
 def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen:
     command = [sys.executable, str(SCRIPT), *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=os.environ | {"COLUMNS": "200"} | environment, **pipes)
+    return subprocess.Popen(
+        command, cwd=folder, env=os.environ | {"COLUMNS": "200"} | environment, **pipes
+    )
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
@@ -45,7 +46,7 @@ def refusal(command, tmp_path, monkeypatch):
     """`refusal(*arguments)`: what the script, in this process, says before it gives up."""
 
     def refuse(*arguments: str) -> str:
-        monkeypatch.setattr(qmix, "train", lambda *_: pytest.fail("trains with it"))
+        monkeypatch.setattr(qmix, "Run", lambda *_: pytest.fail("trains with it"))
         status, out, err = command("qmix", *arguments)
         assert (status, out) == (2, "")
         assert err.startswith("qmix.py: error: ")
@@ -91,7 +92,16 @@ def test_a_users_own_environment_is_found_where_python_finds_its_package(tmp_pat
         (folder / "__init__.py").touch()
     game = Path(__file__).parent / "games" / "two_step_game.py"
     (package / "my_game.py").write_text(game.read_text())
-    arguments = ["--env-type", "pz", "--env-family", "mine.games", "--env-name", "my_game", "--total-timesteps", "20"]
+    arguments = [
+        "--env-type",
+        "pz",
+        "--env-family",
+        "mine.games",
+        "--env-name",
+        "my_game",
+        "--total-timesteps",
+        "20",
+    ]
     status, stdout, _ = run(tmp_path, *arguments, *SMALL, PYTHONPATH=str(tmp_path))
     assert status == 0
     assert "eval/ep_length 2" in stdout
@@ -147,8 +157,23 @@ def test_an_unknown_environment_type_is_told_the_known_ones(refusal):
     assert all(name in message for name in ("smaclite", "smaclite-upstream", "lbf", "pz"))
 
 
-SIZES = ["buffer_size", "total_timesteps", "train_freq", "batch_size", "hidden_dim", "hyper_dim", "hypernet_layers"]
-SIZES += ["target_network_update_freq", "log_every", "eval_steps", "num_eval_ep", "time_limit", "torch_threads"]
+SIZES = [
+    "buffer_size",
+    "total_timesteps",
+    "train_freq",
+    "batch_size",
+    "hidden_dim",
+    "hyper_dim",
+    "hypernet_layers",
+]
+SIZES += [
+    "target_network_update_freq",
+    "log_every",
+    "eval_steps",
+    "num_eval_ep",
+    "time_limit",
+    "torch_threads",
+]
 SIZES += ["checkpoint_every"]
 
 
@@ -161,7 +186,9 @@ def test_a_size_that_is_not_positive_or_that_nothing_has_is_refused(refusal, nam
 
 
 @pytest.mark.parametrize("value", ["-0.1", "1.1", "nan"])
-@pytest.mark.parametrize("name", ["start-e", "end-e", "exploration-fraction", "gamma", "polyak", "td-lambda"])
+@pytest.mark.parametrize(
+    "name", ["start-e", "end-e", "exploration-fraction", "gamma", "polyak", "td-lambda"]
+)
 def test_what_lies_between_0_and_1_is_refused_elsewhere(refusal, name, value):
     message = refusal(f"--{name}", value)
     assert f"--{name}" in message and value in message
@@ -184,6 +211,10 @@ def test_what_lies_between_0_and_1_is_refused_elsewhere(refusal, name, value):
         (["--optimizer", "lr_scheduler"], "--optimizer"),
         (["--optimizer", "Optimizer"], "--optimizer"),
         (["--device", "tpu"], "--device"),
+        (["--hidden-dim", "65536"], "--hidden-dim"),
+        (["--total-timesteps", "2.5"], "--total-timesteps"),
+        (["--lr", "0.1"], "--learning-rate"),
+        (["--learning-rte", "0.1"], "--learning-rate"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -198,30 +229,38 @@ def test_a_device_that_is_not_there_is_refused(refusal):
 
 
 def test_a_batch_as_large_as_the_buffer_is_accepted():
-    qmix.check_args(qmix.Args(buffer_size=5, batch_size=5))
+    check(qmix.Args(buffer_size=5, batch_size=5))
 
 
 def test_the_ends_of_the_allowed_ranges_are_accepted():
     ends = {"num_layers": 0, "seed": 0, "time_limit": 1, "clip_gradients": 0}
     for value in (0, 1):
-        parts = dict.fromkeys(["start_e", "end_e", "exploration_fraction", "gamma", "polyak", "td_lambda"], value)
-        qmix.check_args(qmix.Args(**ends, **parts))
+        parts = dict.fromkeys(
+            ["start_e", "end_e", "exploration_fraction", "gamma", "polyak", "td_lambda"], value
+        )
+        check(qmix.Args(**ends, **parts))
 
 
 def test_a_training_runs_with_the_largest_sizes(tmp_path):
-    sizes = ["buffer_size", "batch_size", "train_freq", "target_network_update_freq", "log_every", "eval_steps"]
-    args = qmix.Args(**TWO_STEPS, **dict.fromkeys([*sizes, "checkpoint_every"], 2**31 - 1), time_limit=10**5)
+    sizes = [
+        "buffer_size",
+        "batch_size",
+        "train_freq",
+        "target_network_update_freq",
+        "log_every",
+        "eval_steps",
+    ]
+    args = qmix.Args(
+        **TWO_STEPS, **dict.fromkeys([*sizes, "checkpoint_every"], 2**31 - 1), time_limit=10**5
+    )
     args.total_timesteps, args.seed = 10, 2**63 - 1
-    qmix.check_args(args)
-    assert qmix.train(args, qmix.open_env(args), qmix.open_env(args), tmp_path, Event())["eval/ep_length"] == 2
+    check(args)
+    assert qmix.train(args, folder=tmp_path / "run")["eval/ep_length"] == 2
 
 
-def test_a_run_folder_that_cannot_be_made_is_refused(refusal, tmp_path):
-    (tmp_path / "runs").write_text("a file where the folder is to be")
-    assert "runs" in refusal()
-
-
-@pytest.mark.parametrize("arguments", [["--mixer", "max"], ["--hidden-dim", "many"], ["--no-such-option", "1"]])
+@pytest.mark.parametrize(
+    "arguments", [["--mixer", "max"], ["--hidden-dim", "many"], ["--no-such-option", "1"]]
+)
 def test_what_the_parser_does_not_understand_is_exit_status_2(command, tmp_path, arguments):
     status, _, err = command("qmix", *arguments)
     assert status == 2
@@ -229,50 +268,15 @@ def test_what_the_parser_does_not_understand_is_exit_status_2(command, tmp_path,
     assert not (tmp_path / "runs").exists()
 
 
-# Ctrl-C
-
-
-def test_ctrl_c_ends_a_training_cleanly_with_its_model_saved(tmp_path):
-    process = start(tmp_path, "--env-name", "3m", "--total-timesteps", "100000000", *SMALL)
-    try:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("runs/*/events*")) and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "Traceback" not in stderr
-    (folder,) = (tmp_path / "runs").iterdir()
-    assert stdout.startswith("stopped after ")
-    assert f"runs/{folder.name}" in stdout
-    assert torch.load(folder / "model.pt", weights_only=True).keys() == {"agent", "mixer"}
-
-
-def test_a_training_that_is_stopped_finishes_the_episode_under_way_and_no_other(tmp_path, monkeypatch):
-    stop, played, play = Event(), [], qmix.collect_episode
-
-    def stop_in_the_third(*args):
-        if len(played) == 2:
-            stop.set()
-        played.append(play(*args))
-        return played[-1]
-
-    monkeypatch.setattr(qmix, "collect_episode", stop_in_the_third)
-    args = qmix.Args(**TWO_STEPS, total_timesteps=100, batch_size=1)
-    qmix.train(args, qmix.open_env(args), qmix.open_env(args), tmp_path, stop)
-    assert len(played) == 3
-    assert (tmp_path / "model.pt").exists()
-
-
 # Weights & Biases
 
 
 def test_weights_and_biases_offline_writes_into_the_run_folder(tmp_path):
     arguments = ["--use-wnb", "--log-every", "1", "--total-timesteps", "100", *SMALL]
-    homes = {name: str(tmp_path / "home") for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR")}
+    homes = {
+        name: str(tmp_path / "home")
+        for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR")
+    }
     status, stdout, stderr = run(tmp_path, *arguments, WANDB_MODE="offline", **homes)
     assert status == 0
     assert "warning" not in stderr
@@ -299,8 +303,10 @@ def broken(*args, **options):
 
 def trained_with(wandb, folder, monkeypatch, **options) -> dict[str, float]:
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    args = qmix.Args(**TWO_STEPS, total_timesteps=20, batch_size=2, log_every=1, use_wnb=True, **options)
-    return qmix.train(args, qmix.open_env(args), qmix.open_env(args), folder, Event())
+    args = qmix.Args(
+        **TWO_STEPS, total_timesteps=20, batch_size=2, log_every=1, use_wnb=True, **options
+    )
+    return qmix.train(args, folder=folder / "run")
 
 
 def test_weights_and_biases_gets_the_scalars_and_the_arguments(tmp_path, monkeypatch):
@@ -310,7 +316,9 @@ def test_weights_and_biases_gets_the_scalars_and_the_arguments(tmp_path, monkeyp
     assert (opened["project"], opened["entity"], opened["config"]["seed"]) == ("qmix", "me", 3)
     steps = [step for step, _ in fake.logged]
     assert steps == sorted(steps)
-    assert {"rollout/ep_reward", "train/loss", "eval/ep_reward", "charts/SPS"} <= {k for _, s in fake.logged for k in s}
+    assert {"rollout/ep_reward", "train/loss", "eval/ep_reward", "charts/SPS"} <= {
+        k for _, s in fake.logged for k in s
+    }
     assert fake.finished
 
 
@@ -338,26 +346,26 @@ def failing_run(method: str, after: int = 0) -> FakeRun:
     ],
     ids=["import", "init", "log", "a later log", "finish"],
 )
-def test_a_failing_weights_and_biases_warns_once_and_the_training_goes_on(tmp_path, monkeypatch, capsys, wandb):
+def test_a_failing_weights_and_biases_warns_once_and_the_training_goes_on(
+    tmp_path, monkeypatch, capsys, wandb
+):
     assert trained_with(wandb, tmp_path, monkeypatch)["eval/ep_length"] == 2
     out, err = capsys.readouterr()
     assert err.count("warning: ") == 1
-    assert out.startswith("done after 20 steps, 10 episodes")
-    assert (tmp_path / "model.pt").exists()
+    assert out.startswith("done after 20 steps")
+    assert (tmp_path / "run" / "model.pt").exists()
 
 
 # Anything at all
 
-ODD = (
-    "|-1|0|1|1.5|1e999|nan|-inf|0x10|1_0|None|True|3m|pz|gru|vdn|cuda|Adam|SGD|é|\udcff|🙂|a\nb|\t|[]|%s|{}|-|--|-h|=|*"
-)
-ODD += "|run|run/|run/../run|run/checkpoint.pt|.|..|/|~|/dev/null|/dev/full|@run|missing.toml|--resume|--evaluate=run"
+ODD = "|-1|0|1|1.5|2e5|1e999|nan|-inf|0x10|1_0|None|True|3m|pz|gru|vdn|cuda|Adam|adam|SGD"
+ODD += "|é|\udcff|🙂|a\nb|\t|[]|%s|{}|-|--|-h|=|*|run|run/|run/../run|run/checkpoint.pt|.|..|/|~"
+ODD += "|/dev/null|/dev/full|@run|missing.toml|--resume|--evaluate=run"
 anything = st.sampled_from([*ODD.split("|"), "9" * 30, "9" * 400, "9" * 5000, "x" * 5000])
 anything |= st.text(string.printable, max_size=6)
 FITTING = {
     int: st.integers() | st.integers(0, 9) | st.sampled_from([10**30, 2**31, 2**63]),
     float: st.floats() | st.floats(0, 1),
-    bool: st.just(""),
     str: anything | st.just("run"),
 }
 
@@ -365,11 +373,13 @@ FITTING = {
 def command_lines(script: str):
     """Options with values that fit or do not, without one, negated, misspelt; and values alone."""
     parts = [st.tuples(anything), st.tuples(st.sampled_from(["--help", "-h", "--", "--=", ""]))]
-    for field in dataclasses.fields(MODULES[script].Args):
-        name = f"--{field.name.replace('_', '-')}"
-        fits = st.tuples(st.just(name), FITTING.get(field.type, anything).map(str))
-        fits = st.just((name,)) if field.type is bool else fits
-        names = st.sampled_from([name, f"--{field.name}", f"--no-{name[2:]}", f"-{name[2:]}", name[:-1], name.upper()])
+    for field, kind in typing.get_type_hints(MODULES[script].Args).items():
+        name = f"--{field.replace('_', '-')}"
+        fits = st.tuples(st.just(name), FITTING.get(kind, anything).map(str))
+        fits = st.just((name,)) if kind is bool else fits
+        names = st.sampled_from(
+            [name, f"--{field}", f"--no-{name[2:]}", f"-{name[2:]}", name[:-1], name.upper()]
+        )
         parts += [fits, fits, fits, fits, st.tuples(names), st.tuples(names, anything)]
         parts += [st.builds("{}={}".format, names, anything).map(lambda word: (word,))]
     chosen = st.lists(st.sampled_from(parts).flatmap(lambda part: part), max_size=6)
@@ -379,20 +389,22 @@ def command_lines(script: str):
 @pytest.fixture(scope="module")
 def run_folders(tmp_path_factory):
     """A folder for each script, in which `run` is the folder of one of its runs."""
-    folders = {}
-    for script, module in MODULES.items():
-        folders[script] = tmp_path_factory.mktemp(script)
-        args = module.Args(env_name="3m", time_limit=4, total_timesteps=8, batch_size=2, num_eval_ep=1)
-        (folders[script] / "run").mkdir()
-        env = getattr(module, "open_envs", module.open_env)(args)
-        module.train(args, env, module.open_env(args), folders[script] / "run", Event())
+    folders = {script: tmp_path_factory.mktemp(script) for script in SCRIPTS}
+    for script, folder in folders.items():
+        trained(script, folder / "run", env_name="3m", time_limit=4, total_timesteps=8)
     return folders
 
 
 def ending(script: str, arguments: list[str], **replaced) -> tuple[int, str]:
-    """Exit status and errors, with streams that are as strict about what is no text as those of a terminal."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    """Exit status and errors; the streams are as strict as a terminal's about what is no text."""
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace")
+    )
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         patch.setattr(sys, "argv", [f"{script}.py", *arguments])
         for name, replacement in replaced.items():
             patch.setattr(MODULES[script], name, replacement, raising=False)
@@ -404,36 +416,38 @@ def ending(script: str, arguments: list[str], **replaced) -> tuple[int, str]:
     return status, err.buffer.getvalue().decode()
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@every_script
 def test_any_arguments_are_run_with_or_refused(script, run_folders, monkeypatch):
-    """What would take long is left out: environments, of which the test below is, trainings and evaluations."""
+    """Without what would take long: trainings, evaluations and the list of environments."""
     monkeypatch.chdir(run_folders[script])
     reached = Counter()
-    slow = {name: lambda *_: SimpleNamespace(close=lambda: None) for name in ("open_env", "open_envs")}
-    slow |= {name: lambda *_, name=name: reached.update([name]) for name in ("train", "evaluate_run")}
+    jobs = ("train", "evaluate_run", "list_envs")
+    slow = {name: lambda *_, name=name: reached.update([name]) for name in jobs}
 
     @settings(deadline=None, max_examples=250, derandomize=True, database=None)
     @given(command_lines(script))
     @example(["--resume", "run"])
     @example(["--evaluate", "run"])
+    @example(["--list-envs"])
     @example(["--resume", "run", "--evaluate", "run"])
     @example(["--resume", "x" * 5000])
-    def check(arguments):
-        status, err = ending(script, arguments, **slow)
+    def run_or_refuse(words):
+        status, err = ending(script, words, **slow)
         reached.update([status])
         assert status in (0, 2)
         assert status == 0 or err
         assert "Traceback" not in err
         assert not err.startswith(f"{script}.py: error: ") or err.count("\n") == 1
 
-    check()
-    assert min(reached[end] for end in (0, 2, "train", "evaluate_run")) >= 1
+    run_or_refuse()
+    assert min(reached[end] for end in (0, 2, *jobs)) >= 1
     assert reached["train"] >= 10
 
 
 TYPES = ["smaclite", "smaclite-upstream", "lbf", "pz", "", "smac", "3m"]
-NAMES = ["3m", "Foraging-8x8-2p-3f-v3", "simple_spread_v3", "pursuit_v5", "CartPole-v1", "two_step_game", "Foraging"]
-NAMES += ["Foraging-8x8-0p-3f-v3", "Foraging-0x0-2p-3f-v3", "parallel_env", "..", "mpe", "__init__", "os", "lbf.lbf"]
+NAMES = ["3m", "Foraging-8x8-2p-3f-v3", "simple_spread_v3", "pursuit_v5", "CartPole-v1"]
+NAMES += ["two_step_game", "Foraging", "Foraging-8x8-0p-3f-v3", "Foraging-0x0-2p-3f-v3"]
+NAMES += ["parallel_env", "..", "mpe", "__init__", "os", "lbf.lbf"]
 
 
 @settings(deadline=None, max_examples=100, derandomize=True, database=None)
@@ -443,19 +457,93 @@ NAMES += ["Foraging-8x8-0p-3f-v3", "Foraging-0x0-2p-3f-v3", "parallel_env", ".."
     anything | st.sampled_from(["mpe", "sisl", "tests.games"]),
 )
 def test_any_environment_is_opened_or_refused(env_type, name, family):
-    arguments = [f"--env-type={env_type}", f"--env-name={name}", f"--env-family={family}"]
-    status, err = ending("qmix", arguments, train=lambda *_: None, open_run=lambda _: None)
+    words = [f"--env-type={env_type}", f"--env-name={name}", f"--env-family={family}"]
+    status, err = ending("qmix", words, train=lambda args, saved: qmix.set_up(args))
     assert status in (0, 2)
     assert (status == 2) == ("qmix.py: error: " in err)
     assert err.count("error: ") <= 1 and "Traceback" not in err
 
 
-@pytest.mark.parametrize("optimizer", [name for name in dir(torch.optim) if name[0] != "_"])
-def test_whatever_is_in_torch_optim_learns_or_is_refused(optimizer, tmp_path):
-    args = qmix.Args(**TWO_STEPS, total_timesteps=12, batch_size=2, hidden_dim=4, hyper_dim=4, optimizer=optimizer)
-    try:
-        qmix.check_args(args)
-    except ValueError as error:
-        assert "--optimizer" in str(error)
-    else:
-        qmix.train(args, qmix.open_env(args), qmix.open_env(args), tmp_path, Event())
+# What is understood
+
+
+def parsed(*words: str) -> qmix.Args:
+    return arguments.parse(qmix.Args, "", list(words), qmix.Args())
+
+
+def test_a_whole_number_may_be_written_with_an_exponent():
+    assert parsed("--total-timesteps", "2e5").total_timesteps == 200000
+
+
+@pytest.mark.parametrize("optimizer", typing.get_args(qmix.Optimizer))
+def test_an_optimizer_may_be_written_in_lower_case(optimizer):
+    assert parsed("--optimizer", optimizer.lower()).optimizer == optimizer
+
+
+@pytest.mark.parametrize("option", ["--td-lambda", "--td_lambda"])
+def test_an_option_may_be_written_with_dashes_or_underscores(option):
+    assert parsed(option, "0.5").td_lambda == 0.5
+
+
+def test_an_argument_without_a_docstring_or_a_group_is_an_option_too():
+    @dataclasses.dataclass
+    class Args:
+        mine: int = 3
+
+    assert arguments.parse(Args, "", ["--mine", "4"], Args()).mine == 4
+
+
+@pytest.mark.parametrize("value", ["5", 5.5, None, True])
+def test_a_whole_number_of_another_type_is_refused(value):
+    with pytest.raises(Refused, match="--batch-size"):
+        check(qmix.Args(batch_size=value))
+
+
+@pytest.mark.parametrize("env_type", ["lbf", "pz"])
+def test_an_environment_type_without_a_name_is_told_some_and_where_all_are(refusal, env_type):
+    message = refusal("--env-type", env_type)
+    assert "--list-envs" in message and "nearest" not in message
+
+
+def test_help_shows_the_arguments_in_groups(command):
+    _, out, _ = command("qmix", "--help")
+    titles = [line[:-1] for line in out.splitlines() if line.endswith(":") and line[0] != " "]
+    groups = ["Environment", "Learning", "Networks", "Exploration", "Evaluation and output"]
+    assert titles == ["options", *groups, "This run"]
+
+
+def test_list_envs_prints_what_there_is_of_each_type(command, tmp_path):
+    status, out, _ = command("qmix", "--list-envs")
+    assert status == 0
+    for name in ("27m_vs_30m", "Foraging", "simple_spread_v3", "pursuit_v5"):
+        assert name in out
+    assert not (tmp_path / "runs").exists()
+
+
+OWN_REFUSED = [("qmix_multienvs", "--num-envs", value) for value in ("0", "1025")]
+OWN_REFUSED += [("qmix_multienvs", "--n-epochs", "0"), ("qmix_lstm", "--tbptt", "0")]
+OWN_REFUSED += [("qmix_lstm", "--num-layers", "0")]
+
+
+@pytest.mark.parametrize(("script", "option", "value"), OWN_REFUSED)
+def test_a_scripts_own_arguments_have_bounds(command, script, option, value):
+    status, _, err = command(script, option, value)
+    assert status == 2
+    assert err.startswith(f"{script}.py: error: {option} must be from ") and err.count("\n") == 1
+
+
+SCENARIO = """
+size = [24, 20]
+episode_limit = 100
+attack_point = [4, 10]
+groups = [
+  { side = "ally", at = [5, 10], units = { MARINE = %d } },
+  { side = "enemy", at = [19, 10], units = { ZERGLING = 10 } },
+]
+"""
+
+
+@pytest.mark.parametrize("number", [10**9, 10**30])
+def test_a_battle_of_absurd_numbers_is_refused(refusal, tmp_path, number):
+    (tmp_path / "huge.toml").write_text(SCENARIO % number)
+    refusal("--env-name", "huge.toml")

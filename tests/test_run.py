@@ -64,7 +64,7 @@ def sessions(folder: Path) -> list[dict]:
 
 @contextlib.contextmanager
 def started(folder: Path, script: str, *arguments: str, before: str = "", **options):
-    """A script as a process of its own, which is killed at the end at the latest."""
+    """A script as a process, which is killed at the end with all that it has started."""
     path = MODULES[script].__file__
     code = f"{before}\nimport runpy, sys\nsys.argv = sys.argv[1:]\n"
     code += "runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -72,11 +72,13 @@ def started(folder: Path, script: str, *arguments: str, before: str = "", **opti
     python_path = os.pathsep.join((str(folder), str(ROOT)))
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder}
     settings |= {"env": os.environ | {"PYTHONPATH": python_path}} | options
-    process = subprocess.Popen([*command, path, *arguments], **settings)
+    words = [*command, path, *arguments]
+    process = subprocess.Popen(words, start_new_session=True, **settings)
     try:
         yield process
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -318,30 +320,33 @@ def game(folder: Path, name: str, source: str) -> dict:
 @pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
 def test_a_second_ctrl_c_ends_a_script_at_once(script, tmp_path):
     arguments = words(**SMALL | game(tmp_path, "sleepy_game", SLEEPY))
-    with started(tmp_path, script, *arguments, start_new_session=True) as process:
-        wait_for((tmp_path / "asleep").exists, process)
-        time.sleep(0.2)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1)
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(10) == -signal.SIGINT
-        assert "Traceback" not in process.stderr.read()
+    with (tmp_path / "err").open("w") as err:
+        with started(tmp_path, script, *arguments, stderr=err) as process:
+            wait_for((tmp_path / "asleep").exists, process)
+            time.sleep(0.2)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(10) == -signal.SIGINT
+    assert "Traceback" not in (tmp_path / "err").read_text()
 
 
-@pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
-def test_ctrl_c_while_a_script_starts_shows_no_traceback(script, tmp_path):
+STARTS = [("qmix", seconds) for seconds in (0.1, 0.3, 0.6, 0.9, 1.2, 1.6, 2)]
+STARTS += [("qmix_multienvs", seconds) for seconds in (2, 2.5, 3)]
+
+
+@pytest.mark.parametrize(("script", "seconds"), STARTS)
+def test_ctrl_c_while_a_script_starts_shows_no_traceback(script, seconds, tmp_path):
     options = {"env_type": "lbf", "env_name": "Foraging-8x8-2p-3f-v3", "total_timesteps": 10**9}
     began = "import cleanmarl; print('began', flush=True)"
-    for seconds in np.linspace(0.05, 2.5, 6):
-        arguments = words(**SMALL | options)
-        with started(tmp_path, script, *arguments, before=began, start_new_session=True) as process:
-            assert process.stdout.readline() == "began\n"
-            time.sleep(seconds)
-            os.killpg(process.pid, signal.SIGINT)
-            _, err = process.communicate(timeout=60)
-        assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT), err
-        assert "Traceback" not in err, (seconds, err)
+    with started(tmp_path, script, *words(**SMALL | options), before=began) as process:
+        assert process.stdout.readline() == "began\n"
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
+    assert "Traceback" not in err
 
 
 # Errors of an environment
