@@ -198,13 +198,8 @@ class Run:
         self.told_at = self.printed_at = 0.0
         on_terminal = sys.stderr.isatty()
         total = self.args.total_timesteps
-        options = {
-            "initial": min(self.step, total),
-            "bar_format": BAR,
-            "unit_scale": True,
-            "unit": "",
-        }
-        self.bar = tqdm(total=total, disable=not on_terminal, **options)
+        look = {"bar_format": BAR, "unit_scale": True, "unit": "", "initial": min(self.step, total)}
+        self.bar = tqdm(total=total, disable=not on_terminal, **look)
         self.wandb = None
         if self.args.use_wnb:
             self.attempt(self.open_wandb)
@@ -343,10 +338,11 @@ class Run:
         own["logged"] = [(scalars, step) for scalars, step in self.logged if step == self.step]
         state = {"format": FORMAT, "script": script_of(type(self.args)), "args": asdict(self.args)}
         state |= {"run": own} | {name: state_of(part) for name, part in self.state.items()}
-        path = self.folder / "checkpoint.pt"
+        new, path = self.folder / "checkpoint.new", self.folder / "checkpoint.pt"
+        write_sealed(new, to_bytes(state))
         if self.keep_old and path.exists():
             os.replace(path, path.with_suffix(".old"))
-        write_sealed(path, to_bytes(state))
+        os.replace(new, path)
         self.keep_old = True
         needed = {Path(name).name for name, _ in (*files, *self.files)}  # by this and the old one
         self.files = files

@@ -32,7 +32,7 @@ from tests.helpers import MODULES, ROOT, SMALL, TWO_STEPS, small_args, trained, 
 
 # Of 20 episodes, with checkpoints after 6, 12, 18 and at the end
 SHORT = TWO_STEPS | {"total_timesteps": 40, "checkpoint_every": 6, "log_every": 3, "eval_steps": 4}
-FOREVER = TWO_STEPS | {"total_timesteps": 10**9, "checkpoint_every": 1}
+FOREVER = TWO_STEPS | {"total_timesteps": 10**9, "checkpoint_every": 100}
 
 
 def words(**options) -> list[str]:
@@ -320,30 +320,26 @@ def game(folder: Path, name: str, source: str) -> dict:
 @pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
 def test_a_second_ctrl_c_ends_a_script_at_once(script, tmp_path):
     arguments = words(**SMALL | game(tmp_path, "sleepy_game", SLEEPY))
-    with (tmp_path / "err").open("w") as err:
-        with started(tmp_path, script, *arguments, stderr=err) as process:
-            wait_for((tmp_path / "asleep").exists, process)
-            time.sleep(0.2)
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(0.5)
-            os.killpg(process.pid, signal.SIGINT)
-            assert process.wait(10) == -signal.SIGINT
-    assert "Traceback" not in (tmp_path / "err").read_text()
+    with started(tmp_path, script, *arguments) as process:
+        wait_for((tmp_path / "asleep").exists, process)
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(10) == -signal.SIGINT
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the environments are still asleep
+        assert "Traceback" not in process.stderr.read()
 
 
-STARTS = [("qmix", seconds) for seconds in (0.1, 0.3, 0.6, 0.9, 1.2, 1.6, 2)]
-STARTS += [("qmix_multienvs", seconds) for seconds in (2, 2.5, 3)]
-
-
-@pytest.mark.parametrize(("script", "seconds"), STARTS)
-def test_ctrl_c_while_a_script_starts_shows_no_traceback(script, seconds, tmp_path):
-    options = {"env_type": "lbf", "env_name": "Foraging-8x8-2p-3f-v3", "total_timesteps": 10**9}
+@pytest.mark.parametrize("seconds", [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 1.2, 1.5, 1.8, 2.1])
+def test_ctrl_c_while_a_script_starts_shows_no_traceback(seconds, tmp_path):
     began = "import cleanmarl; print('began', flush=True)"
-    with started(tmp_path, script, *words(**SMALL | options), before=began) as process:
+    with started(tmp_path, "qmix", *words(**SMALL | FOREVER), before=began) as process:
         assert process.stdout.readline() == "began\n"
         time.sleep(seconds)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, err = process.communicate(timeout=60)
     assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
     assert "Traceback" not in err
