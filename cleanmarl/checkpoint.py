@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
@@ -153,3 +154,15 @@ def load_model(folder: Path, which: str, agent: torch.nn.Module) -> int:
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise Refused(f"{path} does not fit the agent in this environment: {reason}") from None
+
+
+def state_of(part) -> dict:
+    return part.state_dict() if hasattr(part, "state_dict") else asdict(part)
+
+
+def load_state(part, state: dict):
+    """Raises an error of any kind if the state does not fit."""
+    if hasattr(part, "load_state_dict"):
+        part.load_state_dict(state)
+    else:
+        vars(part).update(asdict(type(part)(**state)))

@@ -36,12 +36,15 @@ from filelock import FileLock, Timeout
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+import cleanmarl
 from cleanmarl.arguments import script_of
 from cleanmarl.checkpoint import (
     FORMAT,
     Refused,
+    load_state,
     pack,
     seal_of,
+    state_of,
     to_bytes,
     warn,
     write_atomically,
@@ -71,7 +74,14 @@ def refusing():
 
 @contextmanager
 def clear_errors(script: str):
-    """In `main`: one line, and exit status 2 for what is refused or 1 for what has failed."""
+    """In `main`: one line, and exit status 2 for what is refused or 1 for what has failed.
+
+    Ctrl-C ends the script at once, until a `Run` catches it.
+    """
+    if cleanmarl.interrupted:  # by a Ctrl-C that Python has dropped
+        raise KeyboardInterrupt
+    with suppress(ValueError):  # signals reach the main thread alone
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     except (Refused, RunFailed, FloatingPointError) as error:
@@ -204,7 +214,7 @@ class Run:
         if self.args.use_wnb:
             self.attempt(self.open_wandb)
         self.handlers = {}
-        with suppress(ValueError):  # signals reach the main thread alone
+        with suppress(ValueError):
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.handlers[number] = signal.signal(number, self.stop)
         gc.freeze()  # what was imported stays: collections need not look at it again
@@ -396,18 +406,6 @@ class Run:
 
 def now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S%z")
-
-
-def state_of(part) -> dict:
-    return part.state_dict() if hasattr(part, "state_dict") else asdict(part)
-
-
-def load_state(part, state: dict):
-    """Raises an error of any kind if the state does not fit."""
-    if hasattr(part, "load_state_dict"):
-        part.load_state_dict(state)
-    else:
-        vars(part).update(asdict(type(part)(**state)))
 
 
 def random_stream(args, purpose: str, *number: int) -> np.random.Generator:

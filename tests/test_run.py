@@ -28,7 +28,7 @@ from cleanmarl import checkpoint, qmix, run
 from cleanmarl.checkpoint import load_checkpoint
 from cleanmarl.run import Run, RunFailed
 from docs.kill_and_resume import differences
-from tests.helpers import MODULES, ROOT, SMALL, TWO_STEPS, small_args, trained, weights
+from tests.helpers import LBF, MODULES, ROOT, SMALL, TWO_STEPS, small_args, trained, weights
 
 # Of 20 episodes, with checkpoints after 6, 12, 18 and at the end
 SHORT = TWO_STEPS | {"total_timesteps": 40, "checkpoint_every": 6, "log_every": 3, "eval_steps": 4}
@@ -333,10 +333,15 @@ def test_a_second_ctrl_c_ends_a_script_at_once(script, tmp_path):
         assert "Traceback" not in process.stderr.read()
 
 
-@pytest.mark.parametrize("seconds", [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 1.2, 1.5, 1.8, 2.1])
-def test_ctrl_c_while_a_script_starts_shows_no_traceback(seconds, tmp_path):
+MOMENTS = [("qmix", seconds) for seconds in (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 1.2, 1.5, 1.8, 2.1)]
+MOMENTS += [("qmix_multienvs", seconds) for seconds in (2, 2.5, 3)]
+
+
+@pytest.mark.parametrize(("script", "seconds"), MOMENTS)
+def test_ctrl_c_while_a_script_starts_shows_no_traceback(script, seconds, tmp_path):
     began = "import cleanmarl; print('began', flush=True)"
-    with started(tmp_path, "qmix", *words(**SMALL | FOREVER), before=began) as process:
+    task = LBF if script == "qmix_multienvs" else {}  # of which each has a process
+    with started(tmp_path, script, *words(**SMALL | FOREVER | task), before=began) as process:
         assert process.stdout.readline() == "began\n"
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does

@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Dict, MultiBinary
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from cleanmarl.battle.spaces import AvailableActions
-from cleanmarl.env.vector import ProcessEnvs
+from cleanmarl.env.vector import ProcessEnvs, ctrl_c_waits
 
 __all__ = ["TeamEnv", "list_envs", "make_env", "make_vector_env"]
 
@@ -105,7 +105,8 @@ def make_vector_env(
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         return make_env(env_type, env_name, env_family, **options)
 
-    envs = ProcessEnvs([make_one] * num_envs, context=context, autoreset_mode=autoreset_mode)
+    with ctrl_c_waits():
+        envs = ProcessEnvs([make_one] * num_envs, context=context, autoreset_mode=autoreset_mode)
     names = ("n_agents", "n_actions", "obs_size", "state_size", "time_limit")
     vars(envs).update({name: envs.get_attr(name)[0] for name in names})
     return envs

@@ -1,6 +1,11 @@
 """Environments that step together: in processes that may die, and back at a checkpoint."""
 
+import multiprocessing
+import signal
+import threading
 import time
+from contextlib import contextmanager
+from multiprocessing import forkserver
 
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, VectorEnv
@@ -28,6 +33,25 @@ class ProcessEnvs(AsyncVectorEnv):
             seeds = self.last_seeds if isinstance(self.last_seeds, list) else [None] * self.num_envs
             about = ", ".join(f"{i} (last reset with seed {seeds[i]})" for i in dead)
             raise RuntimeError(f"the process of environment {about} died") from error
+
+
+@contextmanager
+def ctrl_c_waits():
+    """While processes begin: Ctrl-C is not for them, and a half-begun one would complain."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = []
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fork server inherits this
+    try:
+        if "forkserver" in multiprocessing.get_all_start_methods():
+            forkserver.ensure_running()
+        signal.signal(signal.SIGINT, lambda *_: came.append(True))
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 class RecordedEnvs:
