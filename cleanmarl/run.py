@@ -1,4 +1,4 @@
-"""What every training needs and no algorithm is: run folder, curves, checkpoints, Ctrl-C.
+"""What every training needs: its folder, curves, checkpoints, Ctrl-C.
 
 A script uses it like this:
 
@@ -52,7 +52,7 @@ from cleanmarl.checkpoint import (
     write_sealed,
 )
 
-# Beside the progress bar: the training's reward, and the first that there is of the others
+# Beside the progress bar: the first of these that there is
 SHOWN = {"eval/battle_won": "won", "eval/success": "success", "eval/ep_reward": "eval"}
 BAR = "{percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} steps, {rate_noinv_fmt}, {remaining} left"
 
@@ -63,7 +63,7 @@ class RunFailed(RuntimeError):
 
 @contextmanager
 def refusing():
-    """While a run is set up: whatever is wrong with what the user asks for is `Refused`."""
+    """While a run is set up: whatever is wrong is `Refused`."""
     try:
         yield
     except (ValueError, ImportError, OSError, OverflowError, RuntimeError, AssertionError) as error:
@@ -74,7 +74,7 @@ def refusing():
 
 @contextmanager
 def clear_errors(script: str):
-    """In `main`: one line, and exit status 2 for what is refused or 1 for what has failed.
+    """In `main`: one line; exit status 2 for what is refused, 1 for what failed.
 
     Ctrl-C ends the script at once, until a `Run` catches it.
     """
@@ -122,7 +122,7 @@ class Run:
         episodes: the deque of the replay buffer; an episode is a dict of arrays
         folder: of a new run; None for runs/<env_type>__<env_name>__<script>__<seed>__<time>
 
-    Raises Refused if the folder cannot be written or is in use, or if `saved` does not fit.
+    Raises Refused if the folder cannot be used, or if `saved` does not fit.
     """
 
     def __init__(self, args, saved: dict | None, state: dict, episodes: deque, folder=None):
@@ -150,7 +150,7 @@ class Run:
             self.open_writer()
 
     def open_folder(self, folder: Path | None) -> Path:
-        """Make the folder of a new run, or take that of a resumed one, for this process alone."""
+        """Make a new folder or take the resumed one, for this process alone."""
         args = self.args
         parts = (args.env_type, Path(args.env_name).stem, script_of(type(args)), args.seed)
         name = "__".join(map(str, (*parts, time.strftime("%Y%m%d-%H%M%S"))))
@@ -197,7 +197,7 @@ class Run:
         write_json(path, self.sessions)
 
     def open_writer(self):
-        """Write curves from the last checkpoint on; TensorBoard shows nothing that followed it."""
+        """Write curves from the last checkpoint on; later points are not shown."""
         first = self.logged[0][1] if self.logged else self.step + 1
         self.writer = SummaryWriter(str(self.folder), purge_step=first)
         for scalars, step in self.logged:
@@ -221,7 +221,7 @@ class Run:
         return self
 
     def stop(self, number: int, frame):
-        """The first signal lets the loop end when it is convenient, a second one ends at once."""
+        """The first signal ends the loop when it is convenient, a second at once."""
         self.stopped = number
         signal.signal(number, signal.SIG_DFL)
 
@@ -262,7 +262,7 @@ class Run:
             self.writer.add_scalar(name, value, step)
 
     def show(self, evaluated: bool):
-        """The latest values beside the bar; without a terminal, a line after an evaluation."""
+        """The latest values beside the bar; without a terminal, a line."""
         shown = {"rollout/ep_reward": "reward"}
         shown |= dict([one for one in SHOWN.items() if one[0] in self.latest][:1])
         values = [f", {shown[n]} {self.latest[n]:.4g}" for n in shown if n in self.latest]
@@ -301,7 +301,7 @@ class Run:
             warn(f"Weights & Biases is switched off: {error}")
 
     def keep_best(self, *score: float):
-        """Write best.pt if no score was as high: first by battles won, then by reward."""
+        """Write best.pt if no score was as high: battles won, then reward."""
         if list(score) > self.best_score and self.args.save_model:
             self.best_score = list(score)
             with suppress(OSError):  # of a full disk, of which `save` tells
@@ -313,7 +313,7 @@ class Run:
         write_atomically(self.folder / name, to_bytes(weights | {"step": self.step}))
 
     def save(self):
-        """Write model.pt and a checkpoint, which is whole at every moment; warn if it fails."""
+        """Write model.pt and a checkpoint; warn if it fails."""
         try:
             if self.args.save_model:
                 self.write_model("model.pt")
@@ -326,7 +326,7 @@ class Run:
             warn(f"nothing was saved at step {self.step}: {error.strerror}")
 
     def write_episodes(self) -> list[tuple[str, int]]:
-        """Write the episodes that are new since the last checkpoint; returns the files of all."""
+        """Write the episodes that are new; returns the files of all."""
         if not self.args.checkpoint_buffer:
             return []
         newest_first = takewhile(lambda one: one is not self.last_packed, reversed(self.episodes))
@@ -342,7 +342,7 @@ class Run:
         return files
 
     def write_checkpoint(self, files: list[tuple[str, int]]):
-        """Replace the last checkpoint, which stays as checkpoint.old; a damaged one does not."""
+        """The last checkpoint stays as checkpoint.old, unless it was damaged."""
         own = {"step": self.step, "seconds_before": self.seconds, "latest": self.latest}
         own |= {"best_score": self.best_score, "files": files}
         own["logged"] = [(scalars, step) for scalars, step in self.logged if step == self.step]
@@ -367,7 +367,7 @@ class Run:
         return [*(self.folder / "episodes").glob("[0-9]" * 6 + ".packed")]
 
     def flush_curves(self):
-        """Have everything in the files of TensorBoard, in a second attempt if need be."""
+        """Have all points in TensorBoard's files, if need be in new ones."""
         try:
             self.writer.flush()
         except OSError:  # of its thread, which has ended
@@ -409,6 +409,6 @@ def now() -> str:
 
 
 def random_stream(args, purpose: str, *number: int) -> np.random.Generator:
-    """Random numbers for one episode or update alone, so that no generator need be saved."""
+    """Random numbers for one episode or update: no generator need be saved."""
     purposes = ("train", "explore", "sample", "eval", "test")
     return np.random.default_rng((args.seed, purposes.index(purpose), *number))
