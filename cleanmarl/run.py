@@ -263,10 +263,12 @@ class Run:
 
     def show(self, evaluated: bool):
         """The latest values beside the bar; without a terminal, a line."""
-        shown = {"rollout/ep_reward": "reward"}
-        shown |= dict([one for one in SHOWN.items() if one[0] in self.latest][:1])
-        values = [f", {shown[n]} {self.latest[n]:.4g}" for n in shown if n in self.latest]
-        self.bar.bar_format = BAR + "".join(values)
+        text = BAR
+        if "rollout/ep_reward" in self.latest:
+            text += f", reward {self.latest['rollout/ep_reward']:.4g}"
+        for name in [name for name in SHOWN if name in self.latest][:1]:
+            text += f", {SHOWN[name]} {self.latest[name]:.4g}"
+        self.bar.bar_format = text
         if time.perf_counter() - self.told_at >= 1:
             self.told_at = time.perf_counter()
             self.write_status()
@@ -280,10 +282,9 @@ class Run:
     def write_status(self):
         """How far the training is, for programs that watch it."""
         status = {"step": self.step, "total_timesteps": self.args.total_timesteps}
+        status |= {"seconds": self.seconds} | self.latest
         with suppress(OSError):  # of a full disk, of which `save` tells
-            write_json(
-                self.folder / "status.json", status | {"seconds": self.seconds} | self.latest
-            )
+            write_json(self.folder / "status.json", status)
 
     def open_wandb(self):
         import wandb  # here, because it takes long to import
