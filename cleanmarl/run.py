@@ -193,7 +193,8 @@ class Run:
         """Add to run.json what runs now, and with what."""
         path = self.folder / "run.json"
         self.sessions = json.loads(path.read_text()) if path.is_file() else []
-        self.sessions.append(made_with() | {"began": now(), "ended": None, "ending": None})
+        session = made_with() | {"script": script_of(type(self.args))}
+        self.sessions.append(session | {"began": now(), "ended": None, "ending": None})
         write_json(path, self.sessions)
 
     def open_writer(self):
@@ -254,7 +255,8 @@ class Run:
             self.attempt(self.wandb.log, scalars, step=self.step)
         evaluated = "eval/ep_reward" in scalars
         if evaluated:
-            self.keep_best(scalars.get("eval/battle_won", 0.0), scalars["eval/ep_reward"])
+            success = scalars.get("eval/battle_won", scalars.get("eval/success", 0.0))
+            self.keep_best(success, scalars["eval/ep_reward"])
         self.show(evaluated)
 
     def add_to_curves(self, scalars: dict[str, float], step: int):
@@ -302,7 +304,7 @@ class Run:
             warn(f"Weights & Biases is switched off: {error}")
 
     def keep_best(self, *score: float):
-        """Write best.pt if no score was as high: battles won, then reward."""
+        """Write best.pt if no score was as high: win or success rate, then reward."""
         if list(score) > self.best_score and self.args.save_model:
             self.best_score = list(score)
             with suppress(OSError):  # of a full disk, of which `save` tells
