@@ -286,7 +286,7 @@ def test_a_record_says_what_was_trained_with_what(copied, tmp_path):
     task.folder.mkdir(parents=True)
     assert train(task, str(ROOT)) == 0
     record = records.read_record(task.record)
-    assert record.command == shlex.join(["python", *task.command])
+    assert record.command == shlex.join(["python", "my_qmix.py", *task.command[1:]])
     assert f"torch {torch.__version__}" in record.versions
     assert f"{os.cpu_count()} cores" in record.machine
     (run_folder,) = task.folder.glob("runs/*")
@@ -665,6 +665,7 @@ def test_a_file_that_is_not_a_record_is_named(call, tmp_path):
 
 
 RESULTS = ROOT / "docs/results.md"
+MODIFY = ROOT / "docs/modify.md"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -704,13 +705,16 @@ def test_the_published_records_are_of_the_published_sweeps(monkeypatch, words):
     assert {*folder.glob("*.json")} <= {task.record for task in tasks}
 
 
-@pytest.mark.parametrize("words", shown("plot", RESULTS))
-def test_the_published_tables_are_those_of_the_published_records(monkeypatch, words):
+PLOTTED = [(page, words) for page in (RESULTS, MODIFY) for words in shown("plot", page)]
+
+
+@pytest.mark.parametrize(("page", "words"), PLOTTED)
+def test_the_published_tables_are_those_of_the_published_records(monkeypatch, page, words):
     monkeypatch.chdir(ROOT)
     args = parsed("plot", words)
     groups = plot.choose(args["runs"], args["envs"], args["seeds"])
     lines = plot.markdown(plot.table(groups, args["reps"])).splitlines()
-    assert [line for line in lines if line not in RESULTS.read_text().splitlines()] == []
+    assert [line for line in lines if line not in page.read_text().splitlines()] == []
 
 
 def test_where_nothing_is_finished_there_is_nothing_to_plot(call):

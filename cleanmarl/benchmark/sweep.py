@@ -306,8 +306,9 @@ def keep(task: Task) -> int:
     """Write the record of a run whose script has ended well; 1 if there is nothing to keep."""
     for path in task.folder.glob("runs/*/args.json"):
         if record := read_run(path.parent):
-            # The run may have been resumed; the record says how to do it in one go.
-            command = shlex.join(["python", *task.command])
+            # The run may have been resumed; the record says how to do it in one go, anywhere.
+            words = [Path(word).name if word.endswith(".py") else word for word in task.command]
+            command = shlex.join(["python", *words])
             write_record(task.record, replace(record, command=command))
             return 0
     with (task.folder / "log.txt").open("a") as log:

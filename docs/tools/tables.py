@@ -6,8 +6,8 @@ Each table replaces the one with the same head:
 
 - the arguments of each script, in its page
 - units and maps, in docs/battles.md; every map is drawn to docs/images/maps/
-- the results, in docs/results.md below the `plot` command that gives them, with the figures that
-  the page shows, and in README.md
+- results, below each `plot` command of docs/results.md and docs/modify.md, with the figures that
+  the pages show; the headline of README.md
 """
 
 import ast
@@ -199,8 +199,8 @@ def main(args: Args):
         for one in its:
             text = put(one, text)
         (args.docs / page).write_text(text)
-    page = args.docs / "results.md"
-    page.write_text(redraw(page.read_text(), page))
+    for page in (args.docs / "results.md", args.docs / "modify.md"):
+        page.write_text(redraw(page.read_text(), page))
 
 
 if __name__ == "__main__":
