@@ -36,7 +36,7 @@ Optimizer = Literal["Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
 class Args:
     # Environment
     env_type: str = "smaclite"
-    """smaclite, lbf, pz (PettingZoo) or smaclite-upstream"""
+    """smaclite, lbf, pz (PettingZoo), gym (Gymnasium) or smaclite-upstream"""
     env_name: str = "3m"
     """for example 3m, mine.toml, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
     env_family: str = "mpe"
@@ -144,8 +144,7 @@ class Args:
 def start(layer: nn.Linear, scale: float) -> nn.Linear:
     """Scale a layer's first weights; 0 zeroes its bias, too.
 
-    So Q_tot starts at 0, and not near the square of the state's size, where
-    bootstrapping would keep it for long.
+    So Q_tot starts at 0, not near the square of the state's size.
     """
     with torch.no_grad():
         layer.weight *= scale
@@ -180,9 +179,8 @@ class AgentNetwork(nn.Module):
 class QMixer(nn.Module):
     """Q_tot from the agents' values (eq. 6 of Rashid et al. 2018).
 
-    Hypernetworks make the mixing weights from the state. The absolute value
-    keeps them, and so dQ_tot/dq_i, at least 0: each agent's own argmax is its
-    part of the joint one.
+    Hypernetworks make the mixing weights from the state. Absolute values keep
+    dQ_tot/dq_i >= 0: each agent's own argmax is its part of the joint one.
     """
 
     def __init__(self, args: Args, env):
@@ -436,6 +434,8 @@ def collect_episode(env, agent, args: Args, which: tuple, step: int | None = Non
     results = {"ep_reward": sum(rewards), "ep_length": len(rewards)}
     if "battle_won" in info:
         results["battle_won"] = info["battle_won"]
+    if "is_success" in info:
+        results["success"] = info["is_success"]
     return episode, results
 
 

@@ -40,7 +40,7 @@ Optimizer = Literal["Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
 class Args:
     # Environment
     env_type: str = "smaclite"
-    """smaclite, lbf, pz (PettingZoo) or smaclite-upstream"""
+    """smaclite, lbf, pz (PettingZoo), gym (Gymnasium) or smaclite-upstream"""
     env_name: str = "MMM"
     """for example 3m, mine.toml, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
     env_family: str = "mpe"
@@ -146,8 +146,7 @@ class Args:
 def start(layer: nn.Linear, scale: float) -> nn.Linear:
     """Scale a layer's first weights; 0 zeroes its bias, too.
 
-    So Q_tot starts at 0, and not near the square of the state's size, where
-    bootstrapping would keep it for long.
+    So Q_tot starts at 0, not near the square of the state's size.
     """
     with torch.no_grad():
         layer.weight *= scale
@@ -171,9 +170,8 @@ class AgentNetwork(nn.Sequential):
 class QMixer(nn.Module):
     """Q_tot from the agents' values (eq. 6 of Rashid et al. 2018).
 
-    Hypernetworks make the mixing weights from the state. The absolute value
-    keeps them, and so dQ_tot/dq_i, at least 0: each agent's own argmax is its
-    part of the joint one.
+    Hypernetworks make the mixing weights from the state. Absolute values keep
+    dQ_tot/dq_i >= 0: each agent's own argmax is its part of the joint one.
     """
 
     def __init__(self, args: Args, env):
@@ -346,10 +344,12 @@ def act(q_values: Callable, observation: dict, epsilon: float, rngs: list):
 
 
 def results_of(rewards: list[float], info: dict) -> dict[str, float]:
-    """What is logged of an episode; only battles are won."""
+    """What is logged of an episode, `info` being its last."""
     results = {"ep_reward": sum(rewards), "ep_length": len(rewards)}
     if "battle_won" in info:
         results["battle_won"] = info["battle_won"]
+    if "is_success" in info:
+        results["success"] = info["is_success"]
     return results
 
 
@@ -401,7 +401,8 @@ class Collector:
         episode["actions"] = np.array(actions)
         episode["reward"] = np.array(rewards, np.float32)
         episode["terminated"] = np.array(ends, np.float32)
-        info = {key: infos[key][i] for key in ("battle_won",) if key in infos}
+        outcomes = ("battle_won", "is_success")
+        info = {key: infos[key][i] for key in outcomes if key in infos}
         return episode, results_of(rewards, info)
 
     def may_stop(self, wanted: bool) -> bool:

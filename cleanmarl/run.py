@@ -110,6 +110,11 @@ def made_with() -> dict[str, str]:
     }
 
 
+def short_name(env_name: str) -> str:
+    """An environment's name without the module or the folder that it comes from."""
+    return Path(env_name.rpartition(":")[2]).name.removesuffix(".toml")
+
+
 class Run:
     """One training: its folder, curves, progress bar and checkpoints.
 
@@ -152,7 +157,7 @@ class Run:
     def open_folder(self, folder: Path | None) -> Path:
         """Make a new folder or take the resumed one, for this process alone."""
         args = self.args
-        parts = (args.env_type, Path(args.env_name).stem, script_of(type(args)), args.seed)
+        parts = (args.env_type, short_name(args.env_name), script_of(type(args)), args.seed)
         name = "__".join(map(str, (*parts, time.strftime("%Y%m%d-%H%M%S"))))
         folder = Path(args.resume or folder or Path("runs", name))
         folder.parent.mkdir(parents=True, exist_ok=True)

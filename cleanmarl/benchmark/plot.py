@@ -18,6 +18,7 @@ from cleanmarl.arguments import option
 from cleanmarl.benchmark.records import Record, read_all
 from cleanmarl.benchmark.sweep import OWN, SAME_CURVE, SCRIPTS, need, read_env
 from cleanmarl.checkpoint import write_atomically
+from cleanmarl.run import short_name
 
 GREY = "#808080"  # legible on white and on black
 LOOKS = (  # colour, and dashes for those who cannot tell it
@@ -92,7 +93,7 @@ def choose(folders: Sequence[Path], envs: Sequence[str] = (), seeds: Sequence[in
         raise ValueError(f"no finished run with seed {wanted}; there are runs with {there}")
     groups = group([record for record in records if record.seed in (seeds or known)])
     names = list(dict.fromkeys(env for env, _ in groups))
-    order = [Path(read_env(env)[3]).stem for env in envs] or names
+    order = [short_name(read_env(env)[3]) for env in envs] or names
     if missing := sorted(set(order).difference(names)):
         there = ", ".join(names)
         raise ValueError(f"no finished run of {', '.join(missing)}; there are runs of {there}")

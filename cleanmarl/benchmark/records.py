@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cleanmarl.checkpoint import write_atomically
+from cleanmarl.run import short_name
 
 # What an evaluation says first: the first of these that there is
 METRICS = {
@@ -40,8 +41,8 @@ class Record:
 
     @property
     def env(self) -> str:
-        """Name of the environment; of a scenario file, without its folder."""
-        return Path(self.args["env_name"]).stem
+        """Name of the environment, without the module or the folder that it comes from."""
+        return short_name(self.args["env_name"])
 
     @property
     def seed(self) -> int:

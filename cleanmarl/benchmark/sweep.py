@@ -32,7 +32,7 @@ from cleanmarl import arguments
 from cleanmarl.arguments import FREE, option
 from cleanmarl.benchmark.records import METRICS, read_record, read_run, write_record
 from cleanmarl.checkpoint import Refused
-from cleanmarl.run import refusing
+from cleanmarl.run import refusing, short_name
 
 SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 # The sweep sets these arguments of the scripts itself.
@@ -202,7 +202,7 @@ def plan(
             with refusing():
                 module.open_env(args).close()
         differs = [f"{name}={value}".replace("/", "-") for name, value in variant.items()]
-        name = Path(args.env_name).stem
+        name = short_name(args.env_name)
         parts = [args.env_type, name, arguments.script_of(module.Args), *differs, str(seed)]
         folder = Path(runs).resolve() / "__".join(parts)
         title = " ".join([script, env, *differs, str(seed)])
