@@ -37,7 +37,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import cleanmarl
-from cleanmarl.arguments import script_of
+from cleanmarl.arguments import script_of, short_name
 from cleanmarl.checkpoint import (
     FORMAT,
     Refused,
@@ -108,11 +108,6 @@ def made_with() -> dict[str, str]:
         "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
         "machine": f"{machine}, {os.cpu_count()} cores, {platform.platform(terse=True)}",
     }
-
-
-def short_name(env_name: str) -> str:
-    """An environment's name without the module or the folder that it comes from."""
-    return Path(env_name.rpartition(":")[2]).name.removesuffix(".toml")
 
 
 class Run:

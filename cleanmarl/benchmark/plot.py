@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanmarl.arguments import option
+from cleanmarl.arguments import option, short_name
 from cleanmarl.benchmark.records import Record, read_all
 from cleanmarl.benchmark.sweep import OWN, SAME_CURVE, SCRIPTS, need, read_env
 from cleanmarl.checkpoint import write_atomically
-from cleanmarl.run import short_name
 
 GREY = "#808080"  # legible on white and on black
 LOOKS = (  # colour, and dashes for those who cannot tell it

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cleanmarl.arguments import short_name
 from cleanmarl.checkpoint import write_atomically
-from cleanmarl.run import short_name
 
 # What an evaluation says first: the first of these that there is
 METRICS = {

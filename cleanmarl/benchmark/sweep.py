@@ -29,10 +29,10 @@ from types import ModuleType
 from tqdm import tqdm
 
 from cleanmarl import arguments
-from cleanmarl.arguments import FREE, option
+from cleanmarl.arguments import FREE, option, short_name
 from cleanmarl.benchmark.records import METRICS, read_record, read_run, write_record
 from cleanmarl.checkpoint import Refused
-from cleanmarl.run import refusing, short_name
+from cleanmarl.run import refusing
 
 SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 # The sweep sets these arguments of the scripts itself.
