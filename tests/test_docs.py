@@ -1,19 +1,19 @@
 """The documentation does what it says.
 
 Its Python blocks run, its commands too, and they print what it quotes. Commands are shortened in
-steps, not in shape. A page is a story: its blocks share a folder and their names, in order. A
-Python or TOML block that begins with a path in a comment is that file, and a ```diff makes the file
-that it names. ```text is not run; in ```console, what a command prints must match the lines below
-it, where `...` stands for anything. Where Python code prints, a comment after the `print` says
-what, or a ```text block right after the code does.
+steps and seeds, not in shape. A page is a story: its blocks share a folder and their names, in
+order. A Python or TOML block that begins with a path in a comment is that file, and a ```diff makes
+the file that it names. ```text is not run; in ```console, what a command prints must match the
+lines below it, where `...` stands for anything. Where Python code prints, a comment after the
+`print` says what, or a ```text block right after the code does.
 """
 
 import contextlib
 import doctest
+import importlib
 import importlib.util
 import io
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -31,17 +31,26 @@ from PIL import Image
 from cleanmarl import battle, env, qmix, qmix_memefficient
 from cleanmarl.battle.scenario import load_scenario
 from cleanmarl.checkpoint import load_checkpoint
-from docs import spread_teams
 from docs._ext.code_lines import lines_of
-from tests.helpers import MODULES, ROOT, TWO_STEPS, every_script, scalars, weights
+from docs.tools import speed, spread_teams
+from tests.helpers import (
+    MODULES,
+    ROOT,
+    TWO_STEPS,
+    every_script,
+    run_program,
+    scalars,
+    weights,
+)
 
 DOCS = ROOT / "docs"
+TOOLS = DOCS / "tools"
 PAGES = [page for page in (ROOT / "README.md", *sorted(DOCS.glob("*.md"))) if page.exists()]
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 SHORTER = {  # what a command is given, too
-    "qmix": ["--total-timesteps", "700"],
-    "cleanmarl.battle.speed": ["--seconds", "0.02"],
+    "qmix": ["--total-timesteps", "700", "--torch-threads", "1"],
+    "battle_speed": ["--seconds", "0.02"],
     "cleanmarl.benchmark run": ["--total-timesteps", "700"],
     "cleanmarl.benchmark plot": ["--reps", "20"],
 }
@@ -57,7 +66,8 @@ def commands(block: str) -> list[str]:
     block = block.replace("\\\n", " ")
     for name, first in re.findall(r"\bfor (\w+) in ([^\s;]+)", block):
         block = re.sub(rf"\$\{{?{name}\b\}}?", first, block)
-    settings, program = r"(?:[A-Z_]+=\S+ )*", r"(?:-m cleanmarl\.|cleanmarl/|\w+\.py)"
+    settings = r"(?:[A-Z_]+=\S+ )*"
+    program = r"(?:-m cleanmarl\.|cleanmarl/|docs/tools/battle|\w+\.py)"
     return re.findall(rf"{settings}\bpython {program}[^\n;&|>]*", block)
 
 
@@ -70,32 +80,20 @@ def run(command: str) -> tuple[int, str, str]:
 
     RUN_FOLDER is the newest run's.
     """
+    command = command.replace("--seeds 1 2 3", "--seeds 1")
     if "RUN_FOLDER" in command:
         command = command.replace("RUN_FOLDER", str(newest_run()))
     words = shlex.split(command, comments=True)
     settings = dict(word.split("=", 1) for word in words[: words.index("python")])
     module, *arguments = (word for word in words[words.index("python") + 1 :] if word != "-m")
-    program = " ".join([module, *arguments[:1]])
-    arguments += next((more for name, more in SHORTER.items() if name in program), [])
-    call = runpy.run_path if module.endswith(".py") else runpy.run_module
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    threads = torch.get_num_threads()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        for name, value in settings.items():
-            patch.setenv(name, value)
+    name = " ".join([Path(module).name, *arguments[:1]])
+    arguments += next((more for part, more in SHORTER.items() if part in name), [])
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in settings.items():
+            patch.setenv(variable, value)
         if "PYTHONPATH" in settings:
             patch.setattr(sys, "path", [*settings["PYTHONPATH"].split(":"), *sys.path])
-        patch.setattr(sys, "argv", [module, *arguments])
-        try:
-            call(module, run_name="__main__")
-        except SystemExit as end:
-            status = end.code or 0
-    torch.set_num_threads(threads)
-    return status, out.getvalue(), err.getvalue()
+        return run_program(module, *arguments)
 
 
 def check_console(block: str):
@@ -124,8 +122,6 @@ def apply(diff: str, folder: Path) -> Path:
 
 @every_page
 def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
-    if page.name == "benchmark.md":
-        pytest.importorskip("ray", reason='sweeps need Ray: pip install -e ".[benchmark]"')
     for name in ("cleanmarl", "tests", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
@@ -226,12 +222,12 @@ def test_the_tables_and_pictures_are_those_of_the_code(tmp_path):
     left_out = shutil.ignore_patterns("_build", "results", "*.png")
     docs = shutil.copytree(DOCS, tmp_path / "docs", ignore=left_out)
     shutil.copy(ROOT / "README.md", tmp_path)
-    program = shlex.quote(str(DOCS / "tables.py"))
+    program = shlex.quote(str(TOOLS / "tables.py"))
     status, _, _ = run(f"python {program} --docs {shlex.quote(str(docs))}")
     assert status == 0
     for page in PAGES:
         copy = tmp_path / page.relative_to(ROOT)
-        assert copy.read_text() == page.read_text(), "python docs/tables.py puts it right"
+        assert copy.read_text() == page.read_text(), "python docs/tools/tables.py puts it right"
     drawn = sorted((docs / "images/maps").iterdir())
     assert [path.stem for path in drawn] == sorted(battle.map_names())
     for path in drawn:
@@ -254,17 +250,28 @@ def test_the_page_of_a_script_has_every_argument_with_its_default_and_its_meanin
 # Programs that measure
 
 
-def program(name: str, arguments: str) -> list[list[str]]:
-    """The rows of the tables that a program prints, without the lines below their heads."""
-    status, printed, err = run(f"python {shlex.quote(str(DOCS / name))} {arguments}")
+def program(name: str, arguments: str) -> str:
+    """What a program of docs/tools prints."""
+    status, printed, err = run(f"python {shlex.quote(str(TOOLS / name))} {arguments}")
     assert status == 0, err
-    return cells(printed)
+    return printed
 
 
 def cells(printed: str) -> list[list[str]]:
+    """The rows of the tables in a text, without the lines below their heads."""
     lines = [line for line in printed.splitlines() if "|" in line]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     return [row for row in rows if not set("".join(row)) <= {"-", ":"}]
+
+
+def number(cell: str) -> float:
+    return float(cell.replace(",", "").rstrip("%"))
+
+
+def test_every_program_is_in_the_table_of_programs():
+    page = DOCS / "contributing.md"
+    named = {Path(link).name for link in links(page) if link.startswith("tools/")}
+    assert named == {path.name for path in TOOLS.glob("*.py")}
 
 
 def stored_bytes(episodes) -> int:
@@ -274,7 +281,7 @@ def stored_bytes(episodes) -> int:
 def test_the_table_of_the_buffers_memory_tells_what_the_episodes_of_the_training_take(
     tmp_path, monkeypatch
 ):
-    _, *rows = program("replay_memory.py", "--maps 3m --total-timesteps 300")
+    _, *rows = cells(program("replay_memory.py", "--maps 3m --total-timesteps 300"))
 
     kept, store = [], qmix.EpisodeBuffer.store
     monkeypatch.setattr(
@@ -299,41 +306,84 @@ def test_the_table_of_the_buffers_memory_tells_what_the_episodes_of_the_training
     ]
 
 
-def number(cell: str) -> float:
-    return float(cell.replace(",", ""))
+def test_the_cost_of_checkpoints_is_measured():
+    options = "--envs 3m --episodes 6 --checkpoint-every 3"
+    head, row = cells(program("checkpoint_cost.py", options))
+    found = dict(zip(head[1:], map(number, row[1:]), strict=True))
+    assert found["episodes"] == 6
+    assert found["steps"] > 0
+    assert found["in memory, MB"] > found["on disk, MB"] > 0
+    assert 0 < found["share of the training time"] < 100
 
 
 def test_the_speed_of_a_training_is_measured():
-    _, row = program("speed.py", "rates --scripts qmix_memefficient --seconds 0.5")
-    command, rate, between = row
+    options = "rates --scripts qmix_memefficient --seconds 0.5"
+    _, (command, rate, between) = cells(program("speed.py", options))
     low, high = between.split(" to ")
     assert command == "`qmix_memefficient.py --env-name 2s3z`"
     assert 0 < number(low) <= number(rate) <= number(high)
 
 
-def test_the_parts_of_a_step_are_told_in_microseconds():
-    scripts = ["qmix", "qmix_multienvs", "qmix_lstm"]
-    options = f"parts --scripts {' '.join(scripts)} --maps 3m --seconds 0.5"
-    head, *rows = program("speed.py", options)
-    assert [row[0] for row in rows] == [f"`{script}.py`" for script in scripts]
-    columns = slice(3, head.index(""))
-    for row in rows:
-        parts = dict(zip(head[columns], map(number, row[columns]), strict=True))
-        taken = ("environment", "acting", "storing", "forward", "backward", "optimizer")
-        assert all(parts[name] > 0 for name in taken)
-        # all are rounded
-        assert sum(parts.values()) == pytest.approx(1e6 / number(row[2]), abs=len(parts))
-
-
-def test_the_growth_of_the_cost_is_drawn_and_printed(tmp_path):
-    speed = runpy.run_path(str(DOCS / "speed.py"))
-    speed["GROWTH"].clear()
-    speed["GROWTH"]["batch_size"] = [2, 4], "qmix --env-name 3m --batch-size {}"
+def test_the_growth_of_the_cost_is_drawn_and_printed(tmp_path, monkeypatch, capsys):
+    command = "qmix --env-name 3m --batch-size {}"
+    monkeypatch.setattr(speed, "GROWTH", {"batch_size": ([2, 4], command)})
     picture = tmp_path / "speed.svg"
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        speed["draw_growth"](speed["Args"]("growth", seconds=0.2, picture=picture))
-    assert cells(out.getvalue())[0] == ["batch_size", "2", "4"]
+    speed.draw_growth(speed.Args("growth", seconds=0.2, picture=picture))
+    assert cells(capsys.readouterr().out)[0] == ["batch_size", "2", "4"]
     assert "<svg" in picture.read_text()
+
+
+@pytest.mark.parametrize("script", ["qmix", "qmix_multienvs", "qmix_lstm"])
+def test_the_parts_of_a_step_take_as_long_as_the_step(script, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    parts = importlib.import_module("where_time_goes").parts
+    rate, microseconds, work = parts(f"{script} --batch-size 4 --torch-threads 1", 0.4)
+    for name in ("environment", "acting", "storing", "forward", "backward", "optimizer"):
+        assert microseconds[name] > 0, name
+    assert sum(microseconds.values()) == pytest.approx(1e6 / rate)
+    assert all(amount > 0 for amount in work.values())
+
+
+def test_where_the_time_goes_is_printed_for_each_script_and_map():
+    options = "--scripts qmix qmix_memefficient --maps 3m --seconds 0.1"
+    head, *rows = cells(program("where_time_goes.py", options))
+    assert [row[:2] for row in rows] == [["`qmix.py`", "3m"], ["`qmix_memefficient.py`", "3m"]]
+    assert all(number(cell) >= 0 for row in rows for cell in row[2:] if cell)
+    assert {len(row) for row in rows} == {len(head)}
+
+
+def test_the_better_hand_written_teams_on_simple_spread_know_more():
+    # all but the random one, from standing still to sharing by distance
+    _, *teams = spread_teams.TEAMS.values()
+    earned = [spread_teams.play(team, 30).mean() for team in teams]
+    assert earned == sorted(earned) and earned[-1] > earned[0] / 2
+
+
+def test_the_rewards_of_the_hand_written_teams_are_printed():
+    printed = program("spread_teams.py", "--episodes 2")
+    assert re.findall(r"^(.+): -[\d.]+, standard error [\d.]+$", printed, re.MULTILINE) == [
+        *spread_teams.TEAMS
+    ]
+
+
+def test_what_is_learned_of_the_two_step_game_is_printed_beside_the_table_of_the_paper():
+    head, *rows = cells(program("two_step_game.py", "--episodes 40"))
+    assert head == ["", "state 1", "state 2A", "state 2B", "greedy return"]
+    names = [f"{mixer}, {where}" for mixer in ("QMIX", "VDN") for where in ("the paper", "here")]
+    assert [row[0] for row in rows] == names
+    learned = [number for cell in rows[1][1:4] for number in re.findall(r"-?\d\.\d\d", cell)]
+    assert len(learned) == 12
+
+
+def test_what_is_learned_of_the_nonmonotonic_game_is_printed_below_its_payoffs():
+    options = "--random-episodes 40 --falling-episodes 40 --seeds 1"
+    _, payoffs, *rows = cells(program("monotonic_game.py", options))
+    assert payoffs[3] == "5.0, 20.0 / 20.0, 5.0"
+    assert [row[:2] for row in rows] == [
+        [mixer, epsilon] for mixer in ("QMIX", "VDN") for epsilon in ("1", "1 to 0.1")
+    ]
+    paid = {"00": "5", "01": "20", "10": "20", "11": "5"}
+    assert all(row[5] == paid[row[4]] for row in rows)
 
 
 # Copies of a script
@@ -381,16 +431,23 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_diff_for_vdn_learns_what_the_option_learns(copy, tmp_path):
-    own = learned(copy("qmix_vdn"), tmp_path / "copy")
-    assert_same(own, learned(qmix, tmp_path / "original", mixer="vdn"))
-
-
-def test_q_tot_of_the_diff_for_vdn_is_the_sum_of_the_agents_values(copy):
-    script = copy("qmix_vdn")
+def test_the_mixer_of_the_diff_for_attention_is_monotonic(copy):
+    script = copy("qmix_attention")
     env, networks = random_networks(script, script.Args())
-    q, state = torch.randn(5, env.n_agents), torch.randn(5, env.state_size)
-    assert torch.equal(networks.mixer(q, state), q.sum(-1))
+    q = torch.randn(50, env.n_agents, requires_grad=True)
+    networks.mixer(q, torch.randn(50, env.state_size)).sum().backward()
+    assert (q.grad > 0).all()
+
+
+def test_each_head_of_the_diff_for_attention_averages_the_agents_values(copy):
+    script = copy("qmix_attention")
+    env, networks = random_networks(script, script.Args())
+    state = torch.randn(50, env.state_size)
+    values = torch.randn(50, 1)
+    equal = values.expand(-1, env.n_agents)
+    q_tot = networks.mixer(equal, state) - networks.mixer(0 * equal, state)
+    heads = networks.mixer.weight(state).abs().sum(-1)
+    torch.testing.assert_close(q_tot, values[:, 0] * heads)
 
 
 def test_the_diff_for_double_q_learns_what_the_options_learn(copy, tmp_path):
@@ -485,10 +542,3 @@ def test_the_diff_for_the_state_changes_the_states_alone(copy):
     episodes[1]["state"] *= 100
     assert episodes[0].keys() == episodes[1].keys()
     assert all(np.array_equal(episodes[0][key], episodes[1][key]) for key in episodes[1])
-
-
-def test_the_better_hand_written_teams_on_simple_spread_know_more():
-    # all but the random one, from standing still to sharing by distance
-    _, *teams = spread_teams.TEAMS.values()
-    earned = [spread_teams.play(team, 30).mean() for team in teams]
-    assert earned == sorted(earned) and earned[-1] > earned[0] / 2

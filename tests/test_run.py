@@ -27,7 +27,7 @@ from tensorboard.compat.tensorflow_stub.io import gfile
 from cleanmarl import checkpoint, qmix, run
 from cleanmarl.checkpoint import load_checkpoint
 from cleanmarl.run import Run, RunFailed
-from docs.kill_and_resume import differences
+from docs.tools.kill_and_resume import differences
 from tests.helpers import LBF, MODULES, ROOT, SMALL, TWO_STEPS, small_args, trained, weights
 
 # Of 20 episodes, with checkpoints after 6, 12, 18 and at the end
@@ -108,12 +108,12 @@ def test_the_run_folder_is_named_after_environment_script_seed_and_time(command,
 def test_runs_of_processes_that_begin_at_once_have_folders_of_their_own(tmp_path):
     arguments = words(**SMALL | SHORT)
     with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(started(tmp_path, "qmix", *arguments)) for _ in range(3)]
+        processes = [stack.enter_context(started(tmp_path, "qmix", *arguments)) for _ in range(2)]
         outputs = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert [process.returncode for process in processes] == [0, 0], outputs
     folders = list(tmp_path.glob("runs/*"))
-    assert len(folders) == 3
-    assert [len(sessions(folder)) for folder in folders] == [1, 1, 1]
+    assert len(folders) == 2
+    assert [len(sessions(folder)) for folder in folders] == [1, 1]
     assert all(f"runs/{folder.name}\n" in str(outputs).replace("\\n", "\n") for folder in folders)
 
 
@@ -333,8 +333,8 @@ def test_a_second_ctrl_c_ends_a_script_at_once(script, tmp_path):
         assert "Traceback" not in process.stderr.read()
 
 
-MOMENTS = [("qmix", seconds) for seconds in (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 1.2, 1.5, 1.8, 2.1)]
-MOMENTS += [("qmix_multienvs", seconds) for seconds in (2, 2.5, 3)]
+MOMENTS = [("qmix", seconds) for seconds in (0.02, 0.1, 0.3, 0.6, 1.0, 1.4, 1.8)]
+MOMENTS += [("qmix_multienvs", seconds) for seconds in (2, 3)]
 
 
 @pytest.mark.parametrize(("script", "seconds"), MOMENTS)
@@ -423,6 +423,8 @@ def test_an_update_that_is_not_finite_ends_the_run_with_the_checkpoint_before_it
 # A full disk
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+# TensorBoard's, which writes the curves
+failing_thread = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 def fill_disk(monkeypatch, when):
@@ -473,6 +475,7 @@ def test_a_run_whose_end_cannot_be_saved_says_so_and_fails(command, tmp_path, mo
     assert differences(folder, wanted, "qmix") == []
 
 
+@failing_thread
 def test_a_run_whose_folder_was_removed_says_so_and_fails(command, tmp_path, monkeypatch):
     def advance(self, step, real=Run.advance):
         real(self, step)
@@ -484,9 +487,6 @@ def test_a_run_whose_folder_was_removed_says_so_and_fails(command, tmp_path, mon
     assert status == 1
     assert "could not be saved" in err.splitlines()[-1]
     assert "Traceback" not in err
-
-
-failing_thread = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 def fill_disk_of_curves(monkeypatch, when):

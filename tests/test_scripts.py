@@ -9,15 +9,17 @@ import functools
 import inspect
 import itertools
 import json
-import os
+import re
 import shutil
 import subprocess
-import sys
+import tomllib
 
 import numpy as np
 import pytest
 import torch
 
+from cleanmarl import qmix
+from cleanmarl.results import means
 from tests.helpers import (
     LBF,
     MODULES,
@@ -25,7 +27,9 @@ from tests.helpers import (
     SCRIPTS,
     SOURCES,
     SPREAD,
+    TWO_STEPS,
     every_script,
+    run_program,
     scalars,
     trained,
     values_of,
@@ -155,30 +159,26 @@ def test_what_the_scripts_import_knows_no_script_and_no_environment(part):
 
 TRAINING = "--env-name 3m --total-timesteps 20 --time-limit 5 --batch-size 2 --buffer-size 4"
 TRAINING += " --num-eval-ep 1 --log-every 1 --eval-steps 1"
-PROGRAM = """
-import pathlib, runpy, sys
-_, script, *commands = sys.argv
-for command in commands:
-    folder = "".join(map(str, pathlib.Path().glob("runs/*")))
-    sys.argv = [script, *command.replace("RUN", folder).split()]
-    runpy.run_path(script, run_name="__main__")
-"""
 
 
 @every_script
-def test_a_copy_elsewhere_under_another_name_trains_resumes_and_is_evaluated(tmp_path, script):
-    copy = shutil.copy(ROOT / "cleanmarl" / f"{script}.py", tmp_path / f"my_{script}.py")
-    commands = (TRAINING, "--resume RUN --total-timesteps 40", "--evaluate RUN --num-eval-ep 3")
-    options = {"capture_output": True, "text": True, "cwd": tmp_path, "timeout": 300}
-    options["env"] = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", PROGRAM, copy, *commands], **options)
-    assert done.returncode == 0, done.stderr
+def test_a_copy_elsewhere_under_another_name_trains_resumes_and_is_evaluated(
+    tmp_path, monkeypatch, script
+):
+    copy = str(shutil.copy(ROOT / "cleanmarl" / f"{script}.py", tmp_path / f"my_{script}.py"))
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run_program(copy, *TRAINING.split())
+    assert status == 0, err
     (folder,) = (tmp_path / "runs").iterdir()
     assert f"__my_{script}__" in folder.name
+    more = (["--resume", str(folder), "--total-timesteps", "40"], ["--evaluate", str(folder)])
+    for arguments in more:
+        status, _, err = run_program(copy, *arguments)
+        assert status == 0, err
     sessions = json.loads((folder / "run.json").read_text())
     assert [session["ending"] for session in sessions] == ["done", "done"]
     assert scalars(folder)["rollout/num_episodes"][-1] == (40, 8)
-    assert json.loads((folder / "evaluation.json").read_text())["episodes"] == 3
+    assert json.loads((folder / "evaluation.json").read_text())["episodes"] == 1
 
 
 # The arguments
@@ -285,6 +285,7 @@ ENVIRONMENTS = {
     "lbf": LBF,
     "simple_spread": SPREAD,
     "pursuit": {"env_type": "pz", "env_family": "sisl", "env_name": "pursuit_v5"},
+    "foraging": {"env_type": "gym", "env_name": "lbforaging:Foraging-8x8-2p-3f-v3"},
 }
 
 
@@ -299,6 +300,56 @@ def test_every_script_learns_in_every_kind_of_environment(tmp_path, script, envi
     assert model.keys() >= {"agent", "mixer", "target_agent", "target_mixer"}
 
 
+# Tasks that say whether they succeeded
+
+MEETING = {"env_type": "gym", "env_name": "tests.games.meeting:Meeting-v0"}
+
+
+@every_script
+def test_success_is_logged_of_training_episodes_and_of_evaluations(tmp_path, script):
+    folder = trained(script, tmp_path / "run", log_every=1, eval_steps=1, **MEETING)
+    for prefix in ("rollout", "eval"):
+        successes = values_of(folder, f"{prefix}/success")
+        assert {*successes} <= {0, 1}
+        # who meets earns 1
+        assert successes == values_of(folder, f"{prefix}/ep_reward")
+
+
+@pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
+def test_a_run_in_an_environment_of_gymnasium_is_resumed_and_evaluated(command, tmp_path, script):
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in MEETING.items()]
+    options += ["--batch-size=2", "--buffer-size=20", "--num-eval-ep=3"]
+    status, _, err = command(script, "--total-timesteps=40", *options)
+    assert status == 0, err
+    (folder,) = (tmp_path / "runs").iterdir()
+    for again in (["--resume", str(folder), "--total-timesteps=80"], ["--evaluate", str(folder)]):
+        status, out, err = command(script, *again)
+        assert status == 0, err
+        assert "success" in out
+    assert scalars(folder)["eval/success"][-1][0] >= 80
+    assert 0 <= json.loads((folder / "evaluation.json").read_text())["success"]["mean"] <= 1
+
+
+def test_an_episode_that_does_not_say_that_it_was_a_success_was_none():
+    silent = {"ep_reward": 1.0, "ep_length": 3}
+    results = [silent, silent | {"success": True}, silent, silent | {"success": True}]
+    assert means("rollout", results)["rollout/success"] == 0.5
+    assert "rollout/success" not in means("rollout", [silent])
+
+
+def test_the_best_networks_are_those_with_most_success(tmp_path, monkeypatch):
+    scores = iter([(0.0, 9.0), (0.5, 1.0), (0.5, 0.0)])
+
+    def evaluate(*_):
+        success, reward = next(scores)
+        return {"eval/success": success, "eval/ep_reward": reward}
+
+    monkeypatch.setattr(qmix, "evaluate", evaluate)
+    options = {"total_timesteps": 12, "eval_steps": 2} | TWO_STEPS
+    folder = trained("qmix", tmp_path / "run", **options)
+    assert torch.load(folder / "best.pt", weights_only=True)["step"] == 8
+
+
 # The repository
 
 
@@ -310,3 +361,15 @@ def test_nothing_that_is_compiled_is_tracked():
     compiled = (".nbc", ".nbi", ".pyc", ".so")
     assert "cleanmarl/qmix.py" in tracked
     assert [one for one in tracked if one.endswith(compiled) or "__pycache__" in one] == []
+
+
+def test_the_citation_has_the_version_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_project_names_the_versions_of_python_that_the_workflow_runs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    assert named == re.findall(r'"(3\.\d+)"', workflow)

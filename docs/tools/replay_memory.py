@@ -1,6 +1,6 @@
 """Memory of a full replay buffer: PyMARL's, that of `qmix.py` and that of `qmix_memefficient.py`.
 
-    python docs/replay_memory.py > table.md
+    python docs/tools/replay_memory.py > table.md
 
 trains `qmix.py` on each map and prints the means over all episodes of the training, as each of the
 three stores them.
@@ -44,8 +44,9 @@ class MeasuredBuffer(qmix_memefficient.EpisodeBuffer):
     def store(self, episode: dict[str, np.ndarray]):
         super().store(episode)
         self.reference.store(episode)
-        sizes = [stored_bytes(kept.episodes[-1]) for kept in (self.reference, self)]
-        self.measured.append([len(episode["reward"]), *sizes])
+        size = stored_bytes(self.reference.episodes[-1])
+        lean_size = stored_bytes(self.episodes[-1])
+        self.measured.append([len(episode["reward"]), size, lean_size])
 
 
 def stored_bytes(episode: dict[str, np.ndarray]) -> int:
@@ -74,10 +75,16 @@ def pymarl_bytes(env) -> int:
 
 def measure(map_name: str, total_timesteps: int) -> tuple[float, int, dict[str, float]]:
     """Train on a map: mean length of an episode, the limit, mean bytes of an episode by buffer."""
-    options = {"env_name": map_name, "total_timesteps": total_timesteps, "buffer_size": CAPACITY}
-    options |= {"eval_steps": 10**9, "num_eval_ep": 1}
-    options |= {"checkpoint_every": 10**9, "checkpoint_buffer": False, "save_model": False}
-    args = qmix.Args(**options)
+    args = qmix.Args(
+        env_name=map_name,
+        total_timesteps=total_timesteps,
+        buffer_size=CAPACITY,
+        eval_steps=10**9,
+        num_eval_ep=1,
+        checkpoint_every=10**9,
+        checkpoint_buffer=False,
+        save_model=False,
+    )
     buffer = MeasuredBuffer(CAPACITY)
     with (
         tempfile.TemporaryDirectory() as parent,
@@ -95,17 +102,21 @@ def in_units(size: float) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
+def print_row(*cells: str):
+    print("|", " | ".join(cells), "|", flush=True)
+
+
 def main(args: Args):
     full = f"{CAPACITY:,} episodes"
-    print(f"| map | mean episode | limit | buffer | bytes per transition | {full} | relative |")
-    print("| --- | ---: | ---: | --- | ---: | ---: | ---: |")
+    head = ["map", "mean episode", "limit", "buffer", "bytes per transition", full, "relative"]
+    print_row(*head)
+    print_row("---", "---:", "---:", "---", "---:", "---:", "---:")
     for map_name in args.maps:
         length, limit, sizes = measure(map_name, args.total_timesteps)
+        least = sizes["`qmix_memefficient.py`"]
         for buffer, size in sizes.items():
             cells = [map_name, f"{length:.1f}", str(limit), buffer, f"{size / length:,.0f}"]
-            cells.append(in_units(CAPACITY * size))
-            cells.append(f"{size / sizes['`qmix_memefficient.py`']:.2f}")
-            print("|", " | ".join(cells), "|", flush=True)
+            print_row(*cells, in_units(CAPACITY * size), f"{size / least:.2f}")
 
 
 if __name__ == "__main__":

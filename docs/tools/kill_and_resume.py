@@ -1,37 +1,47 @@
-"""Kill trainings at random moments, resume them until they end, compare them with undisturbed ones:
+"""Kill trainings at random moments, resume them until they end, compare them with undisturbed ones.
 
-    python docs/kill_and_resume.py --kills 20
+    python docs/tools/kill_and_resume.py --kills 20
 
 Every second kill hits while files are written. Exit status 1 if a weight, a state of the optimizer,
 an episode of the replay buffer or a point of a curve differs.
 """
 
-import argparse
 import importlib
 import json
 import logging
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import sys
 import tempfile
 import threading
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 
 from cleanmarl import checkpoint, run
 from cleanmarl.checkpoint import load_checkpoint
 
-TRAINING = "--env-name 3m --total-timesteps 1500 --hidden-dim 8 --hyper-dim 8 --batch-size 4"
+TRAINING = "--env-name 3m --total-timesteps 800 --hidden-dim 8 --hyper-dim 8 --batch-size 4"
 TRAINING += " --buffer-size 12 --num-eval-ep 1 --eval-steps 7 --log-every 3 --checkpoint-every 5"
 TRAINING += " --torch-threads 1"
+
+
+@dataclass
+class Args:
+    kills: int = 20
+    """how often each script is killed"""
+    scripts: tuple[str, ...] = ("qmix", "qmix_multienvs")
+    """scripts to train with"""
+    seed: int = 1
+    """the moments are derived from it"""
 
 
 def train(script: str, folder: Path, arguments: list[str], kind: str = "any", moment: int = 0):
@@ -49,7 +59,8 @@ def train(script: str, folder: Path, arguments: list[str], kind: str = "any", mo
             return
         name = frame.f_code.co_name
         events["any"] += 1
-        events["writing"] += name == "save" or name.startswith("write_")
+        if name == "save" or name.startswith("write_"):
+            events["writing"] += 1
         if moment and events[kind] == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -86,8 +97,10 @@ def leaves(value, name: str = "") -> dict[str, str]:
     if isinstance(value, list | tuple):
         value = dict(enumerate(value))
     if isinstance(value, dict):
-        parts = [leaves(part, f"{name}/{key}") for key, part in value.items()]
-        return {path: leaf for part in parts for path, leaf in part.items()}
+        found = {}
+        for key, part in value.items():
+            found |= leaves(part, f"{name}/{key}")
+        return found
     if isinstance(value, torch.Tensor | np.ndarray):
         array = np.asarray(value)
         value = (array.dtype, array.shape, sha256(array.tobytes()).hexdigest())
@@ -101,8 +114,9 @@ def results(folder: Path, script: str) -> dict[str, str]:
     """
     saved = load_checkpoint(folder, script, with_episodes=True)
     found = {name: saved[name] for name in ("networks", "optimizer", "progress")}
-    found |= {"episodes": saved["episodes"][-saved["args"]["buffer_size"] :]}
-    found |= {"best_score": saved["run"]["best_score"], "collector": saved.get("collector")}
+    found["episodes"] = saved["episodes"][-saved["args"]["buffer_size"] :]
+    found["best_score"] = saved["run"]["best_score"]
+    found["collector"] = saved.get("collector")
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each resumption
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     for name in set(events.Tags()["scalars"]) - {"charts/SPS"}:
@@ -112,60 +126,65 @@ def results(folder: Path, script: str) -> dict[str, str]:
 
 def differences(one: Path, other: Path, script: str) -> list[str]:
     """Names of what is not the same, bit for bit, in the run folders of two trainings."""
-    one, other = results(one, script), results(other, script)
+    one = results(one, script)
+    other = results(other, script)
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
-def check(script: str, kills: int, seed: int, folder: Path) -> list[str]:
+def last_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that the training in a folder can be resumed from."""
+    newest = [*folder.glob("runs/*/checkpoint.pt"), *folder.glob("runs/*/checkpoint.old")]
+    return newest[0] if newest else None
+
+
+def killed_at(script: str, folder: Path, kind: str, moment: int) -> bool:
+    """Begin or resume the training in a folder; whether it was killed at that moment."""
+    saved = last_checkpoint(folder)
+    arguments = ["--resume", str(saved.parent)] if saved else TRAINING.split()
+    return not ends(script, folder, arguments, kind, moment)
+
+
+def check(script: str, kills: int, seed: int, parent: Path) -> list[str]:
     """Kill trainings of a script `kills` times; the names of what differs from an undisturbed one.
 
     Where a training ends before all kills are done, another one begins.
     """
     rng = random.Random(seed)
-    undisturbed = folder / f"{script}-undisturbed"
+    undisturbed = parent / f"{script}-undisturbed"
     undisturbed.mkdir()
     ends(script, undisturbed, TRAINING.split())
     events = json.loads((undisturbed / "events.json").read_text())
-    (wanted,) = undisturbed.glob("runs/*")
+    wanted = last_checkpoint(undisturbed).parent
     killed = 0
     differ = set()
     while killed < kills:
-        disturbed = folder / f"{script}-{killed}"
-        disturbed.mkdir()
-        saved, over = [], False
+        folder = parent / f"{script}-{killed}"
+        folder.mkdir()
+        over = False
         while not over:
-            arguments = ["--resume", str(saved[0].parent)] if saved else TRAINING.split()
             kind = ("any", "writing")[killed % 2]
             moment = rng.randint(1, events[kind] // 2) if killed < kills else 0
-            over = ends(script, disturbed, arguments, kind, moment)
-            saved = [*disturbed.glob("runs/*/checkpoint.pt")]
-            saved += disturbed.glob("runs/*/checkpoint.old")
-            if not saved:
-                shutil.rmtree(disturbed / "runs", ignore_errors=True)
+            over = not killed_at(script, folder, kind, moment)
             if not over:
                 killed += 1
-                event = f"event {moment} of {events[kind]}{' of writing' * (kind == 'writing')}"
-                after = saved[0].name if saved else "the start"
+                saved = last_checkpoint(folder)
+                after = saved.name if saved else "the start"
+                event = f"event {moment} of {events[kind]} ({kind})"
                 print(f"{script}: kill {killed} at {event}, resumed from {after}", flush=True)
-        differ |= set(differences(saved[0].parent, wanted, script))
+        differ |= set(differences(last_checkpoint(folder).parent, wanted, script))
     return sorted(differ)
 
 
 def main():
-    look = {"description": __doc__.partition("\n")[0].rstrip(":")}
-    parser = argparse.ArgumentParser(**look)
-    parser.add_argument("--kills", type=int, default=20, help="how often each script is killed")
-    parser.add_argument("--scripts", nargs="+", default=["qmix", "qmix_multienvs"])
-    parser.add_argument("--seed", type=int, default=1, help="the moments are derived from it")
-    args = parser.parse_args()
-    differ = {}
+    args = tyro.cli(Args, description=__doc__)
+    failed = False
     with tempfile.TemporaryDirectory() as folder:
         for script in args.scripts:
-            differ[script] = check(script, args.kills, args.seed, Path(folder))
-    for script, names in differ.items():
-        same = "the same weights, episodes and curves, bit for bit"
-        print(f"{script}: {'different: ' + ', '.join(names) if names else same}")
-    sys.exit(any(differ.values()))
+            different = check(script, args.kills, args.seed, Path(folder))
+            same = "the same weights, episodes and curves, bit for bit"
+            print(f"{script}: {'different: ' + ', '.join(different) if different else same}")
+            failed = failed or bool(different)
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

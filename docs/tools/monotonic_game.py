@@ -1,0 +1,67 @@
+"""What QMIX and VDN learn of a game that no monotonic mixer can represent.
+
+    python docs/tools/monotonic_game.py > table.md
+
+prints Q_tot of the joint actions, and what the greedy team does and is paid: with agents that stay
+random, and with epsilon falling from 1 to 0.1. The game is the one that the tests have; it is found
+from the root of the repository.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import tyro
+from two_step_game import arguments, in_a_cell, print_row, q_tot, train  # of this folder
+
+from cleanmarl import qmix
+from cleanmarl.fast import in_numpy
+
+GAME = "nonmonotonic_game"
+
+
+@dataclass
+class Args:
+    random_episodes: int = 5000
+    """episodes of agents that stay random"""
+    falling_episodes: int = 2000
+    """episodes with a falling epsilon"""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """seeds of each row"""
+
+
+def payoffs(env) -> list[list[float]]:
+    """What the team is paid for each joint action, [2, 2]."""
+    paid = [[0.0, 0.0], [0.0, 0.0]]
+    for first, second in product(range(2), repeat=2):
+        env.reset()
+        _, paid[first][second], *_ = env.step([first, second])
+    return paid
+
+
+def print_learned(epsilon: str, options: dict):
+    """Train, and print a row."""
+    greedy_return, networks, env = train(arguments(GAME, **options))
+    observation, _ = env.reset()
+    chosen = in_numpy(networks.agent)(observation["obs"]).argmax(-1)
+    values = in_a_cell(q_tot(networks, observation), 1)
+    actions = "".join(map(str, chosen))
+    name = options["mixer"].upper()
+    print_row(name, epsilon, str(options["seed"]), values, actions, f"{greedy_return:.0f}")
+
+
+def main(args: Args):
+    print_row("", "epsilon", "seed", "joint actions 00, 01 / 10, 11", "greedy", "its payoff")
+    print_row(*["---"] * 6)
+    env = qmix.open_env(arguments(GAME))
+    print_row("payoffs", "", "", in_a_cell(payoffs(env), 1), "", "")
+    stays = {"total_timesteps": args.random_episodes}
+    falls = {"total_timesteps": args.falling_episodes, "end_e": 0.1, "exploration_fraction": 0.5}
+    for mixer in ("qmix", "vdn"):
+        for epsilon, options in {"1": stays, "1 to 0.1": falls}.items():
+            for seed in args.seeds:
+                own = {"mixer": mixer, "seed": seed, "learning_rate": 0.005}
+                print_learned(epsilon, own | options)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))

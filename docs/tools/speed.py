@@ -1,0 +1,186 @@
+"""How fast the scripts train, and how the cost grows.
+
+    python docs/tools/speed.py rates
+    python docs/tools/speed.py growth
+
+Each training is the whole of a script, with its evaluations and checkpoints, and with epsilon at
+its end; its second half counts. `rates` prints environment steps a second: the median of five spans
+of time, the lowest and the highest. `growth` prints the medians, and draws docs/images/speed.svg.
+"""
+
+import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
+
+# isort: split
+import contextlib
+import gc
+import importlib
+import io
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+from unittest import mock
+
+import tyro
+
+from cleanmarl import arguments
+from cleanmarl.run import Run
+
+SPANS = 5
+LBF = "--env-type lbf --env-name Foraging-8x8-2p-3f-v3"
+RATES = (
+    "qmix --env-name 3m",
+    "qmix --env-name 2s3z",
+    "qmix_memefficient --env-name 2s3z",
+    "qmix_lstm --env-name 3m",
+    f"qmix_lstm {LBF}",
+    f"qmix {LBF}",
+    "qmix --env-type pz --env-name simple_spread_v3",
+    "qmix_multienvs --env-name MMM --num-envs 8 --train-freq 8 --n-epochs 1",
+    "qmix_multienvs --env-name 2s3z --num-envs 16 --train-freq 40 --n-epochs 1",
+)
+# What the cost grows with: its values, and the training with one of them
+GROWTH = {
+    "agents": (
+        ["3m", "8m", "10m_vs_11m", "25m", "27m_vs_30m"],
+        "qmix --env-name {} --time-limit 25",
+    ),
+    "num_envs": (
+        [1, 2, 4, 8, 16, 32, 64],
+        "qmix_multienvs --env-name 2s3z --num-envs {} --train-freq 40 --n-epochs 1",
+    ),
+    "batch_size": ([5, 10, 20, 40, 80], "qmix --env-name 2s3z --batch-size {}"),
+}
+GREY = "#808080"  # legible on white and on black
+BLUE = "#0072b2"
+
+
+@dataclass
+class Args:
+    report: tyro.conf.Positional[Literal["rates", "growth"]]
+    """what to measure"""
+    scripts: tuple[str, ...] = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
+    """scripts, for `rates`"""
+    seconds: float = 20.0
+    """how long each training counts"""
+    picture: Path = Path("docs/images/speed.svg")
+    """file that `growth` draws to"""
+
+
+class TimedRun(Run):
+    """Trains for some seconds, then for as many in spans that are timed, and stops.
+
+    Updates are made before the first span, and in the spans.
+
+    Args:
+        seconds: that each half takes
+        begin: called when the first span begins
+        marks: gets the time and the step at the beginning of each span, and at the end
+    """
+
+    def __init__(self, seconds: float, begin: Callable, marks: list, *args, **options):
+        super().__init__(*args, **options)
+        self.span = seconds / SPANS
+        self.due = time.perf_counter() + seconds
+        self.begin_spans = begin
+        self.marks = marks
+        self.updates_before = 0
+
+    def advance(self, step: int):
+        super().advance(step)
+        updates = self.latest.get("train/num_updates", 0)
+        wait_for_updates = len(self.marks) in (0, SPANS) and updates == self.updates_before
+        if time.perf_counter() < self.due or wait_for_updates:
+            return
+        if not self.marks:
+            self.updates_before = updates
+            self.begin_spans()
+            self.due = time.perf_counter()
+        self.due += self.span
+        self.marks.append((time.perf_counter(), step))
+        if len(self.marks) > SPANS:
+            self.stopped = signal.SIGINT
+
+
+def rates(command: str, seconds: float, begin: Callable = lambda: None) -> list[float]:
+    """Environment steps a second in each span of a training, for example of `qmix --env-name 3m`.
+
+    `begin()` is called when the first span begins.
+    """
+    script, *words = command.split()
+    module = importlib.import_module(f"cleanmarl.{script}")
+    words = ["--exploration-fraction", "0", *words]
+    args = arguments.parse(module.Args, module.__doc__, words, module.Args())
+    marks: list[tuple[float, int]] = []
+    gc.collect()  # what is left of the last training
+    with (
+        mock.patch.object(module, "Run", partial(TimedRun, seconds, begin, marks)),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        tempfile.TemporaryDirectory() as parent,
+        contextlib.suppress(SystemExit),  # of a run that is stopped
+    ):
+        module.train(args, folder=Path(parent) / "run")
+    return [(step - before) / (now - then) for (then, before), (now, step) in pairwise(marks)]
+
+
+def print_row(*cells):
+    print("|", " | ".join(map(str, cells)), "|", flush=True)
+
+
+def print_rates(args: Args):
+    print_row("command", "steps/s", "lowest to highest")
+    print_row("---", "---:", "---:")
+    for command in RATES:
+        script, _, options = command.partition(" ")
+        if script in args.scripts:
+            spans = rates(command, args.seconds)
+            middle = f"{statistics.median(spans):,.0f}"
+            print_row(f"`{script}.py {options}`", middle, f"{min(spans):,.0f} to {max(spans):,.0f}")
+
+
+def draw_growth(args: Args):
+    import matplotlib.pyplot as plt
+
+    coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    plt.rcParams |= dict.fromkeys(coloured, GREY) | {"font.size": 9, "svg.fonttype": "none"}
+    look = {"figsize": (10.2, 3), "layout": "constrained", "sharey": True, "squeeze": False}
+    figure, (axes,) = plt.subplots(1, len(GROWTH), **look)
+    for axis, (name, (values, command)) in zip(axes, GROWTH.items(), strict=True):
+        script = command.partition(" ")[0]
+        spans = [rates(command.format(value), args.seconds) for value in values]
+        print()
+        print_row(name, *values)
+        print_row("---", *["---:"] * len(values))
+        print_row(f"`{script}.py`", *(f"{statistics.median(span):,.0f}" for span in spans))
+        draw(axis, spans)
+        axis.set(yscale="log", xlabel=name, title=f"{script}.py")
+        axis.set_xticks(range(len(values)), values, fontsize=7 if name == "agents" else None)
+        axis.minorticks_off()
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("environment steps per second")
+    figure.savefig(args.picture, transparent=True)
+
+
+def draw(axis, spans: list[list[float]]):
+    """The medians as a line, and a band from the lowest to the highest."""
+    places = range(len(spans))
+    lows = [min(span) for span in spans]
+    highs = [max(span) for span in spans]
+    middles = [statistics.median(span) for span in spans]
+    axis.plot(places, middles, "o-", color=BLUE)
+    axis.fill_between(places, lows, highs, color=BLUE, alpha=0.15)
+
+
+if __name__ == "__main__":
+    args = tyro.cli(Args, description=__doc__)
+    if args.report == "rates":
+        print_rates(args)
+    else:
+        draw_growth(args)
