@@ -49,6 +49,11 @@ export function signed(value, digits = 2) {
   return value > 0 && Number(text) !== 0 ? `+${text}` : text;
 }
 
+/** Digits with which numbers are told apart that differ by so much at most. */
+export function digitsFor(spread) {
+  return Math.min(4, Math.max(2, 2 - Math.floor(Math.log10(Math.max(spread, 1e-9)))));
+}
+
 /** The least and the largest, of those that are finite. */
 export function extent(values) {
   let low = Infinity;

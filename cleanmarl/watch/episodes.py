@@ -61,12 +61,19 @@ def play(run: Trained) -> tuple[list[Episode], list[dict[str, float]]]:
     return env.episodes, results
 
 
-def places(results: list[dict[str, float]]) -> dict[str, int]:
-    """The numbers of the worst, the median and the best episode, as --evaluate finds them."""
-    order = np.argsort([one["ep_reward"] for one in results], kind="stable").tolist()
+def places(episodes: list[Episode]) -> dict[str, int]:
+    """The numbers of the worst, the median and the best episode, as --evaluate finds them.
+
+    What went exactly as the best one is left out, and so is a median that went as the worst.
+    """
+    order = np.argsort([sum(one.rewards) for one in episodes], kind="stable").tolist()
     found = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
-    if len(order) < 3:  # the median is the best
-        del found["median"]
-    if len(order) < 2:
-        del found["worst"]
+    for name, others in (("worst", ["best"]), ("median", ["best", "worst"])):
+        if any(alike(episodes[found[name]], episodes[found.get(o, -1)]) for o in others):
+            del found[name]
     return found
+
+
+def alike(one: Episode, other: Episode) -> bool:
+    """Whether the same was done and earned."""
+    return one.rewards == other.rewards and np.array_equal(one.actions, other.actions)

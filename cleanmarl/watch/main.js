@@ -113,7 +113,7 @@ function draw() {
 function momentText(episode, t) {
   const steps = length(episode);
   if (t < steps) {
-    const before = t > 0 ? `, reward of the last one ${shown(at(episode.reward, t - 1))}` : "";
+    const before = t > 0 ? `, last reward ${shown(at(episode.reward, t - 1))}` : "";
     return `step ${t} of ${steps}${before}`;
   }
   const { battle_won: won, ep_reward: reward } = episode.results;
@@ -188,7 +188,7 @@ function drawEvents(episode) {
 }
 
 function showHeader() {
-  const { env, script, step, returns, wins, evaluation } = data;
+  const { env, script, step, returns, evaluation } = data;
   say(find("env"), env);
   document.title = `${env}, ${script}`;
   const percent = (x) => `${shown(100 * x, 0)}%`;
@@ -198,9 +198,7 @@ function showHeader() {
     : "";
   const reward = `, reward ${shown(evaluation.ep_reward.mean)}`;
   const played = returns.length === 1 ? "one greedy episode" : `${returns.length} greedy episodes`;
-  const alike = data.episodes.length < Math.min(3, wins.length || returns.length)
-    ? ", all alike where they are not shown"
-    : "";
+  const alike = returns.length > 1 && data.episodes.length === 1 ? ", all of this reward" : "";
   say(
     find("about"),
     `${script}, after ${step.toLocaleString("en")} steps · ${played}${rate}${reward}${alike}`,

@@ -44,20 +44,18 @@ def plain_script(source: str) -> str:
 def contents(run: Trained) -> dict:
     """What the page shows: a tree of dicts, lists, plain values and arrays."""
     episodes, results = play(run)
-    args = asdict(run.args)
     known = asdict(type(run.args)())
     evaluation = {name: confidence(np.array([r[name] for r in results])) for name in results[0]}
-    shown = [described(run, episodes, results, *place) for place in places(results).items()]
+    shown = [described(run, episodes, results, *place) for place in places(episodes).items()]
     return {
         "env": run.args.env_name,
         "script": script_of(type(run.args)),
         "folder": run.folder.resolve().name,
         "step": run.step,
         "made": {name: run.session.get(name, "") for name in ("command", "commit", "versions")},
-        "args": {name: [value, known[name]] for name, value in args.items()},
+        "args": {name: [run.saved[name], value] for name, value in known.items()},
         "evaluation": evaluation,
         "returns": [one["ep_reward"] for one in results],
-        "wins": [bool(one["battle_won"]) for one in results if "battle_won" in one],
         "counts": action_counts(episodes),
         "episodes": shown,
     }

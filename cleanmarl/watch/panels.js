@@ -1,9 +1,12 @@
 // Tables and texts beside the scene. Each is built once an episode, and changed at every step.
 
 import { dots, lineChart } from "./charts.js";
-import { at, extent, length, row, shown, signed } from "./data.js";
+import { at, digitsFor, extent, length, row, shown, signed } from "./data.js";
 import { colour, find, html, look, pen, say, svg } from "./dom.js";
 import { deaths } from "./scene.js";
+
+/** Bars are compared at a moment, but differences below this part of the largest stay small. */
+const LEAST = 0.2;
 
 /** Whether an agent takes part at a step: the dead can only do nothing. */
 function acts(episode, t, agent) {
@@ -25,7 +28,8 @@ function healthOf(episode, t, agent) {
 /** All agents: what each may do, what it values it, and its weight. */
 export function teamPanel(episode, choose) {
   const steps = length(episode);
-  const spread = Math.max(1e-6, ...episode.agents.map((_, i) => widest(episode, i)));
+  const spreads = episode.agents.map((_, i) => widest(episode, i));
+  const digits = digitsFor(Math.max(...spreads));
   const largest = Math.max(1e-6, ...episode.slope.values);
   const battle = Boolean(episode.scene.units);
   const head = ["agent", "values of its actions", "does", "weight"];
@@ -46,11 +50,11 @@ export function teamPanel(episode, choose) {
         parts.button.setAttribute("aria-pressed", String(i === chosen));
         if (battle) showHealth(parts, healthOf(episode, t, i), alive);
         const moment = Math.min(t, steps - 1);
-        drawValues(parts.bars, episode, moment, i, spread, over);
+        drawValues(parts.bars, episode, moment, i, spreads[i], over);
         const action = at(episode.chosen, moment, i);
         const value = at(episode.q, moment, i, action);
         say(parts.action, over ? "–" : episode.actions[i][action]);
-        say(parts.value, over ? "" : shown(value));
+        say(parts.value, over ? "" : shown(value, digits));
         const slope = at(episode.slope, moment, i);
         say(parts.weight, over ? "" : shown(slope));
         parts.weightBar.style.width = over ? "0" : `${(100 * slope) / largest}%`;
@@ -100,8 +104,7 @@ function agentRow(episode, name, i, battle, choose) {
 
 /** "marine 0" without its number, which stands beside it. */
 function label(name, i) {
-  const kind = name.replace(new RegExp(` ${i}$`), "");
-  return kind;
+  return name.replace(new RegExp(` ${i}$`), "");
 }
 
 function showHealth(parts, { health, shield, full, part }, alive) {
@@ -128,14 +131,19 @@ function widest(episode, i) {
   return most;
 }
 
-/** Bars from the worst available action up; dots for those that are not available. */
-function drawValues(bars, episode, t, i, spread, over) {
+/**
+ * Bars from the worst available action up; dots for those that are not available.
+ *
+ * The best has the full height, unless all are nearly equal for this agent in this episode.
+ */
+function drawValues(bars, episode, t, i, widest, over) {
   const values = valuesNow(episode, t, i);
-  const [low] = extent(values);
+  const [low, high] = extent(values);
+  const spread = Math.max(high - low, LEAST * widest, 1e-6);
   const chosen = at(episode.chosen, t, i);
   bars.forEach((bar, j) => {
     const available = Number.isFinite(values[j]) && !over;
-    const height = available ? 3 + (24 * (values[j] - low)) / spread : 2;
+    const height = available ? 4 + (24 * (values[j] - low)) / spread : 2;
     bar.setAttribute("y", 29 - height);
     bar.setAttribute("height", height);
     bar.setAttribute("class", available ? (j === chosen ? "taken" : "may") : "cannot");
@@ -166,7 +174,7 @@ export function agentPanel(episode) {
     });
     const heads = [
       html("th", { scope: "col" }, "action"),
-      html("th", { scope: "colgroup", colspan: 2 }, `its value to agent ${agent}`),
+      html("th", { scope: "colgroup", colspan: 2, class: "twice" }, `value to agent ${agent}`),
       html("th", { scope: "colgroup", colspan: 3 }, "Q_tot, had it done this"),
     ];
     table.replaceChildren(
@@ -182,20 +190,23 @@ export function agentPanel(episode) {
       const moment = Math.min(t, steps - 1);
       const taken = at(episode.chosen, moment, agent);
       const alive = acts(episode, t, agent);
-      say(find("agent-title"), `What if: agent ${agent}, ${episode.agents[agent]}`);
+      say(find("agent-title"), `What if agent ${agent} did something else`);
       say(find("agent-hint"), hintOf(episode, moment, agent, alive, over));
-      const [low, high] = built.scale.value;
-      const [worst, best] = built.scale.change;
       const now = at(episode.q_tot, moment);
+      const [low, high] = built.scale.value;
+      const [worst, best] = roomFor(built.scale.change, changesNow(episode, moment, agent));
+      const digits = digitsFor(high - low);
+      const digitsOfTotal = digitsFor(built.scale.change[1] - built.scale.change[0]);
       built.lines.forEach(({ line, value, total, change }, j) => {
         const may = at(episode.avail, moment, agent, j) && !over;
         line.className = may ? (j === taken ? "taken" : "may") : "cannot";
         line.setAttribute("aria-current", String(j === taken && !over));
         const q = at(episode.q, moment, agent, j);
         const other = at(episode.what_if, moment, agent, j);
-        say(value.text, may ? shown(q) : "");
-        say(total.text, may ? shown(other) : "not available");
-        say(change, may && j !== taken ? signed(other - now) : may ? "chosen" : "");
+        say(value.text, may ? shown(q, digits) : "");
+        say(total.text, may ? shown(other, digitsOfTotal) : "not available");
+        const difference = j === taken ? "chosen" : signed(other - now, digitsOfTotal);
+        say(change, may ? difference : "");
         place(value.fill, may ? q : 0, low, high);
         place(total.fill, may ? other - now : 0, worst, best);
       });
@@ -234,14 +245,24 @@ function scales(episode, agent) {
   const values = [0];
   const changes = [0];
   for (let t = 0; t < length(episode); t++) {
-    episode.actions[agent].forEach((_, j) => {
-      if (!at(episode.avail, t, agent, j)) return;
-      values.push(at(episode.q, t, agent, j));
-      changes.push(at(episode.what_if, t, agent, j) - at(episode.q_tot, t));
-    });
+    values.push(...valuesNow(episode, t, agent));
+    changes.push(...changesNow(episode, t, agent));
   }
   const roomy = ([low, high]) => (high - low < 1e-6 ? [low - 1, high + 1] : [low, high]);
   return { value: roomy(extent(values)), change: roomy(extent(changes)) };
+}
+
+/** What each available action of an agent would change in Q_tot, at a step. */
+function changesNow(episode, t, agent) {
+  const now = at(episode.q_tot, t);
+  const available = row(episode.avail, t, agent);
+  return Array.from(row(episode.what_if, t, agent), (q, j) => (available[j] ? q - now : NaN));
+}
+
+/** Bounds for the changes of a moment, but not less than a part of those of the episode. */
+function roomFor([low, high], changes) {
+  const [least, most] = extent([0, ...changes]);
+  return [Math.min(least, LEAST * low), Math.max(most, LEAST * high)];
 }
 
 /** Q_tot and the return that followed, over time. */
@@ -381,14 +402,14 @@ function drawWeights(canvas, episode, t, agent, order) {
 
 /** What the chosen agent observes. */
 export function observationPanel(episode) {
-  const place_ = find("observation");
+  const panel = find("observation");
   return {
     moveTo(t, agent) {
       say(find("sees-title"), `What agent ${agent} sees`);
       const values = row(episode.obs, t, agent);
       const names = episode.observation?.[agent];
       const content = names ? namedTables(names, values) : [numbers(values)];
-      place_.replaceChildren(...content);
+      panel.replaceChildren(...content);
     },
   };
 }
@@ -464,7 +485,7 @@ export function summaryPanel(data, episode) {
     html("h3", {}, count === 1 ? "One greedy episode" : `${count} greedy episodes`),
     html("ul", { class: "facts" }, ...facts),
   );
-  if (count > 1) parts.push(dots(data.returns, named, 420));
+  if (new Set(data.returns).size > 1) parts.push(dots(data.returns, named, 420));
   parts.push(
     html("h3", {}, "What each agent does, in all of them"),
     countTable(data.counts, episode),
@@ -479,6 +500,15 @@ export function summaryPanel(data, episode) {
   find("run").replaceChildren(...parts);
 }
 
+/** The same action of all agents: "attack enemy 3", or "heal or attack 3" where they differ. */
+function sharedName(episode, j) {
+  const names = [...new Set(episode.actions.map((own) => own[j]))];
+  if (names.length === 1) return names[0];
+  const verbs = new Set(names.map((name) => name.split(" ")[0]).filter((verb) => verb !== "no"));
+  const number = names.map((name) => name.split(" ")[2]).find((word) => word !== undefined);
+  return `${[...verbs].join(" or ")} ${number ?? ""}`;
+}
+
 const METRICS = {
   ep_reward: ["reward", 2],
   ep_length: ["steps", 1],
@@ -489,40 +519,23 @@ const METRICS = {
 
 function countTable(counts, episode) {
   const total = episode.agents.map((_, i) => row(counts, i).reduce((sum, n) => sum + n, 0));
-  const same = episode.actions.every((names) => names.join() === episode.actions[0].join());
-  const used = episode.actions[0].map((_, j) => j).filter((j) =>
-    total.some((_, i) => at(counts, i, j))
-  );
-  const name = (
-    j,
-  ) => (same
-    ? episode.actions[0][j]
-    : [...new Set(episode.actions.map((names) => names[j]))].join(" or "));
-  const head = html(
-    "tr",
-    {},
-    html("th", {}, "agent"),
-    ...used.map((j) => html("th", { scope: "col" }, name(j))),
-  );
+  const every = episode.actions[0].map((_, j) => j);
+  const used = every.filter((j) => total.some((_, i) => at(counts, i, j)));
+  const titles = used.map((j) => html("th", { scope: "col" }, sharedName(episode, j)));
+  const head = html("tr", {}, html("th", {}, "agent"), ...titles);
   const rows = episode.agents.map((agent, i) => {
-    const cells = used.map((j) => {
-      const part = at(counts, i, j) / total[i];
-      const cell = html(
-        "td",
-        { class: "number share" },
-        part ? `${shown(100 * part, part < 0.01 ? 1 : 0)}%` : "",
-      );
-      cell.style.setProperty("--part", part.toFixed(3));
-      return cell;
-    });
-    const title = agent.endsWith(` ${i}`) ? agent : `${i}`;
-    return html("tr", {}, html("th", { scope: "row" }, title), ...cells);
+    const cells = used.map((j) => shareCell(at(counts, i, j) / total[i]));
+    return html("tr", {}, html("th", { scope: "row" }, agent), ...cells);
   });
-  return html(
-    "div",
-    { class: "scroll" },
-    html("table", { class: "counts" }, html("thead", {}, head), html("tbody", {}, ...rows)),
-  );
+  const parts = [html("thead", {}, head), html("tbody", {}, ...rows)];
+  return html("div", { class: "scroll" }, html("table", { class: "counts" }, ...parts));
+}
+
+function shareCell(part) {
+  const text = part ? `${shown(100 * part, part < 0.01 ? 1 : 0)}%` : "";
+  const cell = html("td", { class: "number share" }, text);
+  cell.style.setProperty("--part", part.toFixed(3));
+  return cell;
 }
 
 function argumentTable(title, entries, open) {

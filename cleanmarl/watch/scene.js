@@ -395,7 +395,7 @@ function drawHurt({ context, cell }, [x, y], size, loss, strength, age) {
     context.lineTo(x + (inner + 4) * Math.cos(angle), y + (inner + 4) * Math.sin(angle));
   }
   context.stroke();
-  if (cell >= 20) {
+  if (cell >= 26) {
     context.font = "600 11px system-ui, sans-serif";
     context.textAlign = "center";
     context.lineWidth = 3;

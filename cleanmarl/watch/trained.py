@@ -22,7 +22,9 @@ class Trained(NamedTuple):
     script: ModuleType
     """what made it: `Args`, `open_env`, `play_greedily`, `action_values`, ..."""
     args: Any
-    """its arguments, but on the CPU"""
+    """its arguments, but on the CPU and with other episodes to play"""
+    saved: dict
+    """its own arguments, by name"""
     session: dict
     """the last of run.json: command, commit, versions"""
     networks: torch.nn.Module
@@ -86,4 +88,4 @@ def load(folder: Path, which: str, num_episodes: int, script: Path | None = None
         networks = module.Networks(args, env)
         env.close()
         step = load_model(folder, which, networks.agent, mixer=networks.mixer)
-    return Trained(folder, module, args, session, networks, step)
+    return Trained(folder, module, args, saved, session, networks, step)
