@@ -418,7 +418,7 @@ def collect_episode(env, agent, args: Args, which: tuple, step: int | None = Non
     seed = random_stream(args, purpose, *number).integers(2**31)
     rng = random_stream(args, "explore", *number)
     observation, _ = env.reset(seed=int(seed))
-    memory = (None, np.full(env.n_agents, -1))  # no hidden state, no actions
+    memory = (None, np.full(len(observation["obs"]), -1))  # no hidden state, no actions
     observations = [observation]
     actions, rewards, ends = [], [], []
     over = False

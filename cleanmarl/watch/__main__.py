@@ -36,8 +36,10 @@ def parse():
 def main():
     with clear_errors("watch"):
         args = parse()
-        run = load(args.run, args.which, args.episodes, args.script)
         path = args.out or args.run / "watch.html"
+        run = load(args.run, args.which, args.episodes, args.script)
+        if not path.parent.is_dir():
+            raise Refused(f"cannot write {path}: there is no folder {path.parent}")
         try:
             write_atomically(path, page(run).encode())
         except OSError as error:

@@ -172,11 +172,8 @@ export function agentPanel(episode) {
       );
       return { line, value, total, change };
     });
-    const heads = [
-      html("th", { scope: "col" }, "action"),
-      html("th", { scope: "colgroup", colspan: 2, class: "twice" }, `value to agent ${agent}`),
-      html("th", { scope: "colgroup", colspan: 3 }, "Q_tot, had it done this"),
-    ];
+    const titles = ["action", "value", "", "Q_tot then", "", ""];
+    const heads = titles.map((title) => html("th", { scope: "col" }, title));
     table.replaceChildren(
       html("thead", {}, html("tr", {}, ...heads)),
       html("tbody", {}, ...lines.map(({ line }) => line)),
