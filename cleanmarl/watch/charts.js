@@ -3,7 +3,7 @@
 import { extent, shown } from "./data.js";
 import { html, svg } from "./dom.js";
 
-const MARGIN = { left: 44, top: 8, bottom: 22 };
+const MARGIN = { left: 44, right: 52, top: 8, bottom: 22 };
 
 /** Round numbers between two bounds, about `count` of them. */
 function ticks(low, high, count) {
@@ -23,13 +23,12 @@ function ticks(low, high, count) {
  */
 export function lineChart(figure, { lines, label, steps, go, zero = true, end }) {
   const width = Math.max(280, figure.clientWidth);
-  const right = 14 + 6.5 * Math.max(...lines.map(({ name }) => name.length));
   const height = Math.round(Math.min(230, Math.max(150, width * 0.34)));
   const last = Math.max(1, steps);
   let [low, high] = extent(lines.flatMap((line) => Array.from(line.values)));
   if (zero) [low, high] = [Math.min(0, low), Math.max(0, high)];
   if (high - low < 1e-6) [low, high] = [low - 0.5, high + 0.5];
-  const inner = { width: width - MARGIN.left - right };
+  const inner = { width: width - MARGIN.left - MARGIN.right };
   inner.height = height - MARGIN.top - MARGIN.bottom;
   const x = (t) => MARGIN.left + (t / last) * inner.width;
   const y = (value) => MARGIN.top + (1 - (value - low) / (high - low)) * inner.height;
@@ -37,7 +36,7 @@ export function lineChart(figure, { lines, label, steps, go, zero = true, end })
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
   picture.setAttribute("aria-label", label);
   for (const value of ticks(low, high, 4)) {
-    picture.append(grid(MARGIN.left, width - right, y(value), value === 0));
+    picture.append(grid(MARGIN.left, width - MARGIN.right, y(value), value === 0));
     picture.append(text(MARGIN.left - 6, y(value) + 3.5, shown(value, value % 1 ? 1 : 0), "end"));
   }
   for (const t of ticks(0, steps, Math.min(8, width / 90)).filter(Number.isInteger)) {
@@ -60,7 +59,7 @@ export function lineChart(figure, { lines, label, steps, go, zero = true, end })
     y2: MARGIN.top + inner.height,
   });
   picture.append(...paths, playhead, ...marks);
-  const names = endLabels(lines, y, inner.height, width - right + 6);
+  const names = endLabels(lines, y, inner.height, width - MARGIN.right + 6);
   picture.append(...names.filter(Boolean));
   if (end) picture.append(cut(x(steps), inner.height));
   figure.replaceChildren(picture);

@@ -198,7 +198,7 @@ function showHeader() {
     : "";
   const reward = `, reward ${shown(evaluation.ep_reward.mean)}`;
   const played = returns.length === 1 ? "one greedy episode" : `${returns.length} greedy episodes`;
-  const alike = returns.length > 1 && data.episodes.length === 1 ? ", all of this reward" : "";
+  const alike = returns.length > 1 && data.episodes.length === 1 ? ", all alike" : "";
   say(
     find("about"),
     `${script}, after ${step.toLocaleString("en")} steps · ${played}${rate}${reward}${alike}`,

@@ -411,44 +411,42 @@ export function observationPanel(episode) {
   };
 }
 
-/** Tables of "enemy 0: distance" and the like: a row for each unit, a column for each entry. */
+/** Tables of "enemy 0: distance" and the like, one for each kind of what is seen. */
 function namedTables(names, values) {
-  const classes = new Map();
+  const kinds = new Map();
   names.forEach((name, k) => {
     const [unit, entry] = name.split(": ");
     const kind = unit.replace(/ \d+$/, "");
-    if (!classes.has(kind)) classes.set(kind, new Map());
-    const units = classes.get(kind);
+    if (!kinds.has(kind)) kinds.set(kind, new Map());
+    const units = kinds.get(kind);
     if (!units.has(unit)) units.set(unit, new Map());
     units.get(unit).set(entry, values[k]);
   });
-  return [...classes].map(([kind, units]) => {
-    const entries = [...units.values().next().value.keys()];
-    const plain = entries.filter((entry) => !entry.startsWith("is "));
-    const typed = plain.length < entries.length;
-    const heads = ["", ...plain, ...(typed ? ["kind"] : [])];
-    const rows = [...units].map(([unit, of]) => {
-      const known = [...of.values()].some((value) => value !== 0);
-      const cells = plain.map((entry) =>
-        html("td", { class: "number" }, cellOf(entry, of.get(entry)))
-      );
-      const type = entries.find((entry) => entry.startsWith("is ") && of.get(entry) === 1);
-      if (typed) cells.push(html("td", {}, type?.slice(3) ?? "–"));
-      return html(
-        "tr",
-        { class: known ? "" : "unseen" },
-        html("th", { scope: "row" }, unit),
-        ...cells,
-      );
-    });
-    const head = html("tr", {}, ...heads.map((name) => html("th", { scope: "col" }, name)));
-    return html(
-      "table",
-      { class: `sees ${kind}` },
-      html("thead", {}, head),
-      html("tbody", {}, ...rows),
+  return [...kinds.values()].map(unitTable);
+}
+
+/** A row for each unit and a column for each entry; entries "is ..." are one column. */
+function unitTable(units) {
+  const entries = [...units.values().next().value.keys()];
+  const plain = entries.filter((entry) => !entry.startsWith("is "));
+  const types = entries.filter((entry) => entry.startsWith("is "));
+  const rows = [...units].map(([unit, of]) => {
+    const cells = plain.map((entry) =>
+      html("td", { class: "number" }, cellOf(entry, of.get(entry)))
     );
+    const type = types.find((entry) => of.get(entry) === 1)?.slice(3) ?? "–";
+    if (types.length) cells.push(html("td", {}, type));
+    const known = [...of.values()].some((value) => value > 0);
+    const name = html("th", { scope: "row" }, unit);
+    return html("tr", { class: known ? "" : "unseen" }, name, ...cells);
   });
+  const table = html("table", { class: "sees" }, html("tbody", {}, ...rows));
+  if (plain.length) {
+    const titles = ["", ...plain, ...(types.length ? ["kind"] : [])];
+    const heads = titles.map((title) => html("th", { scope: "col" }, title));
+    table.prepend(html("thead", {}, html("tr", {}, ...heads)));
+  }
+  return table;
 }
 
 function cellOf(entry, value) {

@@ -112,6 +112,8 @@ function battle(canvas, episode) {
       if (move) drawMove(view, place(u), size(u), move);
       context.globalAlpha = 1;
     }
+    if (alive(t, eye)) drawChoice(view, place(eye), size(eye));
+    view.crowded = cell < 26 || drawn.length > 14;
     units.forEach((_, u) => {
       const before = hurt(t - 1, u);
       const now = hurt(t, u);
@@ -296,9 +298,6 @@ function drawUnit({ context, cell }, unit, [x, y], size, health, shield, chosen)
     context.fillStyle = colour("halo");
     disc(context, x, y, size + 2.5 * thick + 5);
     context.fill();
-    context.strokeStyle = colour("ink");
-    context.lineWidth = 2;
-    context.stroke();
   }
   context.fillStyle = colour("floor");
   disc(context, x, y, size + (shield === undefined ? thick + 2 : 2 * thick + 3));
@@ -368,6 +367,14 @@ function drawNumber(context, unit, x, y, cell) {
   context.fillText(String(unit.index), x, y);
 }
 
+/** A ring around the chosen agent, above all that may cover it. */
+function drawChoice({ context }, [x, y], size) {
+  context.strokeStyle = colour("ink");
+  context.lineWidth = 2;
+  disc(context, x, y, size + 2.5 * Math.max(2, 0.17 * size) + 5);
+  context.stroke();
+}
+
 /** Where an agent is told to go. */
 function drawMove({ context }, [x, y], size, [dx, dy]) {
   const far = size * 1.5 + 5;
@@ -381,7 +388,7 @@ function drawMove({ context }, [x, y], size, [dx, dy]) {
 }
 
 /** A burst around a unit that was hit, and what it lost. */
-function drawHurt({ context, cell }, [x, y], size, loss, strength, age) {
+function drawHurt({ context, crowded }, [x, y], size, loss, strength, age) {
   if (strength <= 0) return;
   context.save();
   context.globalAlpha = strength;
@@ -395,7 +402,7 @@ function drawHurt({ context, cell }, [x, y], size, loss, strength, age) {
     context.lineTo(x + (inner + 4) * Math.cos(angle), y + (inner + 4) * Math.sin(angle));
   }
   context.stroke();
-  if (cell >= 26) {
+  if (!crowded) {
     context.font = "600 11px system-ui, sans-serif";
     context.textAlign = "center";
     context.lineWidth = 3;

@@ -91,19 +91,38 @@ def words(run: Trained, episode: Episode) -> dict:
     found = {"agents": [f"agent {i}" for i in range(n_agents)]}
     found["actions"] = [[f"action {j}" for j in range(n_actions)]] * n_agents
     if isinstance(env.unwrapped, BattleEnv):
-        scenario = env.unwrapped.scenario
-        allies = [unit for unit in env.unwrapped.units() if unit["is_ally"]]
-        allies.sort(key=lambda unit: unit["index"])
-        kinds = [kind.replace("_", " ").lower() for kind in scenario.kinds]
-        found["agents"] = [f"{kinds[unit['kind']]} {unit['index']}" for unit in allies]
-        heal = [unit["attack"] == HEAL for unit in allies]
-        found["actions"] = [action_names(scenario, heals, n_actions) for heals in heal]
-        with_ids = len(observation_names(scenario, 0)) < obs_size
-        found["observation"] = [observation_names(scenario, i, with_ids) for i in range(n_agents)]
-    elif run.args.env_type == "lbf" and n_actions == len(LBF_ACTIONS):
-        found["actions"] = [LBF_ACTIONS] * n_agents
+        found |= words_of_battle(env.unwrapped, obs_size)
+    elif run.args.env_type == "lbf":
+        found |= words_of_foraging(n_agents, obs_size, run.args.agent_ids)
     env.close()
-    known = found.get("observation", [])
-    if any(len(names) != obs_size for names in known):
+    if any(len(names) != obs_size for names in found.get("observation", [])):
         del found["observation"]
     return found
+
+
+def words_of_battle(env: BattleEnv, obs_size: int) -> dict:
+    scenario = env.scenario
+    allies = sorted((u for u in env.units() if u["is_ally"]), key=lambda unit: unit["index"])
+    kinds = [kind.replace("_", " ").lower() for kind in scenario.kinds]
+    heal = [unit["attack"] == HEAL for unit in allies]
+    agent_ids = len(observation_names(scenario, 0)) < obs_size
+    numbers = range(len(allies))
+    return {
+        "agents": [f"{kinds[unit['kind']]} {unit['index']}" for unit in allies],
+        "actions": [action_names(scenario, heals, env.n_actions) for heals in heal],
+        "observation": [observation_names(scenario, i, agent_ids) for i in numbers],
+    }
+
+
+def words_of_foraging(n_agents: int, obs_size: int, agent_ids: bool) -> dict:
+    """An agent sees the food, itself, and the others: row, column and level of each."""
+    num_food = (obs_size - (n_agents if agent_ids else 0)) // 3 - n_agents
+    observations = []
+    for agent in range(n_agents):
+        others = [f"agent {other}" for other in range(n_agents) if other != agent]
+        things = [*(f"food {number}" for number in range(num_food)), "itself", *others]
+        names = [f"{thing}: {entry}" for thing in things for entry in ("row", "column", "level")]
+        if agent_ids:
+            names += [f"number: is agent {number}" for number in range(n_agents)]
+        observations.append(names)
+    return {"actions": [LBF_ACTIONS] * n_agents, "observation": observations}
