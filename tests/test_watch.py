@@ -1,6 +1,7 @@
 """The page of a trained team: what it holds is what the networks say, and a browser shows it."""
 
 import json
+import re
 import runpy
 import shutil
 import sys
@@ -22,7 +23,7 @@ from cleanmarl.watch.episodes import Episode, places, play
 from cleanmarl.watch.explain import discounted, explain
 from cleanmarl.watch.page import page
 from cleanmarl.watch.trained import load
-from tests.helpers import LBF, MODULES, SOURCES, TWO_STEPS, every_script, trained
+from tests.helpers import LBF, MODULES, ROOT, SOURCES, TWO_STEPS, every_script, trained
 
 # Runs to watch: a script and its arguments
 RUNS = {
@@ -562,11 +563,28 @@ def test_the_slider_and_the_charts_go_to_a_step(opened):
     assert 0.3 * steps < state(browser)["t"] < 0.7 * steps
 
 
+CLICK_EVERYWHERE = """
+const scene = document.getElementById("scene");
+const box = scene.getBoundingClientRect();
+const chosen = new Set();
+for (let x = 0; x < box.width; x += 20) {
+  for (let y = 0; y < box.height; y += 20) {
+    const place = { clientX: box.left + x, clientY: box.top + y };
+    scene.dispatchEvent(new MouseEvent("click", place));
+    chosen.add(watch.state.agent);
+  }
+}
+return [...chosen].sort();
+"""
+
+
 def test_an_agent_is_chosen_in_the_table_and_in_the_scene(opened):
     browser = opened("battle")
     browser.find_elements(By.CSS_SELECTOR, "#agents button")[2].click()
     assert state(browser)["agent"] == 2
     assert text(browser, "sees-title") == "What agent 2 sees"
+    found = browser.execute_script(CLICK_EVERYWHERE)
+    assert found == [0, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["battle", "shields", "pictures"])
@@ -635,3 +653,61 @@ def test_it_is_dark_where_the_reader_wants_it_dark(opened):
         shades.append(sum(map(int, browser.execute_script(script))))
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert shades[0] > 600 and shades[1] < 150
+
+
+# The gallery
+
+
+def in_this_process(folder: Path, module: str, *arguments: str):
+    """Run a module of the project as the program does, but without a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(ROOT))
+        patch.setattr(sys, "argv", [module, *arguments])
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+def test_the_gallerys_program_trains_a_team_once_and_writes_its_page(tmp_path, monkeypatch):
+    main = runpy.run_path(str(ROOT / "docs" / "tools" / "gallery.py"))["main"]
+    small = "--total-timesteps 4 --batch-size 1 --buffer-size 2 --hidden-dim 8 --num-eval-ep 1"
+    game = "--env-type pz --env-family tests.games --env-name two_step_game"
+    ran = []
+    for name, value in {
+        "TEAMS": {"game": f"qmix {game} {small}"},
+        "run": lambda folder, *words: ran.append(words[0]) or in_this_process(folder, *words),
+    }.items():
+        monkeypatch.setitem(main.__globals__, name, value)
+    words = ["gallery.py", "--runs", str(tmp_path / "gallery"), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    main()
+    main()
+    assert "Q_tot" in (tmp_path / "_static" / "watch" / "game.html").read_text()
+    assert ran == ["cleanmarl.qmix", "cleanmarl.watch", "cleanmarl.watch"]
+
+
+LINKS = [
+    (page, link)
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    for link in re.findall(r'href="(_static/watch/[^"]+)"', page.read_text())
+]
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS, ids=lambda part: getattr(part, "name", part))
+def test_a_link_to_the_gallery_leads_to_a_moment_that_it_has(browser, page, link):
+    path, _, moment = link.partition("#")
+    file = page.parent / path
+    assert file.stat().st_size < 1e6
+    browser.get("about:blank")
+    browser.get(f"{file.as_uri()}#{moment}")
+    wait(browser, "document.body.dataset.ready")
+    found = browser.execute_script(
+        "return [watch.episodes[watch.state.episode].name, watch.state.t, watch.state.agent]"
+    )
+    wanted = dict(part.split("=") for part in moment.split("&")) if moment else {}
+    for name, value in zip(("episode", "t", "agent"), found, strict=True):
+        assert wanted.get(name, str(value)) == str(value)
+
+
+def test_the_picture_of_the_readme_is_small():
+    assert (ROOT / "docs" / "images" / "watch.png").stat().st_size < 150e3
