@@ -15,6 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from cleanmarl.checkpoint import write_atomically
+
 ROOT = Path(__file__).parents[2]
 TEAMS = {
     "3m": "qmix --env-name 3m --total-timesteps 200000 --buffer-size 1000 --td-lambda 0.6",
@@ -23,7 +25,7 @@ TEAMS = {
     "--td-lambda 0.6",
     "foraging": "qmix --env-type lbf --env-name Foraging-8x8-2p-3f-v3 --total-timesteps 300000",
 }
-MOMENT = "3m", "#episode=best&t=5&agent=1"
+MOMENT = "MMM", "#episode=median&t=12&agent=7"
 """page and address of the picture"""
 
 
@@ -44,7 +46,7 @@ def train(command: str, folder: Path) -> Path:
 
 
 def photograph(page: Path, address: str) -> bytes:
-    """A page at a moment, 1280 pixels wide, as a PNG file of few colours."""
+    """A page at a moment, 1280 pixels wide, as a PNG file of 256 colours."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -61,7 +63,8 @@ def photograph(page: Path, address: str) -> bytes:
     picture = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
     browser.quit()
     file = io.BytesIO()
-    picture.quantize(128, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
@@ -79,7 +82,8 @@ def main():
     name, address = MOMENT
     if name in args.teams:
         picture = args.out / "images" / "watch.png"
-        picture.write_bytes(photograph(pages / f"{name}.html", address))
+        picture.parent.mkdir(exist_ok=True)
+        write_atomically(picture, photograph(pages / f"{name}.html", address))
         print(picture)
 
 
