@@ -63,7 +63,7 @@ def photograph(page: Path, address: str) -> bytes:
     picture = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
     browser.quit()
     file = io.BytesIO()
-    few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
     few.save(file, "PNG", optimize=True)
     return file.getvalue()
 
