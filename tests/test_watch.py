@@ -18,7 +18,6 @@ from selenium.webdriver.common.keys import Keys
 from cleanmarl.battle import BattleEnv, map_names
 from cleanmarl.battle.names import action_names, observation_names
 from cleanmarl.battle.world import HEAL
-from cleanmarl.watch import __main__ as program
 from cleanmarl.watch.episodes import Episode, places, play
 from cleanmarl.watch.explain import discounted, explain
 from cleanmarl.watch.page import page
@@ -70,7 +69,8 @@ def watch(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["watch", *map(str, words)])
         capsys.readouterr()
         try:
-            status = program.main()
+            runpy.run_module("cleanmarl.watch", run_name="__main__")
+            status = 0
         except SystemExit as end:
             status = end.code
         return status or 0, *capsys.readouterr()
@@ -100,9 +100,8 @@ def test_the_values_of_an_episode_are_those_by_which_the_agents_acted(runs, name
 def test_what_if_is_what_the_mixer_says_of_each_changed_value(runs, name):
     run, episode, found = thoughts(runs(name))
     state = torch.from_numpy(episode["state"])
-    rng = np.random.default_rng(1)
-    for _ in range(20):
-        t, agent, action = (int(rng.integers(size)) for size in found["q"].shape)
+    available = np.argwhere(episode["avail_actions"][: len(found["q"])])
+    for t, agent, action in np.random.default_rng(1).choice(available, 20):
         q = [found["q"][t, i, taken] for i, taken in enumerate(episode["actions"][t])]
         q[agent] = found["q"][t, agent, action]
         with torch.no_grad():
@@ -324,6 +323,14 @@ def test_a_run_whose_script_is_gone_is_refused_and_told_where_it_is(watch, tmp_p
     (folder / "run.json").write_text(json.dumps(sessions))
     refused(watch(folder), "gone.py", "--script")
     assert watch(folder, "--episodes", 1, "--script", script)[0] == 0
+
+
+def test_a_run_of_another_clone_is_watched_with_the_script_of_this_one(tmp_path):
+    folder = trained("qmix", tmp_path / "run", **TWO_STEPS)
+    sessions = json.loads((folder / "run.json").read_text())
+    sessions[-1]["script"] = "/elsewhere/cleanmarl/qmix.py"
+    (folder / "run.json").write_text(json.dumps(sessions))
+    assert Path(load(folder, "last", 1).script.__file__) == ROOT / "cleanmarl" / "qmix.py"
 
 
 def test_a_script_that_cannot_be_asked_is_refused(watch, runs, tmp_path):

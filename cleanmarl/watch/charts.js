@@ -5,68 +5,79 @@ import { html, svg } from "./dom.js";
 
 const MARGIN = { left: 44, right: 52, top: 8, bottom: 22 };
 
-/** Round numbers between two bounds, about `count` of them. */
+/** Round numbers between two bounds, about `count` of them, and how many digits they have. */
 function ticks(low, high, count) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
   const first = Math.ceil(low / step - 1e-9);
   const last = Math.floor(high / step + 1e-9);
-  return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => (first + i) * step);
+  const found = Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => (first + i) * step);
+  return { found, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
+}
+
+/** Where a chart of so many steps has its places: `x(t)`, `y(value)`, and its sizes. */
+function layOut(figure, lines, steps) {
+  const width = Math.max(280, figure.clientWidth);
+  const height = Math.round(Math.min(230, Math.max(150, width * 0.34)));
+  let [low, high] = extent([0, ...lines.flatMap((line) => Array.from(line.values))]);
+  if (high - low < 1e-6) [low, high] = [low - 0.5, high + 0.5];
+  const wide = width - MARGIN.left - MARGIN.right;
+  const tall = height - MARGIN.top - MARGIN.bottom;
+  const x = (t) => MARGIN.left + (t / Math.max(1, steps)) * wide;
+  const y = (value) => MARGIN.top + (1 - (value - low) / (high - low)) * tall;
+  const stepAt = (place) => {
+    const t = Math.round(((place - MARGIN.left) / wide) * steps);
+    return Math.min(steps, Math.max(0, t));
+  };
+  return { width, height, low, high, x, y, stepAt, bottom: MARGIN.top + tall };
+}
+
+function drawAxes(picture, { width, height, low, high, x, y }, steps) {
+  const { found, digits } = ticks(low, high, 4);
+  for (const value of found) {
+    const kind = Math.abs(value) < 1e-9 ? "grid zero" : "grid";
+    const place = { x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) };
+    picture.append(svg("line", { ...place, class: kind }));
+    picture.append(text(MARGIN.left - 6, y(value) + 3.5, shown(value, digits), "end"));
+  }
+  const moments = ticks(0, steps, Math.min(8, width / 90)).found;
+  for (const t of moments.filter(Number.isInteger)) {
+    picture.append(text(x(t), height - 6, String(t), "middle"));
+  }
+}
+
+function pathOf(line, { x, y }) {
+  const place = (value, t) => `${x(t).toFixed(1)},${y(value).toFixed(1)}`;
+  const points = Array.from(line.values, place).join(" ");
+  const path = svg("polyline", { points, class: "line" });
+  path.style.stroke = line.colour;
+  path.style.strokeDasharray = line.dashes ?? "none";
+  return path;
 }
 
 /**
- * A chart of lines that share their axes.
+ * A chart of lines that share their axes, on which 0 is.
  *
- * Each line has a name (at its end), values (one a step), a colour, and perhaps dashes.
- * `go(t)` is called where the reader points. Returns the chart, with `moveTo(t, chosen line)`.
+ * Each line has a name (at its end), values (one a step), a colour, and perhaps dashes. `go(t)` is
+ * called where the reader points; `end` marks where the time limit cut the episode.
+ * Returns the chart, with `moveTo(t, chosen line)`.
  */
-export function lineChart(figure, { lines, label, steps, go, zero = true, end }) {
-  const width = Math.max(280, figure.clientWidth);
-  const height = Math.round(Math.min(230, Math.max(150, width * 0.34)));
-  const last = Math.max(1, steps);
-  let [low, high] = extent(lines.flatMap((line) => Array.from(line.values)));
-  if (zero) [low, high] = [Math.min(0, low), Math.max(0, high)];
-  if (high - low < 1e-6) [low, high] = [low - 0.5, high + 0.5];
-  const inner = { width: width - MARGIN.left - MARGIN.right };
-  inner.height = height - MARGIN.top - MARGIN.bottom;
-  const x = (t) => MARGIN.left + (t / last) * inner.width;
-  const y = (value) => MARGIN.top + (1 - (value - low) / (high - low)) * inner.height;
-
+export function lineChart(figure, { lines, label, steps, go, end }) {
+  const places = layOut(figure, lines, steps);
+  const { width, height, x, y, bottom } = places;
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
   picture.setAttribute("aria-label", label);
-  for (const value of ticks(low, high, 4)) {
-    picture.append(grid(MARGIN.left, width - MARGIN.right, y(value), value === 0));
-    picture.append(text(MARGIN.left - 6, y(value) + 3.5, shown(value, value % 1 ? 1 : 0), "end"));
-  }
-  for (const t of ticks(0, steps, Math.min(8, width / 90)).filter(Number.isInteger)) {
-    picture.append(text(x(t), height - 6, String(t), "middle"));
-  }
-  const paths = lines.map((line) => {
-    const points = Array.from(
-      line.values,
-      (value, t) => `${x(t).toFixed(1)},${y(value).toFixed(1)}`,
-    );
-    const path = svg("polyline", { points: points.join(" "), class: "line" });
-    path.style.stroke = line.colour;
-    path.style.strokeDasharray = line.dashes ?? "none";
-    return path;
-  });
+  drawAxes(picture, places, steps);
+  const vertical = { y1: MARGIN.top, y2: bottom };
+  if (end) picture.append(svg("line", { ...vertical, x1: x(steps), x2: x(steps), class: "cut" }));
+  const paths = lines.map((line) => pathOf(line, places));
   const marks = lines.map((line) => svg("circle", { r: 3, fill: line.colour, class: "mark" }));
-  const playhead = svg("line", {
-    class: "playhead",
-    y1: MARGIN.top,
-    y2: MARGIN.top + inner.height,
-  });
-  picture.append(...paths, playhead, ...marks);
-  const names = endLabels(lines, y, inner.height, width - MARGIN.right + 6);
-  picture.append(...names.filter(Boolean));
-  if (end) picture.append(cut(x(steps), inner.height));
+  const names = endLabels(lines, y, bottom, width - MARGIN.right + 6);
+  const playhead = svg("line", { ...vertical, class: "playhead" });
+  picture.append(...paths, playhead, ...marks, ...names.filter(Boolean));
   figure.replaceChildren(picture);
-  listen(picture, (at) => {
-    const t = Math.round(((at - MARGIN.left) / inner.width) * last);
-    go(Math.min(steps, Math.max(0, t)));
-  });
+  listen(picture, (place) => go(places.stepAt(place)));
 
   return {
     moveTo(t, chosen) {
@@ -75,44 +86,33 @@ export function lineChart(figure, { lines, label, steps, go, zero = true, end })
       lines.forEach((line, i) => {
         const there = t < line.values.length;
         marks[i].setAttribute("visibility", there ? "visible" : "hidden");
-        if (there) {
-          marks[i].setAttribute("cx", x(t));
-          marks[i].setAttribute("cy", y(line.values[t]));
-        }
-        const plain = chosen !== undefined && chosen !== i;
-        for (const part of [paths[i], marks[i], names[i]]) part?.classList.toggle("faint", plain);
+        marks[i].setAttribute("cx", x(t));
+        marks[i].setAttribute("cy", there ? y(line.values[t]) : 0);
+        const faint = chosen !== undefined && chosen !== i;
+        for (const part of [paths[i], marks[i], names[i]]) part?.classList.toggle("faint", faint);
       });
       if (chosen !== undefined) playhead.before(paths[chosen]);
     },
   };
 }
 
-function grid(x1, x2, y, zero) {
-  return svg("line", { x1, x2, y1: y, y2: y, class: zero ? "grid zero" : "grid" });
-}
-
 function text(x, y, content, anchor) {
   return svg("text", { x, y, "text-anchor": anchor, class: "tick" }, content);
 }
 
-/** A mark where the time limit cut the episode. */
-function cut(x, height) {
-  return svg("line", { x1: x, x2: x, y1: MARGIN.top, y2: MARGIN.top + height, class: "cut" });
-}
-
 /** Names at the ends of lines, moved apart; none where there is no room. */
-function endLabels(lines, y, height, x) {
+function endLabels(lines, y, bottom, x) {
   const gap = 11;
-  if (lines.length * gap > height + gap) return lines.map(() => undefined);
+  if (lines.length * gap > bottom) return lines.map(() => undefined);
   const places = lines.map((line, i) => ({ i, y: y(line.values[line.values.length - 1]) }));
   places.sort((one, other) => one.y - other.y);
   for (let k = 1; k < places.length; k++) {
     places[k].y = Math.max(places[k].y, places[k - 1].y + gap);
   }
-  const over = places.length ? places[places.length - 1].y - (MARGIN.top + height) : 0;
+  const over = places.length ? places[places.length - 1].y - bottom : 0;
   let limit = Infinity;
   for (let k = places.length - 1; k >= 0 && over > 0; k--) {
-    places[k].y = Math.min(places[k].y, limit - gap, MARGIN.top + height);
+    places[k].y = Math.min(places[k].y, limit - gap, bottom);
     limit = places[k].y;
   }
   const found = [];

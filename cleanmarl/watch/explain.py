@@ -6,6 +6,8 @@ import torch
 from cleanmarl.checkpoint import Refused
 from cleanmarl.watch.trained import Trained
 
+CHUNK = 4096  # joint actions that are mixed at once
+
 
 def explain(run: Trained, episode: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Everything that the page shows of the networks, over the T steps of an episode.
@@ -13,7 +15,8 @@ def explain(run: Trained, episode: dict[str, np.ndarray]) -> dict[str, np.ndarra
     - `q` [T, n_agents, n_actions]: the agents' action values
     - `q_tot` [T]: of the actions taken
     - `slope` [T, n_agents]: dQ_tot/dq_i, each agent's weight in the team's value
-    - `what_if` [T, n_agents, n_actions]: Q_tot if this agent alone had taken that action
+    - `what_if` [T, n_agents, n_actions]: Q_tot if this agent alone had taken that action; 0
+      where it is not available
     - `returns` [T]: the discounted reward that really followed
     - `w1` [T, n_agents, dim] and `w2` [T, dim], if the mixer has `weights(state)`
     """
@@ -29,7 +32,8 @@ def explain(run: Trained, episode: dict[str, np.ndarray]) -> dict[str, np.ndarra
         (slope,) = torch.autograd.grad(q_tot.sum(), taken)
         with torch.no_grad():
             found = {"q": q, "q_tot": q_tot.detach(), "slope": slope}
-            found["what_if"] = what_if(mixer, q, taken, state)
+            available = tensors["avail_actions"][:length] != 0
+            found["what_if"] = what_if(mixer, q, taken, state, available)
             if hasattr(mixer, "weights"):
                 found["w1"], found["w2"] = mixer.weights(state)
     except (RuntimeError, TypeError, ValueError) as error:
@@ -39,20 +43,19 @@ def explain(run: Trained, episode: dict[str, np.ndarray]) -> dict[str, np.ndarra
     return arrays | {"returns": discounted(episode["reward"], getattr(run.args, "gamma", 1.0))}
 
 
-def what_if(mixer, q: torch.Tensor, taken: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+def what_if(mixer, q, taken, state, available) -> torch.Tensor:
     """Q_tot if one agent had taken another action and the others what they took.
 
-    Action values `q` [T, n_agents, n_actions], those `taken` [T, n_agents] and states
-    [T, state_size] -> [T, n_agents, n_actions]
+    Action values `q` [T, n_agents, n_actions], those `taken` [T, n_agents], states [T, state_size]
+    and which actions are `available` -> [T, n_agents, n_actions], 0 where they are not
     """
-    n_agents, n_actions = q.shape[1:]
-    states = state.repeat_interleave(n_actions, dim=0)
-    answers = []
-    for agent in range(n_agents):
-        values = taken[:, None].repeat(1, n_actions, 1)  # [T, n_actions, n_agents]
-        values[..., agent] = q[:, agent]
-        answers.append(mixer(values.flatten(0, 1), states).view(-1, n_actions))
-    return torch.stack(answers, dim=1)
+    found = torch.zeros_like(q)
+    for places in available.nonzero().split(CHUNK):
+        t, agent, action = places.T
+        values = taken[t]  # [CHUNK, n_agents]
+        values[range(len(values)), agent] = q[t, agent, action]
+        found[t, agent, action] = mixer(values, state[t])
+    return found
 
 
 def discounted(reward: np.ndarray, gamma: float) -> np.ndarray:

@@ -116,9 +116,16 @@ function momentText(episode, t) {
     const before = t > 0 ? `, last reward ${shown(at(episode.reward, t - 1))}` : "";
     return `step ${t} of ${steps}${before}`;
   }
-  const { battle_won: won, ep_reward: reward } = episode.results;
-  const how = episode.truncated ? "time limit" : won === undefined ? "over" : won ? "won" : "lost";
-  return `end, after ${steps} steps: ${how}, reward ${shown(reward)}`;
+  const how = [outcome(episode), episode.truncated ? "time limit" : ""].filter(Boolean);
+  const reward = `reward ${shown(episode.results.ep_reward)}`;
+  return `end, after ${steps} steps: ${[...how, reward].join(", ")}`;
+}
+
+/** How a battle ended, or another task that can succeed. */
+function outcome({ results }) {
+  if (results.battle_won !== undefined) return results.battle_won ? "won" : "lost";
+  if (results.success !== undefined) return results.success ? "success" : "no success";
+  return "";
 }
 
 function go(t) {
@@ -192,10 +199,11 @@ function showHeader() {
   say(find("env"), env);
   document.title = `${env}, ${script}`;
   const percent = (x) => `${shown(100 * x, 0)}%`;
-  const won = evaluation.battle_won;
-  const rate = won
-    ? `, ${percent(won.mean)} won (${percent(won.low)} to ${percent(won.high)})`
-    : "";
+  const { mean, low, high } = evaluation.battle_won ?? evaluation.success ?? {};
+  const what = evaluation.battle_won ? "won" : "successful";
+  const rate = mean === undefined
+    ? ""
+    : `, ${percent(mean)} ${what} (${percent(low)} to ${percent(high)})`;
   const reward = `, reward ${shown(evaluation.ep_reward.mean)}`;
   const played = returns.length === 1 ? "one greedy episode" : `${returns.length} greedy episodes`;
   const alike = returns.length > 1 && data.episodes.length === 1 ? ", all alike" : "";
@@ -204,9 +212,9 @@ function showHeader() {
     `${script}, after ${step.toLocaleString("en")} steps · ${played}${rate}${reward}${alike}`,
   );
   const buttons = data.episodes.map((episode, i) => {
-    const { battle_won, ep_reward, ep_length } = episode.results;
-    const outcome = battle_won === undefined ? "" : battle_won ? "won, " : "lost, ";
-    const text = html("small", {}, `${outcome}${shown(ep_reward)} in ${ep_length} steps`);
+    const { ep_reward, ep_length } = episode.results;
+    const how = [outcome(episode), `${shown(ep_reward)} in ${ep_length} steps`];
+    const text = html("small", {}, how.filter(Boolean).join(", "));
     return html(
       "button",
       { type: "button", onclick: () => openEpisode(i) },

@@ -42,6 +42,7 @@ export function teamPanel(episode, choose) {
   );
   return {
     moveTo(t, chosen) {
+      bringIntoView(rows[chosen].line);
       rows.forEach((parts, i) => {
         const over = t >= steps;
         const alive = acts(episode, t, i);
@@ -61,6 +62,15 @@ export function teamPanel(episode, choose) {
       });
     },
   };
+}
+
+/** Scroll a long table to one of its rows, but not the page. */
+function bringIntoView(line) {
+  const box = line.closest(".scroll");
+  const top = line.offsetTop;
+  if (top < box.scrollTop) box.scrollTop = top;
+  const below = top + line.offsetHeight - box.clientHeight;
+  if (below > box.scrollTop) box.scrollTop = below;
 }
 
 function agentRow(episode, name, i, battle, choose) {
@@ -153,62 +163,58 @@ function drawValues(bars, episode, t, i, widest, over) {
 /** The chosen agent: each action's value, and Q_tot had it alone taken that one. */
 export function agentPanel(episode) {
   const steps = length(episode);
-  const table = find("actions");
   let built;
-  const build = (agent) => {
-    const lines = episode.actions[agent].map((name) => {
-      const value = bar();
-      const total = bar();
-      const change = html("small", {});
-      const line = html(
-        "tr",
-        {},
-        html("th", { scope: "row" }, name),
-        html("td", { class: "number" }, value.text),
-        html("td", { class: "long" }, value.track),
-        html("td", { class: "number" }, total.text),
-        html("td", { class: "number" }, change),
-        html("td", { class: "long" }, total.track),
-      );
-      return { line, value, total, change };
-    });
-    const titles = ["action", "value", "", "Q_tot then", "", ""];
-    const heads = titles.map((title) => html("th", { scope: "col" }, title));
-    table.replaceChildren(
-      html("thead", {}, html("tr", {}, ...heads)),
-      html("tbody", {}, ...lines.map(({ line }) => line)),
-    );
-    built = { agent, lines, scale: scales(episode, agent) };
-  };
   return {
     moveTo(t, agent) {
-      if (built?.agent !== agent) build(agent);
+      if (built?.agent !== agent) built = buildActions(episode, agent);
       const over = t >= steps;
       const moment = Math.min(t, steps - 1);
-      const taken = at(episode.chosen, moment, agent);
-      const alive = acts(episode, t, agent);
       say(find("agent-title"), `What if agent ${agent} did something else`);
-      say(find("agent-hint"), hintOf(episode, moment, agent, alive, over));
-      const now = at(episode.q_tot, moment);
-      const [low, high] = built.scale.value;
-      const [worst, best] = roomFor(built.scale.change, changesNow(episode, moment, agent));
-      const digits = digitsFor(high - low);
-      const digitsOfTotal = digitsFor(built.scale.change[1] - built.scale.change[0]);
-      built.lines.forEach(({ line, value, total, change }, j) => {
-        const may = at(episode.avail, moment, agent, j) && !over;
-        line.className = may ? (j === taken ? "taken" : "may") : "cannot";
-        line.setAttribute("aria-current", String(j === taken && !over));
-        const q = at(episode.q, moment, agent, j);
-        const other = at(episode.what_if, moment, agent, j);
-        say(value.text, may ? shown(q, digits) : "");
-        say(total.text, may ? shown(other, digitsOfTotal) : "not available");
-        const difference = j === taken ? "chosen" : signed(other - now, digitsOfTotal);
-        say(change, may ? difference : "");
-        place(value.fill, may ? q : 0, low, high);
-        place(total.fill, may ? other - now : 0, worst, best);
-      });
+      say(find("agent-hint"), hintOf(episode, moment, agent, acts(episode, t, agent), over));
+      showActions(episode, built, moment, over);
     },
   };
+}
+
+/** The table's rows for an agent, and the bounds of their bars. */
+function buildActions(episode, agent) {
+  const rows = episode.actions[agent].map((name) => {
+    const value = bar();
+    const total = bar();
+    const change = html("small", {});
+    const number = (content) => html("td", { class: "number" }, content);
+    const long = (content) => html("td", { class: "long" }, content);
+    const cells = [number(value.text), long(value.track), number(total.text), number(change)];
+    const head = html("th", { scope: "row" }, name);
+    return { line: html("tr", {}, head, ...cells, long(total.track)), value, total, change };
+  });
+  const titles = ["action", "value", "", "Q_tot then", "", ""];
+  const heads = titles.map((title) => html("th", { scope: "col" }, title));
+  const body = html("tbody", {}, ...rows.map(({ line }) => line));
+  find("actions").replaceChildren(html("thead", {}, html("tr", {}, ...heads)), body);
+  return { agent, rows, scale: scales(episode, agent) };
+}
+
+function showActions(episode, { agent, rows, scale }, t, over) {
+  const now = at(episode.q_tot, t);
+  const taken = at(episode.chosen, t, agent);
+  const [low, high] = scale.value;
+  const [worst, best] = roomFor(scale.change, changesNow(episode, t, agent));
+  const digits = digitsFor(high - low);
+  const digitsOfTotal = digitsFor(scale.change[1] - scale.change[0]);
+  rows.forEach(({ line, value, total, change }, j) => {
+    const may = at(episode.avail, t, agent, j) && !over;
+    line.className = may ? (j === taken ? "taken" : "may") : "cannot";
+    line.setAttribute("aria-current", String(j === taken && !over));
+    const q = at(episode.q, t, agent, j);
+    const other = at(episode.what_if, t, agent, j);
+    say(value.text, may ? shown(q, digits) : "");
+    say(total.text, may ? shown(other, digitsOfTotal) : "not available");
+    const difference = j === taken ? "chosen" : signed(other - now, digitsOfTotal);
+    say(change, may ? difference : "");
+    place(value.fill, may ? q : 0, low, high);
+    place(total.fill, may ? other - now : 0, worst, best);
+  });
 }
 
 function hintOf(episode, t, agent, alive, over) {
@@ -319,7 +325,8 @@ export function whoPanel(episode, go) {
 
 function weightText(episode, t, agent, fallen) {
   if (episode.sums) {
-    return "Q_tot is the plain sum of the agents’ values (VDN): every agent’s weight is 1 in every state.";
+    const sum = "Q_tot is the plain sum of the agents’ values (VDN)";
+    return `${sum}: every agent’s weight is 1 in every state.`;
   }
   const weights = episode.agents.map((_, i) => at(episode.slope, t, i));
   const most = weights.indexOf(Math.max(...weights));
@@ -342,14 +349,16 @@ export function mixerPanel(episode) {
     return { moveTo() {} };
   }
   const units = w2.bytes.shape[1];
-  const order = columns(w2.bytes, units);
+  const sorted = columns(w2.bytes, units);
   return {
     moveTo(t, agent) {
       const moment = Math.min(t, length(episode) - 1);
-      drawWeights(canvas, episode, moment, agent, order);
+      drawWeights(canvas, episode, moment, agent, sorted);
       const largest = `|W1| up to ${shown(w1.largest)}, |W2| up to ${shown(w2.largest)}`;
-      const text =
-        `At step ${moment}: a row for each agent’s |W1|, a column for each of the ${units} hidden units, sorted by their |W2|, which is the last row. Darker is larger (${largest}).`;
+      const rows = `At step ${moment}: a row for each agent’s |W1|, a column for each of the`;
+      const order = `${units} hidden units, sorted by their |W2|, which is the last row.`;
+      const most = `Stronger is larger (|W1| up to ${shown(w1.largest)}, |W2| up to`;
+      const text = `${rows} ${order} ${most} ${shown(w2.largest)}).`;
       say(find("mixer-hint"), text);
       canvas.setAttribute("aria-label", text);
     },
@@ -466,7 +475,7 @@ export function summaryPanel(data, episode) {
   const count = data.returns.length;
   const facts = Object.entries(data.evaluation).map(([name, { mean, low, high }]) => {
     const [title, digits] = METRICS[name] ?? [name, 2];
-    const share = name === "battle_won";
+    const share = name === "battle_won" || name === "success";
     const text = (x) => (share ? `${shown(100 * x, 0)}%` : shown(x, digits));
     return html(
       "li",
@@ -508,8 +517,7 @@ const METRICS = {
   ep_reward: ["reward", 2],
   ep_length: ["steps", 1],
   battle_won: ["of the battles won", 2],
-  is_success: ["succeeded", 2],
-  success: ["succeeded", 2],
+  success: ["of the episodes successful", 2],
 };
 
 function countTable(counts, episode) {

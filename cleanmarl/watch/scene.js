@@ -11,7 +11,7 @@ const GLYPHS = { marauder: "Ma", medivac: "+", zergling: "z", baneling: "b" };
 
 /** The scene of an episode: `draw(time, agent)`, `agentAt(x, y)`, `describe(t)`. */
 export function makeScene(canvas, episode) {
-  if (episode.scene.units) return battle(canvas, episode);
+  if (episode.scene.units) return new Battle(canvas, episode);
   if (episode.scene.pictures) return pictures(canvas, episode);
   return null;
 }
@@ -38,119 +38,152 @@ async function pictures(canvas, episode) {
   };
 }
 
-function battle(canvas, episode) {
-  const { units, moving, blocked, sight, reach } = episode.scene;
-  const steps = length(episode);
-  const allies = units.flatMap((unit, u) => (unit.ally ? [u] : []));
-  const numberOf = (ally, index) => units.findIndex((u) => u.ally === ally && u.index === index);
-  const unitOf = episode.agents.map((_, agent) => numberOf(true, agent));
-  const box = bounds(units, moving, steps, blocked);
+/** A battle: what its units did, and how it is drawn on a canvas. */
+class Battle {
+  constructor(canvas, episode) {
+    this.canvas = canvas;
+    this.episode = episode;
+    this.units = episode.scene.units;
+    this.moving = episode.scene.moving;
+    this.steps = length(episode);
+    this.box = bounds(this.units, this.moving, this.steps, episode.scene.blocked);
+    this.shape = this.box.width / this.box.height;
+  }
 
-  const alive = (t, u) => at(moving.alive, t, u) > 0;
-  const life = (t, u) => (alive(t, u) ? at(moving.hp, t, u) + at(moving.shield, t, u) : 0);
-  const hurt = (t, u) => (t < 0 || t >= steps ? 0 : Math.max(0, life(t, u) - life(t + 1, u)));
-  const blend = (array, time, u) => {
-    const t = Math.min(steps, Math.floor(time));
-    const next = Math.min(steps, t + 1);
+  numberOf(ally, index) {
+    return this.units.findIndex((unit) => unit.ally === ally && unit.index === index);
+  }
+
+  alive(t, u) {
+    return at(this.moving.alive, t, u) > 0;
+  }
+
+  life(t, u) {
+    return this.alive(t, u) ? at(this.moving.hp, t, u) + at(this.moving.shield, t, u) : 0;
+  }
+
+  /** What a unit loses in step t. */
+  loss(t, u) {
+    if (t < 0 || t >= this.steps) return 0;
+    return Math.max(0, this.life(t, u) - this.life(t + 1, u));
+  }
+
+  /** A number between two steps. */
+  blend(name, time, u) {
+    const t = Math.min(this.steps, Math.floor(time));
+    const next = Math.min(this.steps, t + 1);
     const part = time - t;
-    return at(array, t, u) * (1 - part) + at(array, next, u) * part;
-  };
+    return at(this.moving[name], t, u) * (1 - part) + at(this.moving[name], next, u) * part;
+  }
 
-  /** What an ally is told to do at step t: a unit to aim at, or a direction. */
-  const order = (t, u) => {
-    const { ally, index } = units[u];
-    if (t >= steps || !alive(t, u)) return {};
+  /** What a unit is about to do at step t: aim at a unit, or go in a direction. */
+  order(t, u) {
+    const { ally, index } = this.units[u];
+    if (t >= this.steps || !this.alive(t, u)) return {};
     if (!ally) {
-      const later = at(moving.target, t + 1, u);
-      return { target: later >= 0 ? later : at(moving.target, t, u) };
+      const later = at(this.moving.target, t + 1, u);
+      return { target: later >= 0 ? later : at(this.moving.target, t, u) };
     }
-    const [verb, side, number] = episode.actions[index][at(episode.chosen, t, index)].split(" ");
-    if (number !== undefined) return { target: numberOf(side === "ally", Number(number)) };
+    const name = this.episode.actions[index][at(this.episode.chosen, t, index)];
+    const [verb, side, number] = name.split(" ");
+    if (number !== undefined) return { target: this.numberOf(side === "ally", Number(number)) };
     return { move: MOVES[verb] };
-  };
+  }
 
-  function draw(time, agent) {
-    const width = canvas.clientWidth;
-    const height = canvas.clientHeight;
+  /** Where things are on the canvas; y grows to the north. */
+  view() {
+    const { canvas, box } = this;
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
     const cell = Math.min(width / box.width, height / box.height, WIDEST);
-    const context = pen(canvas, width, height);
-    const view = {
-      context,
-      cell,
-      width,
-      height,
-      x: (x) => width / 2 + (x - box.left - box.width / 2) * cell,
-      y: (y) => height / 2 - (y - box.bottom - box.height / 2) * cell,
-    };
-    const t = Math.min(steps, Math.floor(time));
-    const part = time - t;
-    const place = (u) => [view.x(blend(moving.x, time, u)), view.y(blend(moving.y, time, u))];
-    const size = (u) => Math.max(units[u].radius * cell, 5);
+    const x = (east) => width / 2 + (east - box.left - box.width / 2) * cell;
+    const y = (north) => height / 2 - (north - box.bottom - box.height / 2) * cell;
+    return { cell, width, height, x, y };
+  }
+
+  place(view, time, u) {
+    return [view.x(this.blend("x", time, u)), view.y(this.blend("y", time, u))];
+  }
+
+  /** Draw a moment, which may lie between two steps. */
+  draw(time, agent) {
+    const view = this.view();
+    view.context = pen(this.canvas, view.width, view.height);
+    const t = Math.min(this.steps, Math.floor(time));
+    const look = (u) => ({
+      unit: this.units[u],
+      place: this.place(view, time, u),
+      size: Math.max(this.units[u].radius * view.cell, 5),
+    });
+    const every = this.units.map((_, u) => u);
+    const living = every.filter((u) => this.alive(t, u));
+    const eye = this.numberOf(true, agent);
+    const { blocked, sight, reach } = this.episode.scene;
 
     drawGround(view, blocked);
-    const eye = unitOf[agent];
-    if (alive(t, eye)) drawSight(view, place(eye), sight, reach);
-    units.forEach((_, u) => {
-      if (!alive(t, u)) drawFallen(view, place(u), size(u), team(units[u]));
-    });
-    units.forEach((unit, u) => {
-      const { target } = order(t, u);
-      if (!alive(t, u) || !(target >= 0) || !alive(t, target)) return;
-      const strength = 0.35 + 0.65 * blend(moving.cooldown, time, u);
-      drawAim(view, place(u), place(target), size(u), size(target), unit, strength);
-    });
-    const drawn = units.map((_, u) => u).filter((u) => alive(t, u));
-    drawn.sort((u, v) => units[u].plane - units[v].plane || place(u)[1] - place(v)[1]);
-    for (const u of drawn) {
-      const unit = units[u];
-      const fades = !alive(Math.min(steps, t + 1), u);
-      context.globalAlpha = fades ? 1 - 0.8 * part : 1;
-      const health = blend(moving.hp, time, u) / unit.max_hp;
-      const shield = unit.max_shield ? blend(moving.shield, time, u) / unit.max_shield : undefined;
-      drawUnit(view, unit, place(u), size(u), health, shield, u === eye);
-      const { move } = order(t, u);
-      if (move) drawMove(view, place(u), size(u), move);
-      context.globalAlpha = 1;
-    }
-    if (alive(t, eye)) drawChoice(view, place(eye), size(eye));
-    view.crowded = cell < 26 || drawn.length > 14;
-    units.forEach((_, u) => {
-      const before = hurt(t - 1, u);
-      const now = hurt(t, u);
-      if (before > 0) {
-        drawHurt(view, place(u), size(u), before, Math.max(0, 1 - 2 * part), 1 + part);
-      }
-      if (now > 0 && part > 0) drawHurt(view, place(u), size(u), now, part, part);
-    });
+    if (this.alive(t, eye)) drawSight(view, look(eye).place, sight, reach);
+    for (const u of every) if (!this.alive(t, u)) drawFallen(view, look(u));
+    for (const u of living) this.drawAim(view, look, t, time, u);
+    const height = (u) => this.units[u].plane * 1e6 + look(u).place[1];
+    living.sort((one, other) => height(one) - height(other));
+    for (const u of living) this.drawLiving(view, look(u), t, time, u, u === eye);
+    if (this.alive(t, eye)) drawChoice(view, look(eye));
+    view.crowded = view.cell < 26 || living.length > 14;
+    for (const u of every) this.drawLoss(view, look(u), t, time - t, u);
   }
 
-  function agentAt(x, y, time) {
-    const cell = Math.min(canvas.clientWidth / box.width, canvas.clientHeight / box.height, WIDEST);
-    const near = allies.map((u) => {
-      const dx = canvas.clientWidth / 2 +
-        (blend(moving.x, time, u) - box.left - box.width / 2) * cell - x;
-      const dy = canvas.clientHeight / 2 -
-        (blend(moving.y, time, u) - box.bottom - box.height / 2) * cell - y;
-      return { agent: units[u].index, distance: Math.hypot(dx, dy) };
+  drawAim(view, look, t, time, u) {
+    const { target } = this.order(t, u);
+    if (!(target >= 0) || !this.alive(t, target)) return;
+    const strength = 0.35 + 0.65 * this.blend("cooldown", time, u);
+    drawAim(view, look(u), look(target), strength);
+  }
+
+  drawLiving(view, look, t, time, u, chosen) {
+    const { unit } = look;
+    const dies = !this.alive(Math.min(this.steps, t + 1), u);
+    view.context.globalAlpha = dies ? 1 - 0.8 * (time - t) : 1;
+    const health = this.blend("hp", time, u) / unit.max_hp;
+    const shield = unit.max_shield ? this.blend("shield", time, u) / unit.max_shield : undefined;
+    drawUnit(view, look, health, shield, chosen);
+    const { move } = this.order(t, u);
+    if (move) drawMove(view, look, move);
+    view.context.globalAlpha = 1;
+  }
+
+  /** The hits of the step before fade while those of this one appear. */
+  drawLoss(view, look, t, part, u) {
+    const before = this.loss(t - 1, u);
+    const now = this.loss(t, u);
+    if (before > 0) drawHurt(view, look, before, Math.max(0, 1 - 2 * part), 1 + part);
+    if (now > 0 && part > 0) drawHurt(view, look, now, part, part);
+  }
+
+  /** The agent at a place of the canvas, if there is one. */
+  agentAt(x, y, time) {
+    const view = this.view();
+    const near = this.units.flatMap((unit, u) => {
+      const [ux, uy] = this.place(view, time, u);
+      return unit.ally ? [{ agent: unit.index, distance: Math.hypot(ux - x, uy - y) }] : [];
     });
     near.sort((one, other) => one.distance - other.distance);
-    return near.length && near[0].distance < Math.max(18, 0.8 * cell) ? near[0].agent : undefined;
+    return near[0].distance < Math.max(18, 0.8 * view.cell) ? near[0].agent : undefined;
   }
 
-  function describe(t) {
-    const lines = units.map((unit, u) => {
+  /** The battle at a step, in words. */
+  describe(t) {
+    const lines = this.units.map((unit, u) => {
       const name = `${unit.ally ? "ally" : "enemy"} ${unit.kind} ${unit.index}`;
-      if (!alive(t, u)) return `${name} is dead`;
-      const health = `health ${shown(at(moving.hp, t, u), 0)} of ${unit.max_hp}`;
-      const shield = unit.max_shield ? `, shield ${shown(at(moving.shield, t, u), 0)}` : "";
-      const { target } = order(t, u);
-      const aim = target >= 0 ? `, aims at ${units[target].kind} ${units[target].index}` : "";
-      return `${name}: ${health}${shield}${aim}`;
+      if (!this.alive(t, u)) return `${name} is dead`;
+      const health = `health ${shown(at(this.moving.hp, t, u), 0)} of ${unit.max_hp}`;
+      const shield = shown(at(this.moving.shield, t, u), 0);
+      const { target } = this.order(t, u);
+      const other = this.units[target];
+      const more = unit.max_shield ? [`shield ${shield}`] : [];
+      if (other) more.push(`aims at ${other.kind} ${other.index}`);
+      return `${name}: ${[health, ...more].join(", ")}`;
     });
     return `${lines.join("; ")}.`;
   }
-
-  return { draw, agentAt, describe, shape: box.width / box.height };
 }
 
 /** The part of the map where anything happens. */
@@ -241,11 +274,11 @@ function disc(context, x, y, radius) {
   context.arc(x, y, radius, 0, TURN);
 }
 
-function drawFallen({ context }, [x, y], size, hue) {
+function drawFallen({ context }, { unit, place: [x, y], size }) {
   const r = 0.55 * size;
   context.save();
   context.globalAlpha = 0.45;
-  context.strokeStyle = hue;
+  context.strokeStyle = team(unit);
   context.lineWidth = 2;
   context.beginPath();
   context.moveTo(x - r, y - r);
@@ -257,14 +290,16 @@ function drawFallen({ context }, [x, y], size, hue) {
 }
 
 /** A line to the target, strong after a blow and fading until the next. */
-function drawAim({ context }, [x0, y0], [x1, y1], from, to, unit, strength) {
+function drawAim({ context }, from, to, strength) {
+  const { unit, place: [x0, y0] } = from;
+  const { place: [x1, y1] } = to;
   const distance = Math.hypot(x1 - x0, y1 - y0);
-  if (distance < from + to) return;
+  if (distance < from.size + to.size) return;
   const [dx, dy] = [(x1 - x0) / distance, (y1 - y0) / distance];
   // to the right, so that the lines of two opponents keep apart
   const [ax, ay] = [-2.5 * dy, 2.5 * dx];
-  const [sx, sy] = [x0 + dx * (from + 3) + ax, y0 + dy * (from + 3) + ay];
-  const [ex, ey] = [x1 - dx * (to + 6) + ax, y1 - dy * (to + 6) + ay];
+  const [sx, sy] = [x0 + dx * (from.size + 3) + ax, y0 + dy * (from.size + 3) + ay];
+  const [ex, ey] = [x1 - dx * (to.size + 6) + ax, y1 - dy * (to.size + 6) + ay];
   context.save();
   context.globalAlpha *= strength;
   context.strokeStyle = context.fillStyle = unit.heals ? colour("heal") : team(unit);
@@ -282,7 +317,7 @@ function drawAim({ context }, [x0, y0], [x1, y1], from, to, unit, strength) {
 }
 
 /** A disc with the kind's glyph; around it health and shield; beside it the unit's number. */
-function drawUnit({ context, cell }, unit, [x, y], size, health, shield, chosen) {
+function drawUnit({ context, cell }, { unit, place: [x, y], size }, health, shield, chosen) {
   const hue = team(unit);
   const thick = Math.max(2, 0.17 * size);
   if (unit.plane === 1) {
@@ -368,7 +403,7 @@ function drawNumber(context, unit, x, y, cell) {
 }
 
 /** A ring around the chosen agent, above all that may cover it. */
-function drawChoice({ context }, [x, y], size) {
+function drawChoice({ context }, { place: [x, y], size }) {
   context.strokeStyle = colour("ink");
   context.lineWidth = 2;
   disc(context, x, y, size + 2.5 * Math.max(2, 0.17 * size) + 5);
@@ -376,7 +411,7 @@ function drawChoice({ context }, [x, y], size) {
 }
 
 /** Where an agent is told to go. */
-function drawMove({ context }, [x, y], size, [dx, dy]) {
+function drawMove({ context }, { place: [x, y], size }, [dx, dy]) {
   const far = size * 1.5 + 5;
   const [px, py] = [x + dx * far, y - dy * far];
   context.fillStyle = colour("ink");
@@ -388,7 +423,7 @@ function drawMove({ context }, [x, y], size, [dx, dy]) {
 }
 
 /** A burst around a unit that was hit, and what it lost. */
-function drawHurt({ context, crowded }, [x, y], size, loss, strength, age) {
+function drawHurt({ context, crowded }, { place: [x, y], size }, loss, strength, age) {
   if (strength <= 0) return;
   context.save();
   context.globalAlpha = strength;
@@ -422,7 +457,8 @@ export function legend(episode) {
   const glyphs = kinds.map((kind) => `${glyph(kind)} ${kind}`).join(", ");
   const shields = episode.scene.units.some((unit) => unit.max_shield > 0);
   const rings = shields ? "rings: health, and shield around it" : "ring: health";
-  return `${glyphs} · discs are agents, hexagons enemies · ${rings} · large circle: what the chosen agent sees, small: what it can aim at`;
+  const circles = "large circle: what the chosen agent sees, small: what it can aim at";
+  return [glyphs, "discs are agents, hexagons enemies", rings, circles].join(" · ");
 }
 
 /** Of each step, who died in it: [{ t, ally }]. */

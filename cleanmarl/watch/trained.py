@@ -14,6 +14,8 @@ from cleanmarl.arguments import check
 from cleanmarl.checkpoint import Refused, load_model
 from cleanmarl.run import refusing
 
+OWN = Path(__file__).parents[1]  # where the project's own scripts are
+
 
 class Trained(NamedTuple):
     """A run whose networks are loaded."""
@@ -47,6 +49,8 @@ def find_script(session: dict, script: Path | None) -> Path:
     if script is None and not session.get("script"):
         raise Refused("run.json does not say which script made the run: add --script FILE")
     path = script or Path(session["script"])
+    if not path.is_file() and path.parent.name == OWN.name:
+        path = OWN / path.name  # made in another clone of this project
     if not path.is_file():
         raise Refused(f"there is no script {path}: say with --script FILE where it is now")
     return path
@@ -60,7 +64,9 @@ def load_script(path: Path) -> ModuleType:
         raise Refused(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.append(str(path.parent.resolve()))  # of what stands beside it
+    beside = str(path.parent.resolve())
+    if beside not in sys.path:
+        sys.path.append(beside)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
