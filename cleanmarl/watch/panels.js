@@ -354,7 +354,6 @@ export function mixerPanel(episode) {
     moveTo(t, agent) {
       const moment = Math.min(t, length(episode) - 1);
       drawWeights(canvas, episode, moment, agent, sorted);
-      const largest = `|W1| up to ${shown(w1.largest)}, |W2| up to ${shown(w2.largest)}`;
       const rows = `At step ${moment}: a row for each agent’s |W1|, a column for each of the`;
       const order = `${units} hidden units, sorted by their |W2|, which is the last row.`;
       const most = `Stronger is larger (|W1| up to ${shown(w1.largest)}, |W2| up to`;
