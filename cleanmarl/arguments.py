@@ -49,6 +49,11 @@ def script_of(Args: type) -> str:
     return Path(inspect.getfile(Args)).stem
 
 
+def short_name(env_name: str) -> str:
+    """An environment's name without the module or the folder that it comes from."""
+    return Path(env_name.rpartition(":")[2]).name.removesuffix(".toml")
+
+
 def read(kind, text: str):
     """The value of a type that a word stands for. Raises ArgumentTypeError."""
     choices = (True, False) if kind is bool else typing.get_args(kind)

@@ -36,7 +36,7 @@ Optimizer = Literal["Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
 class Args:
     # Environment
     env_type: str = "smaclite"
-    """smaclite, lbf, pz (PettingZoo) or smaclite-upstream"""
+    """smaclite, lbf, pz (PettingZoo), gym (Gymnasium) or smaclite-upstream"""
     env_name: str = "3m"
     """for example 3m, mine.toml, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
     env_family: str = "mpe"
@@ -439,6 +439,8 @@ def collect_episode(env, agent, args: Args, which: tuple, step: int | None = Non
     results = {"ep_reward": sum(rewards), "ep_length": len(rewards)}
     if "battle_won" in info:
         results["battle_won"] = info["battle_won"]
+    if "is_success" in info:
+        results["success"] = info["is_success"]
     return episode, results
 
 

@@ -40,7 +40,7 @@ Optimizer = Literal["Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
 class Args:
     # Environment
     env_type: str = "smaclite"
-    """smaclite, lbf, pz (PettingZoo) or smaclite-upstream"""
+    """smaclite, lbf, pz (PettingZoo), gym (Gymnasium) or smaclite-upstream"""
     env_name: str = "MMM"
     """for example 3m, mine.toml, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
     env_family: str = "mpe"
@@ -345,10 +345,12 @@ def act(q_values: Callable, observation: dict, epsilon: float, rngs: list):
 
 
 def results_of(rewards: list[float], info: dict) -> dict[str, float]:
-    """What is logged of an episode; only battles are won."""
+    """What is logged of an episode, `info` being its last."""
     results = {"ep_reward": sum(rewards), "ep_length": len(rewards)}
     if "battle_won" in info:
         results["battle_won"] = info["battle_won"]
+    if "is_success" in info:
+        results["success"] = info["is_success"]
     return results
 
 
@@ -400,7 +402,8 @@ class Collector:
         episode["actions"] = np.array(actions)
         episode["reward"] = np.array(rewards, np.float32)
         episode["terminated"] = np.array(ends, np.float32)
-        info = {key: infos[key][i] for key in ("battle_won",) if key in infos}
+        outcomes = ("battle_won", "is_success")
+        info = {key: infos[key][i] for key in outcomes if key in infos}
         return episode, results_of(rewards, info)
 
     def may_stop(self, wanted: bool) -> bool:

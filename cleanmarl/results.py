@@ -9,9 +9,15 @@ from PIL import Image
 from cleanmarl.checkpoint import Refused, write_atomically, write_json
 
 
+def by_name(results: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    """The values of all episodes. One that does not say that it was a success was none."""
+    names = {name: None for one in results for name in one}
+    return {name: np.array([one.get(name, 0) for one in results]) for name in names}
+
+
 def means(prefix: str, results: list[dict[str, float]]) -> dict[str, float]:
     """Metrics of episodes: the means of their results; of evaluations also the spread."""
-    metrics = {f"{prefix}/{key}": np.mean([one[key] for one in results]) for key in results[0]}
+    metrics = {f"{prefix}/{name}": of.mean() for name, of in by_name(results).items()}
     if prefix == "eval":
         metrics["eval/std_ep_reward"] = np.std([one["ep_reward"] for one in results])
     return metrics
@@ -42,7 +48,7 @@ def confidence(values: np.ndarray) -> dict[str, float]:
 
 def write_evaluation(args, folder: Path, step: int, results: list[dict[str, float]]):
     """Print means over episodes with their intervals, and write them to evaluation.json."""
-    evaluation = {name: confidence(np.array([r[name] for r in results])) for name in results[0]}
+    evaluation = {name: confidence(values) for name, values in by_name(results).items()}
     for name, of in evaluation.items():
         interval = f"95% confidence {of['low']:.3f} to {of['high']:.3f}"
         print(f"{name}: mean {of['mean']:.3f}, {interval}")

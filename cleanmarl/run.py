@@ -38,7 +38,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import cleanmarl
-from cleanmarl.arguments import script_of
+from cleanmarl.arguments import script_of, short_name
 from cleanmarl.checkpoint import (
     FORMAT,
     Refused,
@@ -153,7 +153,7 @@ class Run:
     def open_folder(self, folder: Path | None) -> Path:
         """Make a new folder or take the resumed one, for this process alone."""
         args = self.args
-        parts = (args.env_type, Path(args.env_name).stem, script_of(type(args)), args.seed)
+        parts = (args.env_type, short_name(args.env_name), script_of(type(args)), args.seed)
         name = "__".join(map(str, (*parts, time.strftime("%Y%m%d-%H%M%S"))))
         folder = Path(args.resume or folder or Path("runs", name))
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -194,9 +194,9 @@ class Run:
         """Add to run.json what runs now, and with what; `cleanmarl.watch` looks for the script."""
         path = self.folder / "run.json"
         self.sessions = json.loads(path.read_text()) if path.is_file() else []
-        script = {"script": str(Path(inspect.getfile(type(self.args))).resolve())}
-        times = {"began": now(), "ended": None, "ending": None}
-        self.sessions.append(made_with() | script | times)
+        file = str(Path(inspect.getfile(type(self.args))).resolve())
+        session = made_with() | {"script": script_of(type(self.args)), "script_file": file}
+        self.sessions.append(session | {"began": now(), "ended": None, "ending": None})
         write_json(path, self.sessions)
 
     def open_writer(self):
@@ -257,7 +257,8 @@ class Run:
             self.attempt(self.wandb.log, scalars, step=self.step)
         evaluated = "eval/ep_reward" in scalars
         if evaluated:
-            self.keep_best(scalars.get("eval/battle_won", 0.0), scalars["eval/ep_reward"])
+            success = scalars.get("eval/battle_won", scalars.get("eval/success", 0.0))
+            self.keep_best(success, scalars["eval/ep_reward"])
         self.show(evaluated)
 
     def add_to_curves(self, scalars: dict[str, float], step: int):
@@ -305,7 +306,7 @@ class Run:
             warn(f"Weights & Biases is switched off: {error}")
 
     def keep_best(self, *score: float):
-        """Write best.pt if no score was as high: battles won, then reward."""
+        """Write best.pt if no score was as high: win or success rate, then reward."""
         if list(score) > self.best_score and self.args.save_model:
             self.best_score = list(score)
             with suppress(OSError):  # of a full disk, of which `save` tells

@@ -19,12 +19,13 @@ import pytest
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from cleanmarl import benchmark, qmix
-from cleanmarl.benchmark import Run, Task, plan, scores, train
+from cleanmarl import qmix
+from cleanmarl.benchmark import __main__ as benchmark
+from cleanmarl.benchmark import plot, records, sweep
+from cleanmarl.benchmark.sweep import Task, plan, train
 from tests.helpers import ROOT, TWO_STEPS, equal_weights, scalars, trained
 
 pytest.importorskip("ray", reason='sweeps need Ray: pip install -e ".[benchmark]"')
-from rliable import metrics
 
 SMALL = ["--hidden-dim", "8", "--hyper-dim", "8", "--batch-size", "4", "--buffer-size", "12"]
 SMALL += ["--num-eval-ep", "1", "--eval-steps", "20", "--log-every", "5"]
@@ -73,9 +74,8 @@ def wait_for(condition, seconds: float = 300):  # Ray's first start on a busy ma
 
 
 def test_each_script_trains_in_each_environment_with_each_seed_in_a_folder_of_its_own(tmp_path):
-    envs = ("3m", "lbf:Foraging-8x8-2p-3f-v3", "pz:simple_spread_v3", "pz:sisl:pursuit_v5")
-    run = Run(scripts=("qmix", "qmix_lstm"), envs=envs, seeds=(1, 2), runs=tmp_path)
-    tasks = plan(run, ["--gamma", "0.9"])
+    envs = ["3m", "lbf:Foraging-8x8-2p-3f-v3", "pz:simple_spread_v3", "pz:sisl:pursuit_v5"]
+    tasks = plan(["qmix", "qmix_lstm"], envs, [1, 2], tmp_path, passed=["--gamma", "0.9"])
     assert len({task.folder for task in tasks}) == 2 * 4 * 2
     assert [task.folder.name for task in tasks[:4]] == [
         "smaclite__3m__qmix__1",
@@ -89,19 +89,82 @@ def test_each_script_trains_in_each_environment_with_each_seed_in_a_folder_of_it
     assert not list(tmp_path.iterdir())
 
 
+def test_variants_are_all_combinations_of_the_values_of_some_arguments(tmp_path):
+    variants = ["td_lambda=0 0.6", "--double-q=True False"]
+    tasks = plan(["qmix"], ["3m"], [1, 2], tmp_path, variants)
+    found = {(t.args["td_lambda"], t.args["double_q"], t.args["seed"]) for t in tasks}
+    assert found == {(a, b, seed) for a in (0, 0.6) for b in (True, False) for seed in (1, 2)}
+    assert tasks[1].folder.name == "smaclite__3m__qmix__td_lambda=0__double_q=False__1"
+    assert "--no-double-q" in tasks[1].command
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A copy of a script outside the package, with a default and a mixer of its own."""
+    path = tmp_path / "my_qmix.py"
+    text = (ROOT / "cleanmarl/qmix.py").read_text()
+    path.write_text(text.replace("gamma: Fraction = 0.99", "gamma: Fraction = 0.9"))
+    return path
+
+
+def test_a_script_of_your_own_is_planned_by_its_path_or_as_a_module(copied, monkeypatch):
+    monkeypatch.chdir(copied.parent)
+    monkeypatch.syspath_prepend(str(copied.parent))
+    by_path, by_module = (plan([name], ["3m"], [1])[0] for name in ("./my_qmix.py", "my_qmix"))
+    assert by_path.folder == by_module.folder
+    assert by_path.folder.name == "smaclite__3m__my_qmix__1"
+    assert by_path.args["gamma"] == by_module.args["gamma"] == 0.9
+    assert by_path.command[0] == str(copied)
+    assert by_module.command[:2] == ["-m", "my_qmix"]
+
+
+def test_a_copy_named_as_an_original_keeps_its_own_arguments(copied, monkeypatch):
+    monkeypatch.chdir(copied.parent)
+    copied.rename("qmix.py")
+    (own,) = plan(["./qmix.py"], ["3m"], [1])
+    (original,) = plan(["qmix"], ["3m"], [1])
+    assert (own.args["gamma"], original.args["gamma"]) == (0.9, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "benchmark: error: there is no script ./mine.py"),
+        ("x = 1", "./mine.py is not a copy of a script: it has no Args"),
+        ("x = ", "the script ./mine.py cannot be imported: SyntaxError"),
+        ("import no_such_thing", "./mine.py needs no_such_thing, which is not installed"),
+    ],
+)
+def test_a_file_that_is_no_script_is_refused_in_one_line(call, tmp_path, text, says):
+    if text is not None:
+        (tmp_path / "mine.py").write_text(text)
+    status, out, err = call("run", "--scripts", "./mine.py")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert says in err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--scripts qmax", "invalid choice 'qmax' for argument '--scripts'"),
+        ("--scripts qmax", "there is no script 'qmax'; give qmix, a path"),
         ("--envs 3m 4m", "unknown map '4m'; did you mean 8m"),
         ("--envs foo:3m", "env_type must be smaclite"),
         ("--envs nowhere.toml", "nowhere.toml"),
+        ("--seeds one", "--seeds must be whole numbers from 0 on, got one"),
+        ("--cpus 0", "--cpus must be a whole number from 1 on, got 0"),
         ("-- --gama 0.9", "qmix.py: unknown argument --gama; did you mean --gamma?"),
         ("-- --gamma x", "must be a number, got x"),
         ("-- --gamma 2", "qmix.py: --gamma must be from 0 to 1, got 2.0"),
         ("-- --seed 3", "--seed cannot be passed on to the scripts"),
         ("-- --env_name=3m", "--env_name=3m cannot be passed on to the scripts"),
         ("--seeds 1 1", "qmix 3m 1 and qmix 3m 1 would share the folder smaclite__3m__qmix__1"),
+        ("--variants gamma", "a variant reads like \"td_lambda=0 0.6 0.9\", not 'gamma'"),
+        ("--variants gama=0.9", "qmix.py: unknown argument --gama; did you mean --gamma?"),
+        ("--variants gamma=2", "qmix.py: --gamma must be from 0 to 1, got 2.0"),
+        ("--variants double_q=2", "double_q must be True or False, got 2"),
+        ("--variants seed=2", "seed cannot be varied: the sweep sets it"),
+        ("--variants gamma=1 gamma=0.9", "there are two variants of gamma"),
+        ("--variants double_q=True -- --no-double-q", "--no-double-q is given twice"),
         ("--address auto --cpus 2", "--cpus is for this machine and --address for a cluster"),
         ("--address 127.0.0.1:1", "no Ray cluster at --address 127.0.0.1:1: [Errno"),
     ],
@@ -110,21 +173,29 @@ def test_what_is_wrong_is_one_line_before_anything_starts(call, tmp_path, monkey
     monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("starts with it"))
     status, out, err = call("run", *words.split())
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("benchmark.py: error: ")
+    assert err.startswith("benchmark: error: ")
     assert says in err
     assert not list(tmp_path.rglob("log.txt"))
 
 
 def test_without_ray_it_says_how_to_install_it(call, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    says = 'benchmark.py: error: ray is missing: pip install -e ".[benchmark]"\n'
+    says = 'benchmark: error: ray is missing: pip install -e ".[benchmark]"\n'
     assert call("run") == (2, "", says)
 
 
 @pytest.fixture
+def record(tmp_path):
+    """The record of a finished run."""
+    write_run(tmp_path / "elsewhere", "qmix", "3m", 1, [0.5, 1.0])
+    (record,) = records.read_all(tmp_path / "elsewhere")
+    return record
+
+
+@pytest.fixture
 def begun(tmp_path):
-    """A training of a sweep, and the args.json of a run that was begun for it."""
-    (task,) = plan(Run(seeds=(1,), runs=tmp_path / "sweep"), [])
+    """A run of a sweep, and the args.json of a training that was begun for it."""
+    (task,) = plan(["qmix"], ["3m"], [1], tmp_path / "sweep")
     path = task.folder / "runs/run/args.json"
     path.parent.mkdir(parents=True)
     return task, path
@@ -135,126 +206,149 @@ def test_no_run_is_resumed_with_other_arguments_than_its_own(call, begun):
     path.write_text(json.dumps(task.args | {"gamma": 0.5, "checkpoint_every": 7}))
     status, _, err = call("run", "--seeds", "1")
     assert (status, "has --gamma 0.5, not --gamma 0.99: remove it" in err) == (2, True)
-    assert plan(Run(seeds=(1,), runs=task.folder.parent), ["--gamma", "0.5"])
+    assert plan(["qmix"], ["3m"], [1], task.folder.parent, passed=["--gamma", "0.5"])
 
 
 def test_no_run_is_resumed_with_another_number_of_steps(call, begun):
     task, path = begun
     path.write_text(json.dumps(task.args | {"total_timesteps": 7}))
-    assert (
-        "has --total-timesteps 7, not --total-timesteps 1000000" in call("run", "--seeds", "1")[2]
-    )
+    says = "has --total-timesteps 7, not --total-timesteps 1000000"
+    assert says in call("run", "--seeds", "1")[2]
 
 
 def test_a_run_of_a_script_with_fewer_arguments_is_resumed(begun):
     task, path = begun
     path.write_text(json.dumps({"gamma": 0.99}))
-    assert plan(Run(seeds=(1,), runs=task.folder.parent), [])
+    assert plan(["qmix"], ["3m"], [1], task.folder.parent)
 
 
-def test_no_run_counts_as_finished_that_had_other_arguments(call, begun):
+def test_no_run_counts_as_finished_that_had_other_arguments(call, begun, record):
     task, _ = begun
-    record = {"script": "qmix", "metric": "", "steps": [], "seconds": [], "values": []}
-    record["args"] = task.args | {"polyak": 0.5}
-    benchmark.record_of(task.folder).write_text(json.dumps(record))
+    record.args = task.args | {"polyak": 0.5}
+    records.write_record(task.record, record)
     assert "has --polyak 0.5, not --polyak 0.01: remove it" in call("run", "--seeds", "1")[2]
 
 
-# One training, with little programs in place of the scripts
+# One run, with little programs in place of the scripts
+
+
+def task_of(folder: Path, *command: str) -> Task:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Task(folder.name, folder, list(command), {"device": "cpu"})
+
+
+def saved_run(folder: Path):
+    """A run of a sweep that has a checkpoint, and all its evaluations."""
+    write_run(folder / "runs", "qmix", "3m", 1, [0.5, 1.0])
+    (run,) = folder.glob("runs/*")
+    (run / "checkpoint.pt").touch()
+    return run
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path):
-    folder = tmp_path / "run"
-    (folder / "runs/broken").mkdir(parents=True)
-    (folder / "runs/broken/checkpoint.pt.tmp").touch()
-    assert train(folder, ["-c", "import sys; sys.exit(len(sys.argv))"], "") == 1
-    assert not (folder / "runs").exists()
+    task = task_of(tmp_path / "run", "-c", "import sys; sys.exit(len(sys.argv))")
+    (task.folder / "runs/broken").mkdir(parents=True)
+    (task.folder / "runs/broken/checkpoint.pt.tmp").touch()
+    assert train(task, "") == 1
+    assert not (task.folder / "runs").exists()
 
 
 def test_a_run_with_a_checkpoint_is_resumed_in_its_folder_with_one_thread(tmp_path):
-    folder = tmp_path / "run"
-    (folder / "runs/run").mkdir(parents=True)
-    (folder / "runs/run/checkpoint.old").touch()
     program = "import os, sys; print(sys.argv[1:], os.environ['OMP_NUM_THREADS'], os.getcwd())"
-    assert train(folder, ["-c", program, "--seed", "1"], "") == 0
-    says = f"['--seed', '1', '--resume', 'runs/run'] 1 {folder}\n"
-    assert (folder / "log.txt").read_text().endswith(says)
+    task = task_of(tmp_path / "run", "-c", program, "--seed", "1")
+    run = saved_run(task.folder)
+    (run / "checkpoint.pt").rename(run / "checkpoint.old")
+    assert train(task, "") == 0
+    says = f"['--seed', '1', '--resume', 'runs/{run.name}'] 1 {task.folder}\n"
+    assert (task.folder / "log.txt").read_text().endswith(says)
 
 
 def test_a_run_is_finished_only_when_its_script_has_ended_well(tmp_path):
-    folder, record = tmp_path / "run", tmp_path / "run.json"
-    folder.mkdir()
-    assert train(folder, ["-c", "import sys; sys.exit(3)"], "") == 3
-    assert not record.exists()
-    assert train(folder, ["-c", ""], "") == 0
-    assert record.exists()
+    task = task_of(tmp_path / "run", "-c", "import sys; sys.exit(3)")
+    saved_run(task.folder)
+    assert train(task, "") == 3
+    assert not task.record.exists()
+    task.command[1] = ""
+    assert train(task, "") == 0
+    assert task.record.exists()
 
 
-def test_a_record_says_what_was_trained_with_what(tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    command = ["-m", "cleanmarl.qmix", *SMALL, "--total-timesteps", "300"]
-    assert train(folder, command, str(ROOT)) == 0
-    record = json.loads(benchmark.record_of(folder).read_text())
-    assert record["command"] == shlex.join(["python", *command])
-    assert f"torch {torch.__version__}" in record["versions"]
-    assert f"{os.cpu_count()} cores" in record["machine"]
-    (run_folder,) = folder.glob("runs/*")
-    assert record["commit"] == json.loads((run_folder / "run.json").read_text())[-1]["commit"]
-    assert (record["script"], record["args"]["batch_size"]) == ("qmix", 4)
-    assert record["steps"] == [step for step, _ in scalars(run_folder)["eval/battle_won"]]
+def test_a_script_that_ends_well_without_a_finished_run_has_failed(tmp_path):
+    task = task_of(tmp_path / "run", "-c", "")
+    assert train(task, "") == 1
+    assert not task.record.exists()
+    assert "its run is not finished" in sweep.tail(task.folder)
+
+
+def test_a_record_says_what_was_trained_with_what(copied, tmp_path):
+    words = [*SMALL, "--total-timesteps", "300"]
+    (task,) = plan([str(copied)], ["3m"], [1], tmp_path / "sweep", passed=words)
+    task.folder.mkdir(parents=True)
+    assert train(task, str(ROOT)) == 0
+    record = records.read_record(task.record)
+    assert record.command == shlex.join(["python", "my_qmix.py", *task.command[1:]])
+    assert f"torch {torch.__version__}" in record.versions
+    assert f"{os.cpu_count()} cores" in record.machine
+    (run_folder,) = task.folder.glob("runs/*")
+    assert record.commit == json.loads((run_folder / "run.json").read_text())[-1]["commit"]
+    assert (record.script, record.metric) == ("my_qmix", "win rate")
+    assert (record.args["batch_size"], record.args["gamma"]) == (4, 0.9)
+    evaluations = scalars(run_folder)["eval/battle_won"]
+    assert record.steps.tolist() == [step for step, _ in evaluations]
+    assert record.values == pytest.approx([value for _, value in evaluations], abs=1e-4)
 
 
 def test_no_two_scripts_train_the_same_run(tmp_path):
-    folder, record = tmp_path / "run", tmp_path / "run.json"
-    folder.mkdir()
-    with (folder / "log.txt").open("a") as log:  # as a script has it whose parent is dead
+    task = task_of(tmp_path / "run", "-c", "")
+    saved_run(task.folder)
+    with (task.folder / "log.txt").open("a") as log:  # as a script has it whose parent is dead
         fcntl.flock(log, fcntl.LOCK_EX)
-        other = Thread(target=train, args=(folder, ["-c", ""], ""))
+        other = Thread(target=train, args=(task, ""))
         other.start()
         time.sleep(0.5)
-        assert benchmark.is_training(folder) and not record.exists()
+        assert sweep.is_training(task.folder) and not task.record.exists()
     other.join(10)
-    assert record.exists() and not benchmark.is_training(folder)
+    assert task.record.exists() and not sweep.is_training(task.folder)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells that a parent has died")
 def test_a_script_is_told_to_stop_when_its_parent_dies(tmp_path):
     program = "import signal, sys; signal.signal(15, lambda *_: (print('saves'), sys.exit())); "
     program += "print('on'); signal.pause()"
-    parent = "import sys; from pathlib import Path; from cleanmarl.benchmark import train; "
-    parent += "train(Path(sys.argv[1]), ['-c', sys.argv[2]], '')"
+    parent = "import sys; from pathlib import Path; "
+    parent += "from cleanmarl.benchmark.sweep import Task, train; "
+    parent += "train(Task('', Path(sys.argv[1]), ['-c', sys.argv[2]], {}), '')"
     process = subprocess.Popen([sys.executable, "-c", parent, str(tmp_path), program])
     log = tmp_path / "log.txt"
     wait_for(lambda: log.exists() and log.read_text().endswith("on\n"))
     process.kill()
     wait_for(lambda: log.read_text().endswith("saves\n"))
-    wait_for(lambda: not benchmark.is_training(tmp_path))
+    wait_for(lambda: not sweep.is_training(tmp_path))
 
 
 def test_the_table_shows_how_far_a_run_is(tmp_path):
     task = Task("qmix 3m 1", tmp_path, [], {})
-    assert benchmark.look(task, None) == ("qmix 3m 1", "", "", "", "", "waiting")
+    assert sweep.look(task, None) == ("qmix 3m 1", "", "", "", "", "waiting")
     path = tmp_path / "runs/run/status.json"
     path.parent.mkdir(parents=True)
     status = {"step": 50, "total_timesteps": 90, "seconds": 2.0, "eval/ep_reward": 7.0}
     path.write_text(json.dumps(status))
-    row = ("qmix 3m 1", "50", "25.0", "ep_reward 7.00", "00:01", "running")
-    assert benchmark.look(task, "running") == row
+    row = ("qmix 3m 1", "50", "25.0", "reward 7.00", "00:01", "running")
+    assert sweep.look(task, "running") == row
     path.write_text(json.dumps(status | {"eval/battle_won": 0.75}))
-    assert benchmark.look(task, "running")[3] == "battle_won 0.75"
+    assert sweep.look(task, "running")[3] == "win rate 0.75"
 
 
 def test_the_table_counts_what_runs_and_what_has_failed():
     rows = [("run", "", "", "", "", state) for state in ("failed with exit status 1", "running")]
-    table = benchmark.show(rows)
+    table = sweep.table(rows)
     assert table.title == "2 runs: 1 failed, 1 running" and table.row_count == 2
 
 
 def test_the_scripts_say_how_far_they_are_while_they_train(tmp_path):
     trained("qmix", tmp_path / "runs/run", **TWO_STEPS, eval_steps=1, log_every=1)
-    _, steps, speed, evaluation, _, _ = benchmark.look(Task("", tmp_path, [], {}), "running")
-    assert 0 < int(steps) <= 40 and speed and evaluation.startswith("ep_reward")
+    _, steps, speed, evaluation, _, _ = sweep.look(Task("", tmp_path, [], {}), "running")
+    assert 0 < int(steps) <= 40 and speed and evaluation.startswith("reward")
 
 
 # Whole sweeps
@@ -263,12 +357,11 @@ def test_the_scripts_say_how_far_they_are_while_they_train(tmp_path):
 SCRIPT = """
 import pathlib, signal, sys
 def save(*_):
-    pathlib.Path("runs/run").mkdir(parents=True)
-    pathlib.Path("runs/run/checkpoint.pt").touch()
+    pathlib.Path("saved").touch()
     sys.exit(143)
 signal.signal(signal.SIGTERM, save)
 print("begins", flush=True)
-if "--resume" not in sys.argv:
+if not pathlib.Path("saved").exists():
     signal.pause()
 """
 
@@ -278,10 +371,8 @@ def plan_for(tmp_path, monkeypatch):
     """`plan_for(programs)` has the next sweep run these little programs: name -> text."""
 
     def plan_for(programs: dict[str, str]) -> list[Task]:
-        tasks = []
-        for name, text in programs.items():
-            tasks.append(Task(name, tmp_path / name, ["-c", text], {"device": "cpu"}))
-        monkeypatch.setattr(benchmark, "plan", lambda *_: tasks)
+        tasks = [task_of(tmp_path / name, "-c", text) for name, text in programs.items()]
+        monkeypatch.setattr(benchmark, "plan", lambda **_: tasks)
         return tasks
 
     return plan_for
@@ -291,6 +382,7 @@ def test_a_run_that_fails_says_so_at_the_end_and_the_others_finish(
     call, cluster, tmp_path, plan_for
 ):
     plan_for({"bad": "import sys; print('no more gold'); sys.exit(5)", "good": ""})
+    saved_run(tmp_path / "good")
     status, out, err = call("run", "--address", cluster.address)
     assert (status, err) == (1, "")
     assert "good: finished" in out
@@ -301,7 +393,9 @@ def test_a_run_that_fails_says_so_at_the_end_and_the_others_finish(
 def test_ctrl_c_has_the_scripts_save_and_the_same_command_resumes_them(
     call, cluster, tmp_path, plan_for
 ):
-    tasks = plan_for({"one": SCRIPT, "two": SCRIPT})
+    plan_for({"one": SCRIPT, "two": SCRIPT})
+    for name in ("one", "two"):
+        saved_run(tmp_path / name)
     log = tmp_path / "one/log.txt"
 
     def press():
@@ -310,26 +404,26 @@ def test_ctrl_c_has_the_scripts_save_and_the_same_command_resumes_them(
 
     Thread(target=press).start()
     status, out, _ = call("run", "--address", cluster.address)
-    says = "0 of 2 runs are finished, the same command resumes the others"
+    says = "0 of 2 runs are finished; the same command resumes the others"
     assert (status, out.splitlines()[-1]) == (130, says)
-    assert (tmp_path / "one/runs/run/checkpoint.pt").exists()
+    assert (tmp_path / "one/saved").exists()
     assert not (tmp_path / "two/log.txt").exists()
 
-    tasks[1].command.append("--resume")
+    (tmp_path / "two/saved").touch()
     assert call("run", "--address", cluster.address)[0] == 0
-    assert "--resume runs/run\n" in log.read_text()
+    assert log.read_text().count("--resume runs/") == 2
     assert call("run", "--address", cluster.address) == (0, "2 of 2 runs are finished\n", "")
 
 
-def test_a_sweep_in_the_background_of_a_shell_script_is_stopped_too(tmp_path):
-    sweep = f"-m cleanmarl.benchmark run --seeds 1 --runs {tmp_path} --cpus 1 "
-    sweep += "-- --total-timesteps 10000000"
+def test_a_sweep_in_the_background_of_a_shell_script_is_stopped_too(cluster, tmp_path):
+    words = f"-m cleanmarl.benchmark run --seeds 1 --runs {tmp_path} --address {cluster.address} "
+    words += "-- --total-timesteps 10000000"
 
     def ignore_ctrl_c():  # as the shell has it there
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     options = {"cwd": ROOT, "preexec_fn": ignore_ctrl_c, "stdout": subprocess.DEVNULL}
-    process = subprocess.Popen([sys.executable, *sweep.split()], **options)
+    process = subprocess.Popen([sys.executable, *words.split()], **options)
     folder = tmp_path / "smaclite__3m__qmix__1"
     try:
         wait_for(lambda: list(folder.glob("runs/*/status.json")))
@@ -347,25 +441,23 @@ def test_a_sweep_that_loses_a_machine_ends_with_the_same_numbers(call, cluster, 
 
     def kill():
         wait_for(lambda: all(list(folder.glob("runs/*/checkpoint.old")) for folder in folders))
-        were_training.extend(map(benchmark.is_training, folders))
+        were_training.extend(map(sweep.is_training, folders))
         cluster.remove_node(node, allow_graceful=False)
 
     Thread(target=kill).start()
-    words = ["--seeds", "1", "2", "--", *SMALL, "--total-timesteps", "24000"]
+    words = ["--seeds", "1", "2", "--", *SMALL, "--total-timesteps", "12000"]
     status, out, _ = call("run", "--address", cluster.address, *words)
     assert (status, out.splitlines()[-1]) == (0, "2 of 2 runs are finished")
     assert were_training == [True, True]
-    resumed = [(folder / "log.txt").read_text().count("--resume") for folder in folders]
-    assert sorted(resumed) == [0, 1]
-    for folder in folders:
-        (one,) = folder.glob("runs/*")
-        args = qmix.Args(**json.loads((one / "args.json").read_text()))
-        undisturbed = tmp_path / str(args.seed)
-        qmix.train(args, folder=undisturbed)
-        assert equal_weights(one, undisturbed)
-        curves, expected = scalars(one), scalars(undisturbed)
-        del curves["charts/SPS"], expected["charts/SPS"]
-        assert curves == expected
+    resumed = [f for f in folders if "--resume" in (f / "log.txt").read_text()]
+    assert len(resumed) == 1
+    (run,) = resumed[0].glob("runs/*")
+    undisturbed = tmp_path / "undisturbed"
+    qmix.train(qmix.Args(**json.loads((run / "args.json").read_text())), folder=undisturbed)
+    assert equal_weights(run, undisturbed)
+    curves, expected = scalars(run), scalars(undisturbed)
+    del curves["charts/SPS"], expected["charts/SPS"]
+    assert curves == expected
 
 
 # Figures and tables
@@ -379,7 +471,8 @@ def write_run(folder: Path, script: str, env: str, seed: int, values: list, won=
     own = {"env_type": kind, "env_name": env, "env_family": "mpe", "seed": seed}
     own |= {"total_timesteps": 100 * len(values), "mixer": "qmix", "resume": ""}
     (run / "args.json").write_text(json.dumps(own | args))
-    session = {"commit": "1234567", "versions": "torch 2", "machine": "2 cores"}
+    session = {"command": "python qmix.py", "commit": "1234567", "script": script}
+    session |= {"versions": "torch 2", "machine": "2 cores"}
     (run / "run.json").write_text(json.dumps([session]))
     with SummaryWriter(str(run)) as writer:
         for i, value in enumerate(values, 1):
@@ -399,35 +492,35 @@ def test_the_tables_have_the_interquartile_mean_of_the_last_tenth_and_its_interv
     status, out, _ = call("plot", "runs", "--out", "figures", "--reps", "500")
     (row,) = rows(tmp_path / "figures/results.csv")
     assert status == 0
-    assert (row["environment"], row["metric"], row["script"]) == ("3m", "battles won", "qmix.py")
+    assert (row["environment"], row["metric"], row["script"]) == ("3m", "win rate", "qmix.py")
     assert (row["seeds"], row["steps"], row["minutes"]) == ("5", "1000", "0.2 0.2 0.2 0.2 0.2")
     assert float(row["IQM"]) == pytest.approx(np.mean(final[1:-1]))
     draws = np.sort(np.random.default_rng(1).choice(final, (20000, 5)), axis=1)[:, 1:-1].mean(1)
     interval = [float(row["low"]), float(row["high"])]
     assert interval == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.05)
-    cells = ["3m", "battles won", "`qmix.py`", "5", "1,000", "0.600"]
+    cells = ["3m", "win rate", "`qmix.py`", "5", "1,000", "0.600"]
     assert f"| {' | '.join(cells)} | {row['low']} to {row['high']} |" in out
     assert out == (tmp_path / "figures/results.md").read_text()
 
 
-def test_the_interquartile_mean_is_that_of_rliable():
+def test_the_interquartile_mean_leaves_out_a_quarter_of_all_scores_at_each_end():
     values = np.random.default_rng(1).random((5, 3, 7))  # [seeds, tasks, points]
-    expected = [metrics.aggregate_iqm(values[..., i]) for i in range(7)]
-    assert benchmark.iqm(values) == pytest.approx(expected)
+    expected = np.sort(values.reshape(15, 7), axis=0)[3:-3].mean(0)
+    assert plot.iqm(*values.swapaxes(0, 1)) == pytest.approx(expected)
 
 
 def test_a_part_of_a_training_has_the_mean_of_its_evaluations(tmp_path):
     write_run(tmp_path, "qmix", "3m", 1, [0.0, 1.0, 1.0, 1.0])
     write_run(tmp_path, "qmix", "3m", 2, [0.4, 0.4, 0.8, 0.8])
-    runs = benchmark.read(tmp_path)
-    ends, values = scores(runs, "steps", 2)
+    runs = records.read_all(tmp_path)
+    ends, values = plot.scores(runs, "steps", 2)
     assert ends.tolist() == [200, 400]
     assert values == pytest.approx(np.array([[0.5, 1.0], [0.4, 0.8]]))
-    ends, values = scores(runs[:1], "seconds", 8)  # every other part is empty
+    ends, values = plot.scores(runs[:1], "seconds", 8)  # every other part is empty
     assert ends == pytest.approx(np.arange(1, 9) / 2)
     assert values == pytest.approx(np.array([[0, 0, 0.5, 1, 1, 1, 1, 1]]))
     runs[1].seconds = runs[1].seconds + 10  # its first evaluation comes after the other run's end
-    assert scores(runs, "seconds", 2)[1] == pytest.approx(np.array([[0.5, 1.0], [0.4, 0.4]]))
+    assert plot.scores(runs, "seconds", 2)[1] == pytest.approx(np.array([[0.5, 1.0], [0.4, 0.4]]))
 
 
 def test_runs_with_other_options_are_kept_apart_and_unfinished_ones_left_out(call, tmp_path):
@@ -439,7 +532,44 @@ def test_runs_with_other_options_are_kept_apart_and_unfinished_ones_left_out(cal
     status, _, err = call("plot", "runs", "--out", "figures", "--reps", "500")
     found = {row["script"]: float(row["IQM"]) for row in rows(tmp_path / "figures/results.csv")}
     assert (status, found) == (0, {"qmix.py --mixer qmix": 1.0, "qmix.py --mixer vdn": 0.5})
-    assert err.startswith("left out, since it is not finished: runs/smaclite__3m__qmix_lstm__1")
+    assert err.startswith("left out, because it is not finished: runs/smaclite__3m__qmix_lstm__1")
+
+
+def test_a_run_is_drawn_under_its_script_however_it_came_to_be(copied, call, tmp_path):
+    (module, _) = sweep.load_script(str(copied))
+    words = ["--total-timesteps", "300", "--batch-size", "4", "--num-eval-ep", "1"]
+    args = sweep.read_arguments(module, words)
+    module.train(args, folder=tmp_path / "runs/any name")
+    write_run(tmp_path / "runs", "qmix", "3m", 1, [0.5])
+    assert call("plot", "runs", "--out", "figures")[0] == 0
+    found = {row["script"]: row["seeds"] for row in rows(tmp_path / "figures/results.csv")}
+    assert found == {"qmix.py": "1", "my_qmix.py": "1"}
+    assert ">my_qmix.py<" in (tmp_path / "figures/curves_steps.svg").read_text()
+
+
+def test_of_two_runs_with_the_same_seed_one_is_drawn_and_a_line_says_so(call, tmp_path):
+    for folder in ("one", "two"):
+        write_run(tmp_path / "runs" / folder, "qmix", "3m", 1, [0.5])
+    status, _, err = call("plot", "runs", "--out", "figures")
+    assert (status, err.count("\n")) == (0, 1)
+    assert "two runs of qmix.py in 3m with seed 1" in err
+    assert rows(tmp_path / "figures/results.csv")[0]["seeds"] == "1"
+
+
+def test_the_interval_of_a_single_seed_is_its_value(call, tmp_path):
+    write_run(tmp_path / "runs", "qmix", "3m", 1, [0.5])
+    assert call("plot", "runs", "--out", "figures")[0] == 0
+    (row,) = rows(tmp_path / "figures/results.csv")
+    assert row["IQM"] == row["low"] == row["high"] == "0.500"
+
+
+def test_variants_are_drawn_as_lines_of_their_own(call, tmp_path):
+    for value in (0, 0.6):
+        folder = tmp_path / f"runs/{value}"
+        write_run(folder, "qmix", "3m", 1, [value], td_lambda=value, double_q=True)
+    assert call("plot", "runs", "--out", "figures")[0] == 0
+    scripts = [row["script"] for row in rows(tmp_path / "figures/results.csv")]
+    assert scripts == ["qmix.py --td-lambda 0", "qmix.py --td-lambda 0.6"]
 
 
 def test_the_figures_have_a_panel_for_each_environment_and_a_line_for_each_script(call, tmp_path):
@@ -450,8 +580,8 @@ def test_the_figures_have_a_panel_for_each_environment_and_a_line_for_each_scrip
     assert call("plot", "runs", "--out", "figures", "--reps", "20")[0] == 0
     expected = {
         "curves_steps": ["3m", "Foraging-8x8-2p-3f-v3", "reward", "environment steps", "qmix.py"],
-        "curves_seconds": ["2s3z", "MMM", "battles won", "minutes", "qmix_lstm.py"],
-        "aggregate": ["4 battles", "IQM of battles won", "median", "qmix_lstm.py"],
+        "curves_seconds": ["2s3z", "MMM", "win rate", "minutes", "qmix_lstm.py"],
+        "aggregate": ["4 battles", "IQM of the win rates", "median", "qmix_lstm.py"],
     }
     for name, texts in expected.items():
         picture = (tmp_path / f"figures/{name}.svg").read_text()
@@ -493,7 +623,7 @@ def test_folders_are_drawn_together_and_some_environments_alone(call, tmp_path):
     words = "plot qmix --envs smaclite:MMM maps/3m.toml --out named --reps 20"
     assert call(*words.split())[0] == 0
     assert [row["environment"] for row in rows(tmp_path / "named/results.csv")] == ["MMM", "3m"]
-    says = "benchmark.py: error: no finished run of 2s3z; there are runs of 3m, 8m, MMM\n"
+    says = "benchmark: error: no finished run of 2s3z; there are runs of 3m, 8m, MMM\n"
     assert call("plot", "qmix", "--envs", "3m", "2s3z") == (2, "", says)
 
 
@@ -503,7 +633,7 @@ def test_some_seeds_are_drawn_alone(call, tmp_path):
     assert call("plot", "runs", "--seeds", "2", "4", "--out", "figures", "--reps", "20")[0] == 0
     (row,) = rows(tmp_path / "figures/results.csv")
     assert (row["seeds"], row["IQM"]) == ("2", "0.750")
-    says = "benchmark.py: error: no finished run with seed 0, 7; there are runs with 1, 2, 3, 4\n"
+    says = "benchmark: error: no finished run with seed 0, 7; there are runs with 1, 2, 3, 4\n"
     assert call("plot", "runs", "--seeds", "7", "1", "0") == (2, "", says)
 
 
@@ -513,7 +643,7 @@ def test_records_say_what_the_run_folders_said(call, tmp_path):
         write_run(folder, "qmix", "3m", seed, [0.0, seed / 3])
     assert call("plot", "sweep", "--out", "before", "--reps", "50")[0] == 0
     for folder in (tmp_path / "sweep").iterdir():
-        benchmark.write_record(folder, ["-m", "cleanmarl.qmix"])
+        assert sweep.keep(task_of(folder, "-m", "cleanmarl.qmix")) == 0
     assert call("plot", "sweep", "--out", "both", "--reps", "50")[0] == 0
     for folder in (tmp_path / "sweep").glob("*/"):
         shutil.rmtree(folder)
@@ -535,6 +665,7 @@ def test_a_file_that_is_not_a_record_is_named(call, tmp_path):
 
 
 RESULTS = ROOT / "docs/results.md"
+MODIFY = ROOT / "docs/modify.md"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -549,34 +680,42 @@ def shown(kind: str, page: Path) -> list[str]:
     return re.findall(command, text.replace("\\\n", " "), re.MULTILINE)
 
 
+def parsed(kind: str, words: str) -> dict:
+    """The arguments of `plan` or `plot` from what follows the command."""
+    own, _, passed = words.partition(" -- ")
+    args = vars(benchmark.make_parser().parse_args([kind, *shlex.split(own)]))
+    if kind == "run":
+        args["passed"] = passed.split()
+    return {name: args[name] for name in args if name not in ("command", "address", "cpus")}
+
+
 @pytest.mark.parametrize("words", shown("run", ROOT / "docs/benchmark.md"))
 def test_the_sweeps_that_are_only_shown_can_be_planned(tmp_path, monkeypatch, words):
     (scenario,) = blocks(ROOT / "docs/battles.md", "toml")
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(scenario)
-    own, _, passed = words.partition(" -- ")
-    run = benchmark.parse(Run, own.split(), "run")
-    assert len(plan(run, passed.split())) == len(run.scripts) * len(run.envs) * len(run.seeds)
+    assert plan(**parsed("run", words))
 
 
 @pytest.mark.parametrize("words", shown("run", RESULTS))
 def test_the_published_records_are_of_the_published_sweeps(monkeypatch, words):
     monkeypatch.chdir(ROOT)
-    own, _, passed = words.partition(" -- ")
-    run = benchmark.parse(Run, own.split(), "run")
-    tasks = plan(run, passed.split())  # raises an error if a record has other arguments
+    tasks = plan(**parsed("run", words))  # raises an error if a record has other arguments
     folder = tasks[0].folder.parent
-    assert {*folder.glob("*.json")} <= {benchmark.record_of(task.folder) for task in tasks}
+    assert {*folder.glob("*.json")} <= {task.record for task in tasks}
 
 
-@pytest.mark.parametrize("words", shown("plot", RESULTS))
-def test_the_published_tables_are_those_of_the_published_records(monkeypatch, words):
+PLOTTED = [(page, words) for page in (RESULTS, MODIFY) for words in shown("plot", page)]
+
+
+@pytest.mark.parametrize(("page", "words"), PLOTTED)
+def test_the_published_tables_are_those_of_the_published_records(monkeypatch, page, words):
     monkeypatch.chdir(ROOT)
-    args = benchmark.parse(benchmark.Plot, words.split(), "plot")
-    lines = benchmark.markdown(benchmark.table(benchmark.choose(args), args.reps)).splitlines()
-    assert [line for line in lines if line not in RESULTS.read_text().splitlines()] == []
-    assert (args.out / "results.md").read_text().splitlines() == lines
+    args = parsed("plot", words)
+    groups = plot.choose(args["runs"], args["envs"], args["seeds"])
+    lines = plot.markdown(plot.table(groups, args["reps"])).splitlines()
+    assert [line for line in lines if line not in page.read_text().splitlines()] == []
 
 
 def test_where_nothing_is_finished_there_is_nothing_to_plot(call):
-    assert call("plot", "nowhere") == (2, "", "benchmark.py: error: no finished run in nowhere\n")
+    assert call("plot", "nowhere") == (2, "", "benchmark: error: no finished run in nowhere\n")

@@ -1,6 +1,7 @@
 """The one environment interface.
 
-This file is also a user's own PettingZoo module: see `Departures` and `parallel_env`.
+This file is also a user's own module, of PettingZoo (see `Departures` and `parallel_env`) and of
+Gymnasium (see `Answers`).
 """
 
 import os
@@ -17,12 +18,12 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete, Tuple
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from pettingzoo import ParallelEnv
 
-from cleanmarl.env import list_envs, make_env, make_vector_env
+from cleanmarl.env import TeamEnv, list_envs, make_env, make_vector_env
 from cleanmarl.env.vector import replay
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -35,6 +36,9 @@ SPREAD = ("pz", "simple_spread_v3")
 LISTENER = ("pz", "simple_speaker_listener_v4")
 PURSUIT = ("pz", "pursuit_v5", "sisl")
 BATTLE = ("smaclite", "3m")
+MEETING = ("gym", "tests.games.meeting:Meeting-v0")
+FORAGING = ("gym", "lbforaging:Foraging-8x8-2p-3f-v3")
+ANSWERS = ("gym", "tests.test_env:Answers-v0")
 OWN = ("pz", "test_env", "tests")
 UPSTREAM = ("smaclite-upstream", "3m")
 TASKS = [
@@ -46,6 +50,8 @@ TASKS = [
     PURSUIT,
     ("pz", "knights_archers_zombies_v11", "butterfly"),
     OWN,
+    MEETING,
+    ANSWERS,
     UPSTREAM,
     BATTLE,
 ]
@@ -64,8 +70,8 @@ class Departures(ParallelEnv):
     metadata: ClassVar[dict] = {"name": "departures"}
     possible_agents: ClassVar[list] = ["small", "large"]
 
-    def __init__(self, ends, masks):
-        self.ends, self.masks = ends, masks
+    def __init__(self, ends, infos):
+        self.ends, self.infos = ends, infos
 
     def observation_space(self, agent):
         return Box(0, 99, (1,) if agent == "small" else (2, 2))
@@ -87,7 +93,7 @@ class Departures(ParallelEnv):
         terminated = {agent: way in ("ends", "both") for agent, way in ways.items()}
         truncated = {agent: way in ("cut", "both") for agent, way in ways.items()}
         observations = self._observations()
-        infos = {a: {"action_mask": self.masks[a]} for a in self.agents if self.masks}
+        infos = self.infos[min(self.steps, len(self.infos)) - 1]
         rewards = {agent: 1 + self.possible_agents.index(agent) for agent in self.agents}
         self.agents = [agent for agent in self.agents if ways[agent] == "stays"]
         return observations, rewards, terminated, truncated, infos
@@ -98,8 +104,39 @@ class Departures(ParallelEnv):
         return {agent: np.full(view.shape, seen, np.float32) for agent, view in views.items()}
 
 
-def parallel_env(small=(30, "ends"), large=(30, "ends"), masks=None):
-    return Departures({"small": small, "large": large}, masks)
+def parallel_env(small=(30, "ends"), large=(30, "ends"), infos=({},)):
+    """`infos`: after each step; the last ones repeat."""
+    return Departures({"small": small, "large": large}, infos)
+
+
+TWO = Discrete(2)
+PUSH = Box(-1, 1, (2,))
+
+
+class Answers(gymnasium.Env):
+    """Two agents, whose steps are answered with `answer`: rewards, terminated, truncated, info."""
+
+    observation_space = Tuple((Box(0, 9, (2, 2)), Discrete(3)))
+    action_space = Tuple((Discrete(2), Discrete(3)))
+
+    def __init__(self, choices=None, answer=([1, 2], False, False, {})):
+        self.action_space = choices or self.action_space
+        self.answer = answer
+
+    def reset(self, seed=None, options=None):
+        self.steps = 0
+        return self.observation(), {}
+
+    def step(self, actions):
+        self.steps += 1
+        self.actions = actions
+        return self.observation(), *self.answer
+
+    def observation(self):
+        return np.full((2, 2), self.steps % 9), self.steps % 3
+
+
+gymnasium.register("Answers-v0", Answers)
 
 
 class FakeSMAClite(gymnasium.Env):
@@ -203,6 +240,15 @@ def test_sample_draws_available_actions_only(task):
         _, _, terminated, truncated, _ = env.step(env.action_space.sample())
         if terminated or truncated:
             env.reset()
+
+
+@every_task
+def test_sample_without_a_seed_draws_available_actions_only(task):
+    env = make_env(*task)
+    observation, _ = env.reset(seed=0)
+    for _ in range(2):
+        actions = env.action_space.sample()[:, None]
+        assert np.take_along_axis(observation["avail_actions"], actions, axis=1).all()
 
 
 @every_task
@@ -329,11 +375,279 @@ def test_what_the_learner_bootstraps_from_at_a_truncation_is_seen_as_if_it_went_
     assert observation["avail_actions"].tolist() == [[1, 0, 0], [1, 1, 1]]
 
 
+def masks(**of_agents) -> dict:
+    """The infos of agents with these masks."""
+    return {agent: {"action_mask": np.array(mask)} for agent, mask in of_agents.items()}
+
+
 def test_an_action_mask_makes_actions_unavailable():
-    masks = {"small": np.array([0, 1], np.int8), "large": np.array([1, 0, 1], np.int8)}
-    env = make_env(*OWN, masks=masks)
+    env = make_env(*OWN, infos=[masks(small=[0, 1], large=[1, 0, 1])])
     env.reset(seed=0)
     assert env.step([0, 0])[0]["avail_actions"].tolist() == [[0, 1, 0], [1, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ([1, 1], "action_mask of large must have 3 numbers"),
+        ([[1, 1, 1]], "action_mask of large must have 3 numbers"),
+        (1, "action_mask of large must have 3 numbers"),
+        ([0, 0, 0], "action_mask of large allows no action"),
+    ],
+)
+def test_an_action_mask_that_does_not_fit_is_an_error_that_names_the_agent(mask, message):
+    env = make_env(*OWN, infos=[masks(small=[1, 1], large=mask)])
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        env.step([0, 0])
+
+
+def test_an_agent_that_is_cut_short_needs_its_mask_in_the_last_step_too():
+    infos = [masks(small=[1, 1], large=[0, 0, 1]), masks(small=[1, 1])]
+    env = make_env(*OWN, small=(2, "cut"), large=(2, "cut"), infos=infos)
+    env.reset(seed=0)
+    env.step([0, 0])
+    with pytest.raises(ValueError, match="large had an action_mask, but has none"):
+        env.step([0, 2])
+
+
+@pytest.mark.parametrize("last", [{}, masks(small=[0, 0], large=[0, 0, 0])])
+def test_nobody_needs_a_mask_when_the_task_has_ended(last):
+    infos = [masks(small=[1, 1], large=[0, 0, 1]), last]
+    env = make_env(*OWN, small=(2, "ends"), large=(2, "ends"), infos=infos)
+    for _ in range(2):
+        env.reset(seed=0)
+        env.step([0, 0])
+        observation, _, terminated, *_ = env.step([0, 2])
+        assert terminated
+        assert observation["avail_actions"].any(axis=1).all()
+
+
+# (what `infos` say after the first and the second step, info["is_success"] after the second)
+SUCCESSES = [
+    ([{}, {"large": {"is_success": True}}], True),
+    ([{}, {"small": {"is_success": True}, "large": {"is_success": False}}], False),
+    ([{"small": {"is_success": True}}, {"large": {"is_success": True}}], True),
+    ([{"small": {"is_success": False}}, {"large": {"is_success": True}}], False),
+    ([{"large": {"is_success": False}}, {"large": {"is_success": True}}], True),
+]
+
+
+@pytest.mark.parametrize(("infos", "expected"), SUCCESSES)
+def test_a_team_succeeds_if_all_its_agents_have_that_ever_say_so(infos, expected):
+    env = make_env(*OWN, small=(1, "ends"), large=(2, "ends"), infos=infos)
+    for _ in range(2):  # what is said in an episode is forgotten in the next one
+        env.reset(seed=0)
+        env.step([0, 0])
+        *_, info = env.step([0, 0])
+        assert info == {"is_success": expected}
+
+
+def module_with(parallel_env, raw_env=None) -> ModuleType:
+    """A module of a package of environments."""
+    module = ModuleType("makers")
+    module.parallel_env = parallel_env
+    if raw_env:
+        module.raw_env = raw_env
+    return module
+
+
+@pytest.fixture
+def opened_with(monkeypatch):
+    """`opened_with(parallel_env, raw_env, **options)`: what an environment is made with."""
+
+    def call(parallel_env, raw_env=None, **options):
+        module = module_with(parallel_env, raw_env)
+        monkeypatch.setattr("cleanmarl.env.pettingzoo.load", lambda *_: module)
+        return make_env("pz", "makers", "tests", **options)
+
+    return call
+
+
+def test_an_environment_that_takes_max_cycles_gets_the_time_limit(opened_with):
+    given = []
+
+    def named(max_cycles=25):
+        given.append(max_cycles)
+        return parallel_env()
+
+    def passed_on(**options):
+        return named(**options)
+
+    for makers in ([named], [passed_on], [passed_on, named]):
+        assert opened_with(*makers, time_limit=7).time_limit == 7
+        opened_with(*makers)
+    assert given == 3 * [7, 25]
+
+
+def test_an_environment_that_does_not_take_max_cycles_is_cut_short_all_the_same(opened_with):
+    def passed_on(**options):
+        return parallel_env(**options)
+
+    for makers in ([parallel_env], [passed_on, parallel_env]):
+        env = opened_with(*makers, time_limit=2)
+        env.reset(seed=0)
+        assert env.step([0, 0])[2:4] == (False, False)
+        assert env.step([0, 0])[2:4] == (False, True)
+
+
+def test_an_error_in_the_users_environment_is_not_hidden(opened_with):
+    def broken(max_cycles=25):
+        if max_cycles == 7:
+            raise TypeError("of the user")
+        return parallel_env()
+
+    with pytest.raises(TypeError, match="of the user"):
+        opened_with(broken, time_limit=7)
+
+
+def answered(rewards=0, terminated=False, truncated=False, info=None, **options):
+    """The first step of `Answers`."""
+    env = make_env(*ANSWERS, answer=(rewards, terminated, truncated, info or {}), **options)
+    env.reset(seed=0)
+    return env.step([1, 0])
+
+
+def test_observations_of_gymnasiums_tuples_are_flattened_and_padded():
+    env = make_env(*ANSWERS, agent_ids=False)
+    env.reset(seed=0)
+    observation, *_ = env.step([1, 2])
+    assert observation["obs"].tolist() == [[1, 1, 1, 1], [0, 1, 0, 0]]
+    assert observation["avail_actions"].tolist() == [[1, 1, 0], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("choices", [Tuple((TWO, Discrete(3, start=-1))), MultiDiscrete([2, 3])])
+def test_gymnasiums_environments_get_actions_of_their_action_space(choices):
+    env = make_env(*ANSWERS, choices=choices)
+    env.reset(seed=0)
+    for second in range(3):
+        env.step([1, second])
+        assert choices.contains(env.unwrapped._env.unwrapped.actions)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "aggr", "expected"),
+    [([1, 2], "sum", 3), ([1, 2], "mean", 1.5), (4, "sum", 4), (np.float32(4), "mean", 4)],
+)
+def test_one_number_is_the_reward_of_the_team_already(rewards, aggr, expected):
+    reward = answered(rewards=rewards, reward_aggr=aggr)[1]
+    assert type(reward) is float
+    assert reward == expected
+
+
+@pytest.mark.parametrize(
+    ("terminated", "truncated", "expected"),
+    [
+        (False, False, (False, False)),
+        (True, False, (True, False)),
+        (False, True, (False, True)),
+        (True, True, (True, False)),
+        ([True, False], [False, False], (False, False)),
+        ([True, True], [False, False], (True, False)),
+        ([True, False], [False, True], (False, True)),
+        ([True, False], True, (False, True)),
+    ],
+)
+def test_gymnasiums_episodes_are_over_when_they_are_for_all_agents(terminated, truncated, expected):
+    assert answered(terminated=terminated, truncated=truncated)[2:4] == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [(True, True), (np.float32(0), False), ([True, False], False)]
+)
+def test_gymnasiums_success_is_that_of_all_agents(said, expected):
+    assert answered(info={"is_success": said, "other": 1})[-1] == {"is_success": expected}
+
+
+def test_gymnasiums_masks_are_one_for_each_agent():
+    observation, *_ = answered(info={"action_mask": [[0, 1], [1, 0, 1]]})
+    assert observation["avail_actions"].tolist() == [[0, 1, 0], [1, 0, 1]]
+    with pytest.raises(ValueError, match="1 masks for 2 agents"):
+        answered(info={"action_mask": [[0, 1]]})
+    with pytest.raises(ValueError, match="action_mask of agent 1 allows no action"):
+        answered(info={"action_mask": [[0, 1], [0, 0, 0]]})
+
+
+@pytest.mark.parametrize(("time_limit", "expected"), [(None, 8), (3, 3), (20, 20)])
+def test_the_time_limit_of_gymnasiums_environments_is_that_of_their_registration(
+    time_limit, expected
+):
+    env = make_env(*MEETING, time_limit=time_limit)
+    assert env.time_limit == expected
+    env.reset(seed=0)
+    for step in range(1, expected + 1):
+        _, _, terminated, truncated, info = env.step([1, 1])  # both stay
+        assert (terminated, truncated) == (False, step == expected)
+    assert info == {"is_success": False}
+
+
+def test_two_agents_that_meet_have_succeeded():
+    env = make_env(*MEETING)
+    observation, _ = env.reset(seed=0)
+    over = False
+    while not over:
+        first, second = observation["obs"][0, :2]
+        towards = 2 if first < second else 0
+        observation, reward, terminated, truncated, info = env.step([towards, 1])
+        over = terminated or truncated
+    assert (reward, terminated, truncated, info) == (1, True, False, {"is_success": True})
+
+
+def test_a_game_of_gymnasium_is_the_game_of_its_package():
+    theirs, ours = make_env(*FORAGING, agent_ids=False), make_env(*LBF, agent_ids=False)
+    observation, _ = theirs.reset(seed=1)
+    expected, _ = ours.reset(seed=1)
+    over = False
+    while not over:
+        np.testing.assert_array_equal(observation["obs"], expected["obs"])
+        actions = expected["avail_actions"].cumsum(axis=1).argmax(axis=1)  # the last available ones
+        observation, reward, terminated, truncated, _ = theirs.step(actions)
+        expected, same_reward, *_ = ours.step(actions)
+        assert reward == same_reward
+        over = terminated or truncated
+
+
+class Countdown(TeamEnv):
+    """An environment as the docstring of `TeamEnv` says how to write one."""
+
+    def __init__(self, **team):
+        super().__init__(n_agents=2, n_actions=3, obs_size=1, state_size=2, **team)
+
+    def start(self, seed):
+        self.left = self.first = 2 + seed % 3
+        return self.see()
+
+    def advance(self, actions):
+        self.left -= 1
+        return self.see(), actions, self.left == 0, False, {}
+
+    def see(self):
+        avail_actions = [[1, 1, 1], [self.left > 1, 1, 0]]
+        return self.observe([[self.left], [-1]], avail_actions, state=[self.left, self.first])
+
+
+def test_your_own_team_passes_gymnasiums_checker():
+    check_env(Countdown(), skip_render_check=True)
+
+
+def test_your_own_team_says_what_it_sees_and_earns():
+    env = Countdown(time_limit=3, reward_aggr="mean")
+    assert (env.n_agents, env.n_actions, env.obs_size, env.state_size) == (2, 3, 3, 2)
+    observation, info = env.reset(seed=2)
+    assert observation["obs"].tolist() == [[4, 1, 0], [-1, 0, 1]]
+    assert observation["state"].tolist() == [4, 4]
+    assert info == {}
+    assert env.step([2, 1])[1:4] == (1.5, False, False)
+    assert env.step([1, 1])[1:4] == (1, False, False)
+    assert env.step([0, 0])[1:4] == (0, False, True)
+
+
+def test_a_task_that_ends_in_its_last_step_is_terminated_and_not_truncated():
+    env = Countdown(time_limit=4)
+    env.reset(seed=2)
+    for _ in range(3):
+        env.step([0, 1])
+    assert env.step([0, 1])[2:4] == (True, False)
 
 
 def test_images_are_flattened():
@@ -357,20 +671,30 @@ def test_render_gives_an_image(task):
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [
-        (("smacklite", "3m"), {}, "env_type.* smaclite, smaclite-upstream, lbf or pz"),
+        (("smacklite", "3m"), {}, "env_type.* smaclite, smaclite-upstream, lbf, pz or gym"),
         (("smaclite", "3mm"), {}, "'3mm'.* 3m"),
         (("smaclite-upstream", "3n"), {}, "'3n'.* 3m"),
         (("lbf", "Foraging-8x8-2p-3f-v2"), {}, "'Foraging-8x8-2p-3f-v2'.* Foraging-8x8-2p-3f-v3"),
         (("pz", "simple_sprad_v3"), {}, "'simple_sprad_v3'.* simple_spread_v3"),
         (("pz", "pursuit_v4", "sisl"), {}, "'pursuit_v4'.* pursuit_v5"),
         (("pz", "tset_env", "tests"), {}, "'tset_env'.* test_env"),
+        (("pz", "chess", "tests.games"), {}, "'chess'; tests.games has cue_game, dice_game, "),
         (("pz", "simple_spread_v3", "mpee"), {}, "env_family.* mpe, sisl, .*package, not 'mpee'"),
         (("pz", "game", "my.envs"), {}, "env_family.* mpe, sisl, .*package, not 'my.envs'"),
         (("pz", "game", ""), {}, "env_family.* mpe, sisl, .*package, not ''"),
         (("pz", "game", ".name"), {}, "env_family.* mpe, sisl, .*package, not '.name'"),
         (("lbf", "3m"), {}, "'3m'.* Foraging-.*--list-envs"),
         (("pz", "3m"), {}, "'3m'.* simple_.*--list-envs"),
-        (SPREAD, {"continuous_actions": True}, "Discrete.* agent_0 in simple_spread_v3 are Box"),
+        (SPREAD, {"continuous_actions": True}, "Discrete.* agent_0 are Box"),
+        (("gym", "tests.games.meeting:Meting-v0"), {}, "'Meting-v0'.* Meeting-v0"),
+        (("gym", "3m"), {}, "'3m'; write MODULE:ID, for example rware:"),
+        (("gym", "rwar:rware-tiny-2ag-v2"), {}, "rwar:rware-.* no module 'rwar'"),
+        (("gym", ".games:Meeting-v0"), {}, "no module '.games'"),
+        (("gym", "CartPole-v1"), {}, "Tuple of observations.* CartPole-v1 has Box.* and Discrete"),
+        (("gym", "Blackjack-v1"), {}, "Tuple of actions.* Blackjack-v1 has Tuple.* and Discrete"),
+        (("gym", "Pendulum-v1"), {}, "Tuple of actions.* Pendulum-v1 has Box.* and Box"),
+        (ANSWERS, {"choices": Tuple((TWO, PUSH))}, "Discrete actions.* agent 1 are Box"),
+        (ANSWERS, {"choices": Tuple((TWO,))}, "one for each agent.* Tuple.* Tuple"),
         (LBF, {"reward_aggr": "max"}, "reward_aggr 'max'; known are sum, mean$"),
         (LBF, {"time_limit": 0}, "time_limit must be at least 1"),
         (LBF, {"render_mode": "human"}, "render_mode 'human'.*'rgb_array'"),
@@ -399,11 +723,53 @@ def test_a_missing_package_is_an_error_that_says_how_to_install_it(
         make_env(*task)
 
 
+def loaded_after(code: str) -> set[str]:
+    """Names of the modules that a program has loaded at its end."""
+    code = f"import sys\n{code}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
 def test_importing_the_module_imports_no_environment():
-    heavy = "{'lbforaging', 'pettingzoo', 'mpe2', 'pygame', 'smaclite', 'torch'}"
-    code = f"import sys, cleanmarl.env; print({heavy} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "set()\n"
+    loaded = loaded_after("import cleanmarl.env")
+    assert "gymnasium" in loaded
+    heavy = {"lbforaging", "pettingzoo", "mpe2", "pygame", "smaclite", "torch"}
+    assert not heavy & loaded
+
+
+ENGINE = {"numba", "cleanmarl.battle.battles"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import cleanmarl.env",
+        "import cleanmarl.battle",
+        f"from cleanmarl.env import make_env; make_env(*{LBF})",
+        f"from cleanmarl.env import make_env; make_env(*{MEETING})",
+    ],
+)
+def test_the_engine_is_not_loaded_until_a_battle_is_opened(code):
+    loaded = loaded_after(code)
+    assert "cleanmarl.battle" in loaded
+    assert not ENGINE & loaded
+
+
+def test_a_battle_loads_the_engine():
+    make_env(*BATTLE)
+    assert sys.modules.keys() >= ENGINE
+
+
+@pytest.mark.parametrize("module", ["cleanmarl.env", "cleanmarl.battle"])
+def test_gymnasium_knows_the_battles_after_an_import(module):
+    loaded_after(f"import {module}, gymnasium; gymnasium.spec('cleanmarl/2s3z-v0')")
+
+
+def test_opening_environments_does_not_lengthen_the_path():
+    make_env(*OWN)
+    before = list(sys.path)
+    make_env(*OWN)
+    assert sys.path == before
 
 
 @pytest.mark.parametrize("task", [LBF, SPREAD, BATTLE], ids=lambda task: task[1])

@@ -318,8 +318,8 @@ def test_a_run_without_networks_is_refused(watch, tmp_path):
 def test_a_run_whose_script_is_gone_is_refused_and_told_where_it_is(watch, tmp_path):
     folder = trained("qmix", tmp_path / "run", **TWO_STEPS)
     sessions = json.loads((folder / "run.json").read_text())
-    script = sessions[-1]["script"]
-    sessions[-1]["script"] = str(tmp_path / "gone.py")
+    script = sessions[-1]["script_file"]
+    sessions[-1]["script_file"] = str(tmp_path / "gone.py")
     (folder / "run.json").write_text(json.dumps(sessions))
     refused(watch(folder), "gone.py", "--script")
     assert watch(folder, "--episodes", 1, "--script", script)[0] == 0
@@ -328,7 +328,7 @@ def test_a_run_whose_script_is_gone_is_refused_and_told_where_it_is(watch, tmp_p
 def test_a_run_of_another_clone_is_watched_with_the_script_of_this_one(tmp_path):
     folder = trained("qmix", tmp_path / "run", **TWO_STEPS)
     sessions = json.loads((folder / "run.json").read_text())
-    sessions[-1]["script"] = "/elsewhere/cleanmarl/qmix.py"
+    sessions[-1]["script_file"] = "/elsewhere/cleanmarl/qmix.py"
     (folder / "run.json").write_text(json.dumps(sessions))
     assert Path(load(folder, "last", 1).script.__file__) == ROOT / "cleanmarl" / "qmix.py"
 

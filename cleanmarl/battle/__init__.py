@@ -1,15 +1,27 @@
 """SMAClite's battles as a compiled engine.
 
 `BattleEnv`, `BattleVectorEnv`, and for example `gymnasium.make("cleanmarl/3m-v0")`.
+The engine, and Numba with it, is loaded where one of them is first used.
 """
 
 import gymnasium
 
-from cleanmarl.battle.env import BattleEnv
 from cleanmarl.battle.scenario import ScenarioError, map_names
-from cleanmarl.battle.vector_env import BattleVectorEnv
 
 __all__ = ["BattleEnv", "BattleVectorEnv", "ScenarioError", "map_names"]
+
+
+def __getattr__(name: str) -> type:
+    if name == "BattleEnv":
+        from cleanmarl.battle.env import BattleEnv
+
+        return BattleEnv
+    if name == "BattleVectorEnv":
+        from cleanmarl.battle.vector_env import BattleVectorEnv
+
+        return BattleVectorEnv
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 for _name in map_names():
     gymnasium.register(

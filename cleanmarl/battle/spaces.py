@@ -24,5 +24,7 @@ class AvailableActions(spaces.MultiDiscrete):
     def sample(self, mask=None, probability=None) -> np.ndarray:
         if mask is not None or probability is not None:
             return super().sample(mask, probability)
-        scores = 1 - self.np_random.random(self.available.shape)
-        return np.where(self.available, scores, 0).argmax(-1)
+        available = self.available
+        scores = 1 - self.np_random.random(available.shape)
+        self.available = available  # Gymnasium seeds a space where it first draws
+        return np.where(available, scores, 0).argmax(-1)

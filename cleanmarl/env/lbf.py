@@ -1,11 +1,13 @@
 """Level-Based Foraging (package `lbforaging`): agents collect food, some of it only together."""
 
 import re
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
 
-from cleanmarl.env import TeamEnv, find
+from cleanmarl.env.names import find
+from cleanmarl.env.team import TeamEnv
 
 
 def specs() -> dict[str, gymnasium.envs.registration.EnvSpec]:
@@ -35,37 +37,46 @@ def span(values: set[int]) -> str:
 class LevelBasedForaging(TeamEnv):
     """Terminated when all food is collected; the agents' rewards of such an episode sum to 1."""
 
-    def __init__(self, env_name: str, _: str, kwargs: dict, *, time_limit: int | None, **team):
+    metadata: ClassVar[dict] = {"render_modes": ["rgb_array"], "render_fps": 5}
+
+    def __init__(self, env_name: str, options: dict, *, time_limit: int | None, **team):
         import lbforaging.foraging.environment as foraging
         import pyglet
 
         # A picture needs no window, and a training machine has no screen.
         pyglet.options["headless"] = True
         # gymnasium.make would keep max_episode_steps for its own wrapper, and add slow checks.
-        kwargs = find("LBF environment", env_name, specs()).kwargs | kwargs
-        self._env = foraging.ForagingEnv(**kwargs)
+        options = find("LBF environment", env_name, specs()).kwargs | options
+        self._env = foraging.ForagingEnv(**options)
         self._choices = tuple(foraging.Action)
-        self._env.metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
-        box = self._env.observation_space[0]
-        bounds = (box.low.min(), box.high.max())
-        only_none = np.eye(1, len(self._choices), dtype=np.int8).repeat(self._env.n_agents, axis=0)
-        limit = time_limit or kwargs["max_episode_steps"]
-        super().__init__(box.shape[0], only_none, bounds, time_limit=limit, **team)
+        n_agents = self._env.n_agents
+        only_none = np.eye(1, len(self._choices), dtype=np.int8).repeat(n_agents, axis=0)
+        super().__init__(
+            n_agents=n_agents,
+            n_actions=len(self._choices),
+            obs_size=self._env.observation_space[0].shape[0],
+            avail_at_start=only_none,
+            time_limit=time_limit or options["max_episode_steps"],
+            **team,
+        )
 
-    def _start(self, seed: int) -> dict:
+    def start(self, seed: int) -> dict[str, np.ndarray]:
         for player in self._env.players:
             player.position = None  # or else the places of the last episode count as taken
-        return self._observation(self._env.reset(seed=seed)[0])
+        return self.see(self._env.reset(seed=seed)[0])
 
-    def _advance(self, actions: list[int]) -> tuple:
+    def advance(self, actions: list[int]) -> tuple:
         # Its own `done` does not tell the time limit apart.
         observations, rewards, _, _, _ = self._env.step(actions)
-        return self._observation(observations), rewards, not self._env.field.any(), False, {}
+        return self.see(observations), rewards, not self._env.field.any(), False, {}
 
-    def _observation(self, observations: tuple[np.ndarray, ...]) -> dict:
+    def see(self, observations: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
         valid = [self._env._valid_actions[player] for player in self._env.players]
         avail_actions = [[choice in legal for choice in self._choices] for legal in valid]
-        return self._observe(np.stack(observations), np.array(avail_actions, np.int8))
+        return self.observe(observations, avail_actions)
 
     def render(self) -> np.ndarray | None:
         return self._env.render(mode="rgb_array") if self.render_mode else None
+
+    def close(self):
+        self._env.close()

@@ -1,56 +1,54 @@
 """PettingZoo's parallel environments: mpe (package `mpe2`), sisl, butterfly, and your own."""
 
 import importlib
+import inspect
 import pkgutil
-import sys
+from types import ModuleType
 
 import numpy as np
-from gymnasium.spaces import Discrete, flatdim, flatten
 
-from cleanmarl.env import TeamEnv, find
+from cleanmarl.env.names import find, module_here
+from cleanmarl.env.padded import PaddedTeam
 
 FAMILIES = {"mpe": "mpe2", "sisl": "pettingzoo.sisl", "butterfly": "pettingzoo.butterfly"}
 
 
-class PettingZooTeam(TeamEnv):
-    """`parallel_env(**kwargs)` of the module `env_name`, with `time_limit` as its `max_cycles`.
+class PettingZooTeam(PaddedTeam):
+    """`parallel_env(**options)` of the module `env_name`, with `time_limit` as its `max_cycles`.
 
     One that does not take `max_cycles` is opened without it.
-    Observations are flattened and zero-padded to the longest. An agent that is gone sees zeros and
-    can only take action 0; an `action_mask` in an agent's info says which actions it can take. An
-    episode is over when no agent is left: truncated if one of the last ones was cut short, else
-    terminated.
+
+    An agent that is gone gets no action, and earns nothing. An episode is over when no agent is
+    left: truncated if one of the last ones was cut short, else terminated. In an agent's info,
+    `action_mask` says which actions it can take, and `is_success` whether it has succeeded. The
+    team has succeeded if every agent has that reported it.
     """
 
-    def __init__(self, env_name: str, env_family: str, kwargs: dict, *, time_limit, **team):
-        parallel_env = _load(env_name, env_family)
-        if team["render_mode"]:
-            kwargs = kwargs | {"render_mode": team["render_mode"]}
-        limited = {"max_cycles": time_limit} if time_limit else {}
-        try:
-            self._env = parallel_env(**kwargs, **limited)
-        except TypeError:
-            self._env = parallel_env(**kwargs)
-        # Some environments of sisl and butterfly are only shells.
-        core = getattr(self._env.unwrapped, "env", self._env.unwrapped)
-        limit = time_limit or getattr(core, "max_cycles", None)
-        agents = self._env.possible_agents
-        self._choices = {agent: self._env.action_space(agent) for agent in agents}
-        for agent, space in self._choices.items():
-            if not isinstance(space, Discrete):
-                what = f"those of {agent} in {env_name} are {space}"
-                raise ValueError(f"QMIX needs Discrete actions, but {what}")
-        self._views = {agent: self._env.observation_space(agent) for agent in agents}
-        self._size = max(map(flatdim, self._views.values()))
-        counts = np.array([[space.n] for space in self._choices.values()])
-        avail_actions = (np.arange(counts.max()) < counts).astype(np.int8)
-        super().__init__(self._size, avail_actions, time_limit=limit, **team)
+    def __init__(
+        self, env_name: str, env_family: str, options: dict, *, time_limit: int | None, **team
+    ):
+        module = load(env_name, env_family)
+        extra = {"max_cycles": time_limit, "render_mode": team["render_mode"]}
+        given = {name: value for name, value in extra.items() if value and takes(module, name)}
+        env = module.parallel_env(**given | options)
+        if time_limit is None:
+            # Some environments of sisl and butterfly are only shells.
+            core = getattr(env.unwrapped, "env", env.unwrapped)
+            time_limit = getattr(core, "max_cycles", None)
+        views = {agent: env.observation_space(agent) for agent in env.possible_agents}
+        choices = {agent: env.action_space(agent) for agent in env.possible_agents}
+        super().__init__(env, views, choices, time_limit=time_limit, **team)
 
-    def _start(self, seed: int) -> dict:
-        return self._observation(*self._env.reset(seed=seed), list(self._env.agents))
+    def start(self, seed: int) -> dict[str, np.ndarray]:
+        self._masked.clear()
+        self._succeeded: dict[str, bool] = {}
+        observations, infos = self._env.reset(seed=seed)
+        self._present = list(self._env.agents)
+        return self.see(observations, infos)
 
-    def _advance(self, actions: list[int]) -> tuple:
-        acting, taken = self._present, {}
+    def advance(self, actions: list[int]) -> tuple:
+        acting = self._present
+        taken = {}
         for (agent, space), action in zip(self._choices.items(), actions, strict=True):
             if agent in acting:
                 taken[agent] = int(space.start) + action
@@ -59,49 +57,62 @@ class PettingZooTeam(TeamEnv):
         cut = [a for a in acting if truncations.get(a) and not terminations.get(a)]
         # At the end, those that were cut short are seen as if they played on: the learner
         # bootstraps from them.
-        observation = self._observation(observations, infos, staying or cut or acting)
-        earned = [rewards.get(a, 0) for a in acting]
+        self._present = staying or cut or acting
         terminated = not (staying or cut)
         truncated = bool(cut and not staying)
-        return observation, earned, terminated, truncated, {}
+        earned = [rewards.get(a, 0) for a in acting]
+        for agent, info in infos.items():
+            if "is_success" in info:
+                self._succeeded[agent] = bool(info["is_success"])
+        success = {"is_success": all(self._succeeded.values())} if self._succeeded else {}
+        observation = self.see(observations, infos, terminated)
+        return observation, earned, terminated, truncated, success
 
-    def _observation(self, observations: dict, infos: dict, present: list) -> dict:
-        self._present = present
-        obs = np.zeros((self.n_agents, self._size), np.float32)
-        avail_actions = np.eye(1, self.n_actions, dtype=np.int8).repeat(self.n_agents, axis=0)
-        for row, (agent, view) in enumerate(self._views.items()):
-            if agent in present:
-                vector = flatten(view, observations[agent])
-                obs[row, : len(vector)] = vector
-                mask = infos.get(agent, {}).get("action_mask", 1)
-                avail_actions[row, : self._choices[agent].n] = mask
-        return self._observe(obs, avail_actions)
+    def see(self, observations: dict, infos: dict, terminated: bool = False) -> dict:
+        seen = {agent: observations[agent] for agent in self._present}
+        masks = {agent: infos.get(agent, {}).get("action_mask") for agent in self._present}
+        return self.observe_agents(seen, None if terminated else masks)
+
+
+def takes(module: ModuleType, argument: str) -> bool:
+    """Whether `parallel_env` takes an argument.
+
+    PettingZoo's own pass all of theirs on to `raw_env`.
+    """
+    for name in ("parallel_env", "raw_env"):
+        if hasattr(module, name):
+            parameters = inspect.signature(getattr(module, name)).parameters
+            if argument in parameters:
+                return True
+            if all(one.kind is not one.VAR_KEYWORD for one in parameters.values()):
+                return False
+    return True
 
 
 def modules_of(package: str) -> dict[str, str]:
     """The modules of a package that may hold an environment: path by name. Raises ValueError."""
-    own = package not in FAMILIES.values()  # in the known ones, packages are only inner parts
-    if own:
-        # A script's folder is on the path, but the package is where the user works.
-        sys.path.append("")
-    try:
-        home = importlib.import_module(package)
-    except (ModuleNotFoundError, TypeError, ValueError) as error:  # "" and ".name" are no names
-        if own and package.startswith(getattr(error, "name", package)):
-            known = ", ".join(FAMILIES)
-            raise ValueError(f"env_family must be {known} or a package, not {package!r}") from None
-        raise
+    own = package not in FAMILIES.values()
+    home = module_here(package) if own else importlib.import_module(package)
+    if home is None:
+        known = ", ".join(FAMILIES)
+        raise ValueError(f"env_family must be {known} or a package, not {package!r}")
     if not hasattr(home, "__path__"):
         what = f"a package of environments, not the module {package!r}"
         raise ValueError(f"env_family must be {what}")
-    found = [m.name for m in pkgutil.iter_modules(home.__path__) if own or not m.ispkg]
-    inner = () if own else ("_utils", "all_modules")
-    return {name: f"{package}.{name}" for name in found if name not in inner}
+    found = {}
+    for module in pkgutil.iter_modules(home.__path__):
+        inner = module.ispkg or module.name in ("_utils", "all_modules")
+        if own or not inner:
+            found[module.name] = f"{package}.{module.name}"
+    return found
 
 
-def _load(env_name: str, env_family: str):
-    known = modules_of(FAMILIES.get(env_family, env_family))
-    module = importlib.import_module(find(f"{env_family} environment", env_name, known))
+def load(env_name: str, env_family: str) -> ModuleType:
+    """The module of an environment. Raises ValueError."""
+    package = FAMILIES.get(env_family, env_family)
+    known = modules_of(package)
+    hint = "" if env_family in FAMILIES else f"{package} has {', '.join(known) or 'no modules'}"
+    module = importlib.import_module(find(f"{env_family} environment", env_name, known, hint))
     if not hasattr(module, "parallel_env"):
         raise ValueError(f"the module {module.__name__} has no parallel_env()")
-    return module.parallel_env
+    return module

@@ -46,9 +46,9 @@ def read_json(path: Path):
 
 def find_script(session: dict, script: Path | None) -> Path:
     """The file of the script. Raises Refused if it is not where it was."""
-    if script is None and not session.get("script"):
+    if script is None and not session.get("script_file"):
         raise Refused("run.json does not say which script made the run: add --script FILE")
-    path = script or Path(session["script"])
+    path = script or Path(session["script_file"])
     if not path.is_file() and path.parent.name == OWN.name:
         path = OWN / path.name  # made in another clone of this project
     if not path.is_file():

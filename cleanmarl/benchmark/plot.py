@@ -1,0 +1,310 @@
+"""Curves and tables of finished runs: interquartile means and their 95% bootstrap intervals.
+
+The statistics are those of Agarwal et al. (2021), "Deep RL at the edge of the statistical
+precipice". A score is [tasks][seeds, points]: of each task, each seed, and each part of a training.
+"""
+
+import csv
+import io
+import itertools
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cleanmarl.arguments import option, short_name
+from cleanmarl.benchmark.records import Record, read_all
+from cleanmarl.benchmark.sweep import OWN, SAME_CURVE, SCRIPTS, need, read_env
+from cleanmarl.checkpoint import write_atomically
+
+GREY = "#808080"  # legible on white and on black
+LOOKS = (  # colour, and dashes for those who cannot tell it
+    ("#0072b2", "-"),
+    ("#e69f00", (0, (1, 1.5))),
+    ("#009e73", (0, (5, 2))),
+    ("#cc79a7", (0, (6, 2, 1, 2))),
+    ("#d55e00", (0, (3, 1, 1, 1, 1, 1))),
+    ("#56b4e9", (0, (10, 2))),
+)
+COLOURED = ("text.color", "axes.labelcolor", "axes.edgecolor", "legend.labelcolor")
+COLOURED += ("xtick.color", "ytick.color")
+# With a fixed salt, equal figures are equal files.
+STYLE = {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "cleanmarl"}
+STYLE |= dict.fromkeys(COLOURED, GREY)
+
+# (environment, metric) -> label -> a run of each seed
+Groups = dict[tuple[str, str], dict[str, list[Record]]]
+
+
+# Which runs, and under which names
+
+
+def label_of(record: Record, varied: set[str]) -> str:
+    """The script, with the arguments in which its runs differ."""
+    options = [f"{option(name)} {record.args[name]}" for name in record.args if name in varied]
+    return " ".join([f"{record.script}.py", *options])
+
+
+def order_of(record: Record) -> tuple:
+    """The four scripts first, then others by name."""
+    place = SCRIPTS.index(record.script) if record.script in SCRIPTS else len(SCRIPTS)
+    return place, record.script, record.seed
+
+
+def group(records: list[Record]) -> Groups:
+    """The runs by environment and by label, in the order in which they are drawn."""
+    values = defaultdict(set)
+    for record in records:
+        for name in record.args.keys() - OWN - SAME_CURVE:
+            values[record.env, record.script, name].add(str(record.args[name]))
+    varied = defaultdict(set)
+    for (_, script, name), found in values.items():
+        if len(found) > 1:
+            varied[script].add(name)
+    groups = defaultdict(lambda: defaultdict(dict))
+    for record in sorted(records, key=order_of):
+        label = label_of(record, varied[record.script])
+        seeds = groups[record.env, record.metric][label]
+        if record.seed in seeds:
+            twice = f"{label} in {record.env} with seed {record.seed}"
+            print(f"there are two runs of {twice}; the second is drawn", file=sys.stderr)
+        seeds[record.seed] = record
+    return {
+        env: {label: list(seeds.values()) for label, seeds in labels.items()}
+        for env, labels in groups.items()
+    }
+
+
+def choose(folders: Sequence[Path], envs: Sequence[str] = (), seeds: Sequence[int] = ()) -> Groups:
+    """The runs in some folders: of some environments and seeds, or of all.
+
+    Raises ValueError if there are none, or none of a seed or an environment.
+    """
+    records = [record for folder in folders for record in read_all(folder)]
+    if not records:
+        raise ValueError(f"no finished run in {', '.join(map(str, folders))}")
+    known = sorted({record.seed for record in records})
+    if missing := sorted(set(seeds).difference(known)):
+        there = ", ".join(map(str, known))
+        wanted = ", ".join(map(str, missing))
+        raise ValueError(f"no finished run with seed {wanted}; there are runs with {there}")
+    groups = group([record for record in records if record.seed in (seeds or known)])
+    names = list(dict.fromkeys(env for env, _ in groups))
+    order = [short_name(read_env(env)[3]) for env in envs] or names
+    if missing := sorted(set(order).difference(names)):
+        there = ", ".join(names)
+        raise ValueError(f"no finished run of {', '.join(missing)}; there are runs of {there}")
+    chosen = sorted((key for key in groups if key[0] in order), key=lambda key: order.index(key[0]))
+    return {key: groups[key] for key in chosen}
+
+
+# Statistics
+
+
+def scores(runs: list[Record], x: str, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each of `points` parts of a training ends, and its mean evaluations [seeds, points].
+
+    `x` is steps or seconds. Time ends with the fastest run. A part without evaluations is
+    interpolated.
+    """
+    last = {"steps": max, "seconds": min}[x](getattr(run, x)[-1] for run in runs)
+    ends = np.linspace(0, last, points + 1)[1:]
+    rows = []
+    for run in runs:
+        part = np.searchsorted(ends, getattr(run, x))
+        part[0] = min(part[0], points - 1)  # at least one counts
+        there = np.intersect1d(part, range(points))
+        means = [run.values[part == i].mean() for i in there]
+        rows.append(np.interp(range(points), there, means))
+    return ends, np.array(rows)
+
+
+def iqm(*tasks: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Interquartile mean of the scores of all tasks and seeds; seeds are along `axis`."""
+    return need("scipy.stats").trim_mean(np.concatenate(tasks, axis), 0.25, axis=axis)
+
+
+def mean(*tasks: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Mean over the tasks of their means over the seeds."""
+    return np.mean([task.mean(axis) for task in tasks], 0)
+
+
+def median(*tasks: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Median over the tasks of their means over the seeds."""
+    return np.median([task.mean(axis) for task in tasks], 0)
+
+
+def estimate(tasks: list[np.ndarray], statistic, reps: int) -> tuple[np.ndarray, ...]:
+    """A statistic of scores [tasks][seeds, points], and the ends of its 95% interval: [points].
+
+    The interval is from a stratified bootstrap: the seeds of each task are resampled on their own.
+    With one seed it is the value itself.
+    """
+    middle = statistic(*tasks)
+    if len(tasks[0]) == 1:
+        return middle, middle, middle
+    found = need("scipy.stats").bootstrap(
+        tasks,
+        statistic,
+        n_resamples=reps,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return middle, found.confidence_interval.low, found.confidence_interval.high
+
+
+# Figures
+
+
+def new_figure(number: int, width: float):
+    """A figure with `number` panels in rows of up to three, and its panels."""
+    columns = min(number, 3)
+    rows = -(-number // 3)
+    size = (width * columns, 2.7 * rows + 0.3)
+    picture = need("matplotlib.figure").Figure(size, layout="constrained")
+    panels = picture.subplots(rows, columns, squeeze=False).flat
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+    for panel in panels[number:]:
+        panel.set_visible(False)
+    return picture, panels[:number]
+
+
+def draw_curve(panel, look: tuple, label: str, x: np.ndarray, tasks: list, reps: int):
+    """Interquartile mean of scores [tasks][seeds, points] and its interval, over x [points]."""
+    middle, low, high = estimate(tasks, iqm, reps)
+    colour, dashes = look
+    panel.plot(x, middle, color=colour, linestyle=dashes, linewidth=1.8, label=label)
+    panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def write_figure(picture, path: Path):
+    """Write a figure with one legend for all its panels."""
+    lines = {line.get_label(): line for panel in picture.axes for line in panel.get_lines()}
+    labels = [label for label in lines if not label.startswith("_")]
+    look = {"loc": "outside lower center", "ncols": 2, "frameon": False}
+    picture.legend([lines[label] for label in labels], labels, **look)
+    content = io.BytesIO()
+    whole = {"bbox_inches": "tight"}  # with all of the legend
+    picture.savefig(content, format="svg", transparent=True, metadata={"Date": None}, **whole)
+    write_atomically(path, content.getvalue())
+
+
+def draw_curves(groups: Groups, looks: dict, x: str, path: Path, points: int, reps: int):
+    """A panel for each environment, over steps or seconds."""
+    picture, panels = new_figure(len(groups), 3.2)
+    for panel, ((env, metric), labels) in zip(panels, groups.items(), strict=True):
+        for label, runs in labels.items():
+            ends, values = scores(runs, x, points)
+            places = ends if x == "steps" else ends / 60
+            draw_curve(panel, looks[label], label, places, [values], reps)
+        unit = {"steps": "environment steps", "seconds": "minutes"}[x]
+        panel.set(title=env, ylabel=metric, xlabel=unit)
+        if metric != "reward":
+            panel.set_ylim(-0.05, 1.05)
+        if x == "steps":
+            panel.xaxis.set_major_formatter(need("matplotlib.ticker").EngFormatter(sep=""))
+    write_figure(picture, path)
+
+
+def in_common(groups: Groups) -> dict[str, list[list[Record]]]:
+    """Of each label, its runs in each battle that all labels have fought, with as many seeds."""
+    battles = [labels for (_, metric), labels in groups.items() if metric == "win rate"]
+    names = dict.fromkeys(label for labels in battles for label in labels)
+    battles = [labels for labels in battles if names.keys() == labels.keys()]
+    found = {}
+    for label in names if battles else ():
+        seeds = min(len(labels[label]) for labels in battles)
+        found[label] = [labels[label][:seeds] for labels in battles]
+    return found
+
+
+def draw_aggregate(groups: Groups, looks: dict, path: Path, points: int, reps: int):
+    """All battles that the scripts have in common: curves, and statistics of the last tenth."""
+    runs_of = in_common(groups)
+    if not runs_of:
+        print("no aggregate figure: the scripts have no battle in common", file=sys.stderr)
+        return
+    statistics = {"mean": mean, "median": median, "IQM": iqm}
+    picture, (left, right) = new_figure(2, 3.8)
+    for i, (label, battles) in enumerate(runs_of.items()):
+        curves = [scores(runs, "steps", points)[1] for runs in battles]
+        final = [scores(runs, "steps", 10)[1][:, -1:] for runs in battles]
+        places = np.linspace(0, 100, points + 1)[1:]
+        draw_curve(left, looks[label], label, places, curves, reps)
+        colour, dashes = looks[label]
+        for j, statistic in enumerate(statistics.values()):
+            middle, low, high = estimate(final, statistic, reps)
+            height = j + 0.3 - 0.6 * (i + 0.5) / len(runs_of)
+            line = {"color": colour, "linestyle": dashes, "linewidth": 1.8}
+            right.plot([low[0], high[0]], [height, height], **line)
+            right.plot(middle, [height], "o", color=colour, markersize=4)
+    number = len(next(iter(runs_of.values())))
+    left.set(title=f"{number} battles", xlabel="training [%]", ylabel="IQM of the win rates")
+    right.set(title="last tenth of the training", ylim=(-0.5, 2.5))
+    right.set(yticks=range(3), yticklabels=statistics)
+    write_figure(picture, path)
+
+
+# Tables
+
+
+def table(groups: Groups, reps: int) -> list[dict]:
+    """A row for each environment and label; its result is of the last tenth of the training."""
+    rows = []
+    for (env, metric), labels in groups.items():
+        for label, runs in labels.items():
+            final = scores(runs, "steps", 10)[1][:, -1:]
+            (middle,), (low,), (high,) = estimate([final], iqm, reps)
+            row = {"environment": env, "metric": metric, "script": label, "seeds": len(runs)}
+            row["steps"] = runs[0].args["total_timesteps"]
+            row |= {"IQM": f"{middle:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"}
+            row["minutes"] = " ".join(f"{run.seconds[-1] / 60:.1f}" for run in runs)
+            rows.append(row)
+    return rows
+
+
+def markdown(rows: list[dict]) -> str:
+    lines = ["| environment | metric | script | seeds | steps | final IQM | 95% interval "]
+    lines[0] += "| minutes of each run |"
+    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"]
+    form = "| {environment} | {metric} | `{script}` | {seeds} | {steps:,} | {IQM} "
+    form += "| {low} to {high} | {minutes} |"
+    return "\n".join([*lines, *(form.format(**row) for row in rows), ""])
+
+
+def in_csv(rows: list[dict]) -> str:
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def plot(
+    runs: Sequence[Path],
+    envs: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    out: Path = Path("figures"),
+    points: int = 20,
+    reps: int = 2000,
+) -> str:
+    """Draw the runs in some folders, and write their tables; returns the table in Markdown.
+
+    The arguments are those of the command `plot`. Raises ValueError if there is nothing to draw.
+    """
+    groups = choose(runs, envs, seeds)
+    labels = dict.fromkeys(itertools.chain(*groups.values()))
+    looks = dict(zip(labels, itertools.cycle(LOOKS), strict=False))
+    rows = table(groups, reps)
+    text = markdown(rows)
+    out.mkdir(parents=True, exist_ok=True)
+    with need("matplotlib").rc_context(STYLE):
+        draw_curves(groups, looks, "steps", out / "curves_steps.svg", points, reps)
+        draw_curves(groups, looks, "seconds", out / "curves_seconds.svg", points, reps)
+        draw_aggregate(groups, looks, out / "aggregate.svg", points, reps)
+    write_atomically(out / "results.csv", in_csv(rows).encode())
+    write_atomically(out / "results.md", text.encode())
+    return text

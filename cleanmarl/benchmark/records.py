@@ -1,0 +1,121 @@
+"""Finished runs: the evaluations of each, read from its folder, and kept in a small JSON file."""
+
+import json
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from cleanmarl.arguments import short_name
+from cleanmarl.checkpoint import write_atomically
+
+# What an evaluation says first: the first of these that there is
+METRICS = {
+    "eval/battle_won": "win rate",
+    "eval/success": "success rate",
+    "eval/ep_reward": "reward",
+}
+
+
+@dataclass
+class Record:
+    """A finished run: what it was made with, and its evaluations."""
+
+    command: str
+    commit: str
+    versions: str
+    machine: str
+    script: str
+    """file name of the script, without .py"""
+    args: dict
+    """all arguments of the script"""
+    metric: str
+    """win rate, success rate or reward"""
+    steps: np.ndarray
+    """[n] environment steps at each evaluation"""
+    seconds: np.ndarray
+    """[n] time of training until then, without interruptions"""
+    values: np.ndarray
+    """[n] mean over the greedy episodes of each evaluation"""
+
+    @property
+    def env(self) -> str:
+        """Name of the environment, without the module or the folder that it comes from."""
+        return short_name(self.args["env_name"])
+
+    @property
+    def seed(self) -> int:
+        return self.args["seed"]
+
+
+def read_run(folder: Path) -> Record | None:
+    """The record of a run folder. If the run is not finished: None, and a line that says so."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    args = json.loads((folder / "args.json").read_text())
+    session = json.loads((folder / "run.json").read_text())[-1]
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    tags = events.Tags()["scalars"]
+    tag = next((tag for tag in METRICS if tag in tags), None)
+    evaluations = events.Scalars(tag) if tag else []
+    if not evaluations or evaluations[-1].step < args["total_timesteps"]:
+        print(f"left out, because it is not finished: {folder}", file=sys.stderr)
+        return None
+    steps = np.array([event.step for event in evaluations])
+    values = np.array([event.value for event in evaluations])
+    return Record(
+        command=session["command"],
+        commit=session["commit"],
+        versions=session["versions"],
+        machine=session["machine"],
+        script=session.get("script") or folder.name.split("__")[2],
+        args=args,
+        metric=METRICS[tag],
+        steps=steps,
+        seconds=times(events, evaluations).round(1),
+        values=values.round(4),
+    )
+
+
+def times(events, evaluations: list) -> np.ndarray:
+    """Seconds of training until each evaluation [n], without interruptions."""
+    steps = [event.step for event in evaluations]
+    if "charts/SPS" not in events.Tags()["scalars"]:  # a short run, or a script that logs none
+        clock = np.array([event.wall_time for event in evaluations])
+        return clock - events.FirstEventTimestamp()
+    speeds = events.Scalars("charts/SPS")
+    logged = np.array([event.step for event in speeds])
+    seconds = logged / np.array([event.value for event in speeds])
+    return np.interp(steps, logged, seconds)
+
+
+def write_record(path: Path, record: Record):
+    """Write a record, with a line for each field."""
+    lines = []
+    for name, value in vars(record).items():
+        lines.append(f'"{name}": {json.dumps(value, default=np.ndarray.tolist)}')
+    write_atomically(path, "{{\n{}\n}}\n".format(",\n".join(lines)).encode())
+
+
+def read_record(path: Path) -> Record:
+    """Read a record. Raises ValueError, in one line, if the file is none."""
+    try:
+        found = json.loads(path.read_text())
+        values = {field.name: found[field.name] for field in fields(Record)}
+        for name in ("steps", "seconds", "values"):
+            values[name] = np.array(values[name])
+        return Record(**values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the record of a run: {error!r}") from None
+
+
+def read_all(folder: Path) -> list[Record]:
+    """All finished runs in a folder, at any depth: records, and run folders without a record."""
+    files = sorted(folder.rglob("*__*__*__*.json"))
+    records = [read_record(path) for path in files]
+    recorded = {path.with_suffix("") for path in files}
+    for path in sorted(folder.rglob("args.json")):
+        if recorded.isdisjoint(path.parents):
+            records.append(read_run(path.parent))
+    return [record for record in records if record]

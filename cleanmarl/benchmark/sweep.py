@@ -1,0 +1,494 @@
+"""Train with every script, in every environment, with every variant and every seed, on Ray.
+
+`plan` says which runs there are, `train` does one of them, `sweep` has Ray do all.
+"""
+
+import contextlib
+import ctypes
+import difflib
+import fcntl
+import importlib.util
+import itertools
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import typing
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from tqdm import tqdm
+
+from cleanmarl import arguments
+from cleanmarl.arguments import FREE, option, short_name
+from cleanmarl.benchmark.records import METRICS, read_record, read_run, write_record
+from cleanmarl.checkpoint import Refused
+from cleanmarl.run import refusing
+
+SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
+# The sweep sets these arguments of the scripts itself.
+OWN = {"env_type", "env_name", "env_family", "seed", "torch_threads"}
+OWN |= {"resume", "evaluate", "which", "list_envs"}
+# Two runs of one curve may differ in these.
+SAME_CURVE = FREE - {"total_timesteps", "device"}
+
+
+@dataclass
+class Task:
+    """One run: a script's own command line, in a folder of its own."""
+
+    title: str
+    folder: Path
+    command: list[str]
+    """what follows `python`"""
+    args: dict
+    """all arguments of the script"""
+
+    @property
+    def record(self) -> Path:
+        """The file that is written when the run has finished."""
+        return self.folder.with_name(self.folder.name + ".json")
+
+
+def need(name: str) -> ModuleType:
+    """Import a package of the extra `benchmark`. Raises ImportError that says how to install it."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f'{error.name} is missing: pip install -e ".[benchmark]"') from error
+
+
+# What is trained
+
+
+def load_script(word: str) -> tuple[ModuleType, list[str]]:
+    """A script as a module, and the words by which Python runs it. Raises ValueError.
+
+    `word` is one of the four scripts (qmix), a path (./my_qmix.py) or a module (my_lab.my_qmix).
+    """
+    path = Path(word).resolve()
+    if word.endswith(".py") and not path.is_file():
+        raise ValueError(f"there is no script {word}")
+    try:
+        if word.endswith(".py"):
+            module, program = load_file(path), [str(path)]
+        else:
+            name = f"cleanmarl.{word}" if word in SCRIPTS else word
+            module, program = import_module(name), ["-m", name]
+    except ModuleNotFoundError as error:
+        if not word.startswith(str(error.name)):
+            raise ValueError(f"{word} needs {error.name}, which is not installed") from None
+        near = difflib.get_close_matches(word, SCRIPTS, n=2) or SCRIPTS
+        known = f"{' or '.join(near)}, a path such as ./my_qmix.py, or a module"
+        raise ValueError(f"there is no script {word!r}; give {known}") from None
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the script {word} cannot be imported: {reason}") from None
+    for name in ("Args", "open_env", "main"):
+        if not hasattr(module, name):
+            raise ValueError(f"{word} is not a copy of a script: it has no {name}")
+    return module, program
+
+
+def load_file(path: Path) -> ModuleType:
+    """Import a file as Python does when it runs it: its folder is the first on the path."""
+    name = f"script {path}"  # no module has such a name
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        sys.path.insert(0, str(path.parent))
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        finally:
+            sys.path.remove(str(path.parent))
+    return sys.modules[name]
+
+
+def read_env(word: str) -> list[str]:
+    """The arguments of an environment: 3m, mine.toml, lbf:NAME, gym:NAME or pz:FAMILY:NAME."""
+    env_type, name = "smaclite", word
+    if ":" in word:
+        env_type, _, name = word.partition(":")
+    family = []
+    if env_type == "pz" and ":" in name:
+        family, _, name = name.partition(":")
+        family = ["--env-family", family]
+    if name.endswith(".toml"):
+        name = str(Path(name).resolve())
+    return ["--env-type", env_type, "--env-name", name, *family]
+
+
+def read_variants(words: list[str]) -> list[dict[str, str]]:
+    """All combinations of the values of some arguments: ["td_lambda=0 0.6", "mixer=qmix vdn"].
+
+    Raises ValueError.
+    """
+    values = {}
+    for word in words:
+        name, _, given = word.partition("=")
+        name = name.strip().lstrip("-").replace("-", "_")
+        if not name or not given.split():
+            raise ValueError(f'a variant reads like "td_lambda=0 0.6 0.9", not {word!r}')
+        if name in OWN:
+            raise ValueError(f"{name} cannot be varied: the sweep sets it, see run --help")
+        if name in values:
+            raise ValueError(f"there are two variants of {name}: write all its values in one")
+        values[name] = given.split()
+    names = values.keys()
+    return [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+
+
+def words_of(Args: type, variant: dict[str, str]) -> list[str]:
+    """The command line of a variant. Raises ValueError."""
+    words = []
+    hints = typing.get_type_hints(Args)
+    for name, value in variant.items():
+        if hints.get(name) is not bool:
+            words += [option(name), value]
+        elif value.lower() in ("true", "false"):
+            words.append(option(name if value.lower() == "true" else f"no_{name}"))
+        else:
+            raise ValueError(f"{name} must be True or False, got {value}")
+    return words
+
+
+def check_passed(passed: list[str], varied: list[str]):
+    """Raise ValueError if an argument for the scripts is one that the sweep sets."""
+    for word in passed:
+        if not word.startswith("--"):
+            continue
+        name = word[2:].partition("=")[0].replace("-", "_").removeprefix("no_")
+        if name in OWN:
+            reason = "cannot be passed on to the scripts: the sweep sets it, see run --help"
+            raise ValueError(f"{word} {reason}")
+        if name in varied:
+            raise ValueError(f"{word} is given twice: as a variant, and after --")
+
+
+def plan(
+    scripts: list[str],
+    envs: list[str],
+    seeds: list[int],
+    runs: str | Path = "sweep",
+    variants: Sequence[str] = (),
+    passed: Sequence[str] = (),
+) -> list[Task]:
+    """The runs of a sweep, checked like the scripts check them. The arguments are those of `run`.
+
+    `passed` goes to every script. Raises ValueError, in one line.
+    """
+    combinations = read_variants(list(variants))
+    check_passed(list(passed), list(combinations[0]))
+    tasks = {}
+    for seed, env, variant, script in itertools.product(seeds, envs, combinations, scripts):
+        module, program = load_script(script)
+        words = [*read_env(env), "--seed", str(seed), "--torch-threads", "1"]
+        words += [*words_of(module.Args, variant), *passed]
+        args = read_arguments(module, words)
+        if seed == seeds[0]:
+            with refusing():
+                module.open_env(args).close()
+        differs = [f"{name}={value}".replace("/", "-") for name, value in variant.items()]
+        name = short_name(args.env_name)
+        parts = [args.env_type, name, arguments.script_of(module.Args), *differs, str(seed)]
+        folder = Path(runs).resolve() / "__".join(parts)
+        title = " ".join([script, env, *differs, str(seed)])
+        task = Task(title, folder, [*program, *words], asdict(args))
+        if folder in tasks:
+            both = f"{tasks[folder].title} and {title}"
+            raise ValueError(f"{both} would share the folder {folder.name}")
+        tasks[folder] = task
+    for task in tasks.values():
+        check_folder(task)
+    return list(tasks.values())
+
+
+def read_arguments(module: ModuleType, words: list[str]):
+    """A script's `Args`, checked. Raises Refused, in one line."""
+    try:
+        args = arguments.parse(module.Args, module.__doc__ or "", words, module.Args())
+        arguments.check(args)
+    except Refused as error:
+        raise Refused(f"{arguments.script_of(module.Args)}.py: {error}") from None
+    return args
+
+
+def check_folder(task: Task):
+    """Raise ValueError if the folder has a run with other arguments, finished or not."""
+    begun = [json.loads(path.read_text()) for path in task.folder.glob("runs/*/args.json")]
+    if task.record.exists():
+        begun = [read_record(task.record).args]
+    for found in begun:
+        known = task.args.keys() & found.keys()  # an argument may be younger than the run
+        names = sorted(n for n in known - SAME_CURVE if found[n] != task.args[n])
+        if names:
+            there = " ".join(f"{option(name)} {found[name]}" for name in names)
+            here = " ".join(f"{option(name)} {task.args[name]}" for name in names)
+            differ = f"the run in {task.folder} has {there}, not {here}"
+            raise ValueError(f"{differ}: remove it or choose other --runs")
+
+
+# One run, in a process of Ray
+
+
+def lock(log) -> bool:
+    """Try to lock a log.
+
+    A script that writes to it has the lock too, and keeps it if it outlives its parent.
+    """
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def is_training(folder: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError), (folder / "log.txt").open("r+") as log:
+        return not lock(log)
+    return False
+
+
+def follow_parent():
+    """In the process of a script, before it begins: have it saved and ended when its parent dies.
+
+    Only Linux can do that: it sends SIGTERM then.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Ray's processes do not hear Ctrl-C
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def train(task: Task, python_path: str) -> int:
+    """Train in the task's folder, from its last checkpoint if it has one; returns the exit status.
+
+    Ray calls this, and calls it again on any machine if its process or machine dies.
+    """
+    folder = task.folder
+    settings = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path}
+    with contextlib.suppress(ValueError):  # raised where this is not the main thread
+        # Ray cancels by SIGINT, which may be ignored behind nohup
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    with (folder / "log.txt").open("a") as log:
+        while not lock(log):  # a script that has lost its parent is about to end
+            time.sleep(0.1)
+        saved = [*folder.glob("runs/*/checkpoint.pt"), *folder.glob("runs/*/checkpoint.old")]
+        words = list(task.command)
+        if saved:
+            words += ["--resume", str(saved[0].parent.relative_to(folder))]
+        else:
+            shutil.rmtree(folder / "runs", ignore_errors=True)
+        print("\n$ python", *words, file=log, flush=True)
+        options = {"cwd": folder, "env": os.environ | settings, "stdout": log, "stderr": log}
+        script = subprocess.Popen([sys.executable, *words], preexec_fn=follow_parent, **options)
+        try:
+            while script.poll() is None:
+                time.sleep(0.1)
+        finally:  # by a KeyboardInterrupt if the sweep is stopped
+            script.terminate()
+            script.wait()
+        return script.returncode or keep(task)
+
+
+def keep(task: Task) -> int:
+    """Write the record of a run whose script has ended well; 1 if there is nothing to keep."""
+    for path in task.folder.glob("runs/*/args.json"):
+        if record := read_run(path.parent):
+            # The run may have been resumed; the record says how to do it in one go, anywhere.
+            words = [Path(word).name if word.endswith(".py") else word for word in task.command]
+            command = shlex.join(["python", *words])
+            write_record(task.record, replace(record, command=command))
+            return 0
+    with (task.folder / "log.txt").open("a") as log:
+        print("the script has ended, but its run is not finished", file=log)
+    return 1
+
+
+# How far the runs are
+
+
+def tail(folder: Path) -> str:
+    """The last lines of a log."""
+    with contextlib.suppress(FileNotFoundError), (folder / "log.txt").open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
+        return log.read().decode(errors="replace")
+    return ""
+
+
+def status_of(folder: Path) -> dict:
+    """How far the run in a folder is, by its status.json."""
+    for path in folder.glob("runs/*/status.json"):
+        with contextlib.suppress(FileNotFoundError):  # the run begins anew
+            return json.loads(path.read_text())
+    return {}
+
+
+def look(task: Task, state: str | None) -> tuple[str, ...]:
+    """The row of a run in the table; `state` is None unless the run has ended."""
+    if task.record.exists():
+        state = "finished"
+    elif state is None:
+        state = "running" if is_training(task.folder) else "waiting"
+    status = status_of(task.folder)
+    if not status:
+        return task.title, "", "", "", "", state
+    speed = status["step"] / status["seconds"]
+    left = ""
+    if state == "running" and speed > 0:
+        steps_left = max(0, status["total_timesteps"] - status["step"])
+        left = tqdm.format_interval(steps_left / speed)
+    evaluation = ""
+    for name in [name for name in METRICS if name in status][:1]:
+        evaluation = f"{METRICS[name]} {status[name]:.2f}"
+    return task.title, str(status["step"]), tqdm.format_sizeof(speed), evaluation, left, state
+
+
+def table(rows: list[tuple[str, ...]]):
+    """The rows as a table of rich; what is going on comes first."""
+    from rich.table import Table
+
+    counts = Counter(row[-1].split()[0] for row in rows)
+    title = ", ".join(f"{number} {state}" for state, number in counts.items())
+    drawn = Table("run", title=f"{len(rows)} runs: {title}", title_justify="left")
+    for column in ("steps", "steps/s", "last evaluation", "left"):
+        drawn.add_column(column, justify="right")
+    drawn.add_column("state")
+    later = {"waiting": 1, "finished": 2}
+    for row in sorted(rows, key=lambda row: later.get(row[-1], 0)):
+        drawn.add_row(*row)
+    return drawn
+
+
+def tell(rows: list[tuple[str, ...]], told: dict[str, tuple]):
+    """Without a terminal: a line where a state has changed, and each minute for what is running."""
+    for title, steps, speed, evaluation, left, state in rows:
+        news = (state, state == "running" and int(time.monotonic() // 60))
+        if told.get(title) != news:
+            parts = {"": evaluation, " steps": steps, " steps/s": speed, " left": left}
+            news_of = [part + unit for unit, part in parts.items() if part]
+            print(f"{title}: {state}", *news_of, sep=", ", flush=True)
+        told[title] = news
+
+
+# The whole sweep
+
+
+def outcome(ray, ref) -> str:
+    """The state of a run that has ended."""
+    try:
+        status = ray.get(ref)
+    except ray.exceptions.TaskCancelledError:
+        return "stopped"
+    except Exception as error:  # its process or machine died too often, or the disk is full
+        return f"failed: {str(error).strip().splitlines()[-1]}"
+    return f"failed with exit status {status}" if status else "finished"
+
+
+def watch(ray, tasks: list[Task], todo: dict, signals: list[int]) -> dict[str, str]:
+    """Show how far the runs are until all have ended; returns their states by title.
+
+    On a signal they save and stop.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    ended, told, console = {}, {}, Console()
+    with Live(console=console) if console.is_terminal else contextlib.nullcontext() as live:
+        while todo:
+            if signals:  # cancel each time round: a run that just begins does not hear it
+                for ref in todo:
+                    ray.cancel(ref)
+            for ref in ray.wait(list(todo), num_returns=len(todo), timeout=1)[0]:
+                task = todo.pop(ref)
+                ended[task.title] = outcome(ray, ref)
+                while is_training(task.folder):  # it saves
+                    time.sleep(0.1)
+            rows = [look(task, ended.get(task.title)) for task in tasks]
+            if live:
+                live.update(table(rows))
+            else:
+                tell(rows, told)
+    return ended
+
+
+def connect(ray, address: str, cpus: int | None):
+    """Start Ray on this machine, or join a cluster. Raises ConnectionError if there is none."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or else Ray warns
+    options = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not address:
+        options |= {"num_cpus": cpus, "include_dashboard": False}
+        options["object_store_memory"] = 10**8  # it stores nothing
+    ray.init(address or "local", **options)
+
+
+def train_all(ray, tasks: list[Task], todo: list[Task], signals: list[int]) -> dict[str, str]:
+    """Have Ray do the runs in `todo`; returns the states of those that have ended, by title."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: signals.append(number))
+    path = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
+    refs = {}
+    remote = ray.remote(max_retries=10)(train)  # one for all: Ray keeps their order then
+    for task in todo:
+        task.folder.mkdir(parents=True, exist_ok=True)
+        here = remote.options(num_cpus=1, num_gpus=int(task.args["device"] == "cuda"))
+        refs[here.remote(task, path)] = task
+    return watch(ray, tasks, refs, signals)
+
+
+def check_address(address: str, cpus: int | None):
+    """Raise ValueError if there is no cluster; Ray itself would try again and again."""
+    if address and cpus:
+        reason = "they exclude each other"
+        raise ValueError(f"--cpus is for this machine and --address for a cluster: {reason}")
+    if ":" in address:
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, port), timeout=10).close()
+        except OSError as error:
+            raise ValueError(f"no Ray cluster at --address {address}: {error}") from None
+
+
+def sweep(tasks: list[Task], address: str = "", cpus: int | None = None) -> int:
+    """Train what is not finished yet; returns the exit status.
+
+    Args:
+        tasks: by `plan`
+        address: of a Ray cluster, or "auto"; without it, Ray runs on this machine
+        cpus: runs at once on this machine; None for as many as there are cores
+
+    Raises ValueError, ImportError or OSError before anything starts.
+    """
+    ray, _ = need("ray"), need("rich")
+    check_address(address, cpus)
+    todo = [task for task in tasks if not task.record.exists()]
+    ended, signals = {}, []
+    if todo:
+        connect(ray, address, cpus)
+        try:
+            ended = train_all(ray, tasks, todo, signals)
+        finally:
+            ray.shutdown()
+    for task in tasks:
+        if ended.get(task.title, "").startswith("failed"):
+            lines = [line for line in tail(task.folder).splitlines() if line.strip()]
+            title = f"\n{task.title} {ended[task.title]}; {task.folder / 'log.txt'} ends with"
+            print(title, *lines[-10:], sep="\n  ")
+    finished = sum(task.record.exists() for task in tasks)
+    advice = "; the same command resumes the others" if finished < len(tasks) else ""
+    print(f"{finished} of {len(tasks)} runs are finished{advice}")
+    if signals:
+        return 128 + signals[0]
+    return 0 if finished == len(tasks) else 1
