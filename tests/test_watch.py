@@ -306,6 +306,9 @@ def refused(answer: tuple[int, str, str], *parts: str):
 def test_a_folder_that_is_no_run_is_refused(watch, tmp_path):
     refused(watch(tmp_path), "args.json", "wanted the folder of a run")
     refused(watch(tmp_path / "nothing"), "wanted the folder of a run")
+    (tmp_path / "args.json").write_text("[]")
+    refused(watch(tmp_path), "args.json", "wanted the folder of a run")
+    (tmp_path / "args.json").unlink()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -356,7 +359,7 @@ def test_a_file_that_cannot_be_written_is_refused(watch, runs, tmp_path):
 
 
 def test_an_environment_that_cannot_be_drawn_has_a_page_without_a_scene(watch, runs, tmp_path):
-    status, _, err = watch(runs("no scene"), "--episodes", 1, "--out", tmp_path / "page.html")
+    status, _, err = watch(runs("no scene"), "--episodes", 3, "--out", tmp_path / "page.html")
     assert status == 0
     assert err.startswith("warning: the page has no scene") and err.count("\n") == 1
 

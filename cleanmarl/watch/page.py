@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanmarl.arguments import script_of
+from cleanmarl.arguments import script_of, short_name
 from cleanmarl.checkpoint import Refused, warn
 from cleanmarl.results import confidence
 from cleanmarl.watch.episodes import Episode, places, play
@@ -26,7 +26,7 @@ def page(run: Trained) -> str:
     """The whole file: worst, median and best of the episodes that are played."""
     content = base64.b64encode(packed(contents(run))).decode()
     parts = {
-        "{{ title }}": html.escape(f"{run.args.env_name}, {script_of(type(run.args))}"),
+        "{{ title }}": html.escape(f"{short_name(run.args.env_name)}, {script_of(type(run.args))}"),
         "/* style */": (HERE / "style.css").read_text(),
         "/* script */": "\n".join(plain_script((HERE / name).read_text()) for name in SCRIPTS),
         "{{ content }}": content,
@@ -47,8 +47,10 @@ def contents(run: Trained) -> dict:
     known = asdict(type(run.args)())
     evaluation = {name: confidence(np.array([r[name] for r in results])) for name in results[0]}
     shown = [described(run, episodes, results, *place) for place in places(episodes).items()]
+    for reason in {one["scene"]["missing"] for one in shown if "missing" in one["scene"]}:
+        warn(f"the page has no scene: {reason}")
     return {
-        "env": run.args.env_name,
+        "env": short_name(run.args.env_name),
         "script": script_of(type(run.args)),
         "folder": run.folder.resolve().name,
         "step": run.step,
@@ -76,7 +78,6 @@ def described(run: Trained, episodes: list, results: list, name: str, number: in
     try:
         scene = film(run, episode)
     except Refused as error:
-        warn(f"the page has no scene: {error}")
         scene = {"missing": str(error)}
     length = len(episode.actions)
     weights = {part: quantised(thoughts[part]) for part in ("w1", "w2") if part in thoughts}

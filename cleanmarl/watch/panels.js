@@ -226,7 +226,9 @@ function hintOf(episode, t, agent, alive, over) {
   if (count === 1) return "Only one action is available.";
   const totals = Array.from(row(episode.what_if, t, agent)).filter((_, j) => may[j]);
   const [low, high] = extent(totals);
-  const most = `at most ${shown(high - low)} of Q_tot depend on this agent’s action now`;
+  const most = `at most ${
+    shown(high - low, digitsFor(high - low))
+  } of Q_tot depend on this agent’s action now`;
   return `The others keep their actions: ${most}.`;
 }
 

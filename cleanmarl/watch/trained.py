@@ -38,9 +38,12 @@ def read_json(path: Path):
     """Raises Refused if this is not a file of a run."""
     wanted = "wanted the folder of a run, for example runs/smaclite__3m__..."
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        if not content:
+            raise ValueError
+        return content
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "is not JSON"
+        reason = getattr(error, "strerror", None) or "is not that of a run"
         raise Refused(f"{path}: {reason}; {wanted}") from None
 
 
@@ -93,5 +96,7 @@ def load(folder: Path, which: str, num_episodes: int, script: Path | None = None
         env = module.open_env(args)
         networks = module.Networks(args, env)
         env.close()
+        if not hasattr(networks, "mixer"):
+            raise Refused(f"the Networks of {module.__file__} have no mixer to ask")
         step = load_model(folder, which, networks.agent, mixer=networks.mixer)
     return Trained(folder, module, args, saved, session, networks, step)
