@@ -177,7 +177,7 @@ class QMixer(nn.Module):
         self.b2 = hypernetwork(1, 2, 0)
 
     def weights(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hypernetworks make |W1| [N, n_agents, dim] and |W2| [N, dim] of the state."""
+        """Hypernetworks make abs(W1) [N, n_agents, dim], abs(W2) [N, dim] of the state."""
         # So dQ_tot/dq_i >= 0, and each agent's own argmax is its part of the joint one
         w1 = self.w1(state).abs()
         w2 = self.w2(state).abs()
