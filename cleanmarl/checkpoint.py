@@ -141,15 +141,19 @@ def load_checkpoint(folder: Path, script: str, with_episodes: bool) -> dict:
     raise Refused(f"no whole checkpoint in {folder} ({', '.join(faults)}), {wanted}")
 
 
-def load_model(folder: Path, which: str, agent: torch.nn.Module) -> int:
-    """Give the agent the "best" or the "last" weights of a run, and return their step."""
+def load_model(folder: Path, which: str, agent: torch.nn.Module, **others) -> int:
+    """Give the agent the "best" or the "last" weights of a run, and return their step.
+
+    So do `others`, networks by their names in `Networks`.
+    """
     path = folder / ("best.pt" if which == "best" else "model.pt")
     if not path.is_file():
         none = "a run has none before its first evaluation or checkpoint, or with --no-save-model"
         raise Refused(f"{path} is missing: {none}")
     try:
         model = torch.load(path, map_location="cpu", weights_only=True)
-        agent.load_state_dict(model["agent"])
+        for name, network in ({"agent": agent} | others).items():
+            network.load_state_dict(model[name])
         return model["step"]
     except Exception as error:
         reason = " ".join(str(error).split())[:300]

@@ -136,10 +136,7 @@ class Args:
 
 
 def start(layer: nn.Linear, scale: float) -> nn.Linear:
-    """Scale a layer's first weights; 0 zeroes its bias, too.
-
-    So Q_tot starts at 0, not near the square of the state's size.
-    """
+    """Scale a layer's first weights; 0 zeroes its bias, too. So Q_tot starts at 0."""
     with torch.no_grad():
         layer.weight *= scale
         if scale == 0:
@@ -160,11 +157,7 @@ class AgentNetwork(nn.Sequential):
 
 
 class QMixer(nn.Module):
-    """Q_tot from the agents' values (eq. 6 of Rashid et al. 2018).
-
-    Hypernetworks make the mixing weights from the state. Absolute values keep
-    dQ_tot/dq_i >= 0: each agent's own argmax is its part of the joint one.
-    """
+    """Q_tot from the agents' values (eq. 6 of Rashid et al. 2018)."""
 
     def __init__(self, args: Args, env):
         super().__init__()
@@ -182,10 +175,16 @@ class QMixer(nn.Module):
         self.w2 = hypernetwork(dim, args.hypernet_layers, 0.1)
         self.b2 = hypernetwork(1, 2, 0)
 
+    def weights(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hypernetworks make abs(W1) [N, n_agents, dim], abs(W2) [N, dim] of the state."""
+        # So dQ_tot/dq_i >= 0, and each agent's own argmax is its part of the joint one
+        w1 = self.w1(state).abs()
+        w2 = self.w2(state).abs()
+        return w1.view(len(w2), -1, w2.shape[-1]), w2
+
     def forward(self, q: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """q [N, n_agents], state [N, state_size] -> Q_tot [N]"""
-        w1 = self.w1(state).abs().view(*q.shape, -1)  # [N, n_agents, dim]
-        w2 = self.w2(state).abs()  # [N, dim]
+        w1, w2 = self.weights(state)
         weighted = (q.unsqueeze(-1) * w1).sum(1)  # [N, dim]
         hidden = F.elu(weighted + self.b1(state))
         return (hidden * w2).sum(-1) + self.b2(state).squeeze(-1)
@@ -226,10 +225,7 @@ class EpisodeBuffer:
         self.episodes.append(episode)
 
     def sample(self, args: Args, number: int) -> dict[str, torch.Tensor]:
-        """Batch `number`: transitions of whole episodes, [N, ...] of each key.
-
-        `lengths` [B] tells where each episode ends.
-        """
+        """Batch `number`: transitions [N, ...] of whole episodes; their `lengths` [B]."""
         rng = random_stream(args, "sample", number)
         places = rng.choice(len(self.episodes), args.batch_size, replace=False)
         chosen = [self.episodes[i] for i in places]
@@ -311,6 +307,11 @@ def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
     if not np.isfinite([*learning.values()]).all():
         raise FloatingPointError(f"an update is not finite: {learning}")
     return learning
+
+
+def action_values(networks: Networks, episode: dict, args: Args) -> torch.Tensor:
+    """Of all agents and actions at each step, [T + 1, n_agents, n_actions]."""
+    return networks.agent(episode["obs"])
 
 
 def linear_schedule(args: Args, step: int) -> float:
@@ -481,8 +482,7 @@ def evaluate_run(args: Args):
     order = np.argsort([one["ep_reward"] for one in results], kind="stable")
     places = {"worst": 0, "median": len(order) // 2, "best": -1}
     for name, place in places.items() if args.capture_video else ():
-        path = folder / f"{name}.gif"
-        save_video(args, networks.agent, path, int(order[place]))
+        save_video(args, networks.agent, folder / f"{name}.gif", int(order[place]))
 
 
 def main():

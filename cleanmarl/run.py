@@ -15,6 +15,7 @@ Nothing here knows what is learned or how.
 """
 
 import gc
+import inspect
 import json
 import os
 import platform
@@ -190,10 +191,11 @@ class Run:
             warn("the run is resumed without its replay buffer, which it fills anew")
 
     def begin_session(self):
-        """Add to run.json what runs now, and with what."""
+        """Add to run.json what runs now, and with what; `cleanmarl.watch` looks for the script."""
         path = self.folder / "run.json"
         self.sessions = json.loads(path.read_text()) if path.is_file() else []
-        session = made_with() | {"script": script_of(type(self.args))}
+        file = str(Path(inspect.getfile(type(self.args))).resolve())
+        session = made_with() | {"script": script_of(type(self.args)), "script_file": file}
         self.sessions.append(session | {"began": now(), "ended": None, "ending": None})
         write_json(path, self.sessions)
 

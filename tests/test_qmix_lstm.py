@@ -688,3 +688,8 @@ def test_recurrent_agents_solve_the_game_that_needs_memory(in_single_precision, 
 
 def test_agents_without_memory_are_left_to_chance(in_single_precision, tmp_path):
     assert greedy_return("qmix", tmp_path / "run") <= 0.65
+
+
+def test_an_episode_of_recurrent_agents_is_captured_as_a_gif(tmp_path, in_single_precision):
+    options = {"env_name": "3m", "time_limit": 10, "total_timesteps": 10, "capture_video": True}
+    assert (trained(tmp_path / "run", **options) / "episode.gif").is_file()

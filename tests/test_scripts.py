@@ -59,6 +59,7 @@ DIFFERENCES = {
         "AgentNetwork": "is recurrent",
         "EpisodeBuffer": "samples padded sequences",
         "update": "makes a step of gradient descent per chunk",
+        "action_values": "has the agents' memory run through the episode",
         "act": "takes and returns what an agent remembers",
         "collect_episode": "carries the memory from step to step",
     },

@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 
 from cleanmarl.battle.battles import Battles, check_render_mode, render_frame
+from cleanmarl.battle.scenario import Scenario
 
 
 class BattleEnv(gym.Env):
@@ -83,6 +84,14 @@ class BattleEnv(gym.Env):
     def _observation(self, obs, state, avail_actions) -> dict[str, np.ndarray]:
         self.action_space.available = avail_actions[0]
         return {"obs": obs[0], "state": state[0], "avail_actions": avail_actions[0]}
+
+    @property
+    def scenario(self) -> Scenario:
+        return self._battles.scenario
+
+    def units(self) -> np.ndarray:
+        """All units of both sides as they are now, a copy: [n_units] `world.UNIT`."""
+        return self._battles.units[0].copy()
 
     def render(self) -> np.ndarray | None:
         """The battle as a picture, [height, width, 3] uint8, with `render_mode="rgb_array"`."""

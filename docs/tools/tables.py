@@ -62,7 +62,7 @@ def headline() -> list[str]:
     """The win rates with the defaults and with the recommended setting."""
     records = DOCS / "results/records"
     groups = choose([records / "defaults", records / "recommended"], AIMS)
-    lines = ["| map | aimed at | defaults | recommended | seeds | minutes |"]
+    lines = ["| map | target | defaults | recommended | seeds | minutes |"]
     lines.append("| --- |" + " ---: |" * 5)
     found = {name: [] for name in AIMS}
     for result in table(groups, reps=100):
@@ -81,6 +81,8 @@ def redraw(text: str, page: Path) -> str:
     command = r"^python -m cleanmarl.benchmark (plot (?:.*\\\n)*.*)$"
     for found in re.findall(command, text, re.MULTILINE):
         args = vars(make_parser().parse_args(found.replace("\\\n", " ").split()))
+        if not args["out"].is_relative_to("docs"):
+            continue
         args["runs"] = [DOCS.parent / folder for folder in args["runs"]]
         out = args["out"].relative_to("docs")
         del args["command"]

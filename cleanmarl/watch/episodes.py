@@ -1,0 +1,84 @@
+"""Greedy episodes, recorded while a script plays them."""
+
+from dataclasses import dataclass, field
+
+import gymnasium
+import numpy as np
+
+from cleanmarl.watch.trained import Trained
+
+
+@dataclass
+class Episode:
+    """What was seen, done and earned in T steps."""
+
+    seed: int
+    observations: list[dict] = field(default_factory=list)
+    """T + 1, as `TeamEnv` describes them"""
+    actions: list[np.ndarray] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    truncated: bool = False
+    """the time limit ended it"""
+    info: dict = field(default_factory=dict)
+    """of the last step"""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As a script stores an episode: obs [T + 1, n_agents, obs_size], ..., reward [T]."""
+        names = ("obs", "state", "avail_actions")
+        found = {name: np.array([seen[name] for seen in self.observations]) for name in names}
+        found["actions"] = np.array(self.actions, np.int64)
+        found["reward"] = np.array(self.rewards, np.float32)
+        return found
+
+
+class Recorder(gymnasium.Wrapper):
+    """Keeps every episode that is played."""
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self.episodes: list[Episode] = []
+
+    def __getattr__(self, name: str):
+        """What a script asks its environment for, `n_agents` for example."""
+        return getattr(self.env, name)
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = self.env.reset(seed=seed, options=options)
+        self.episodes.append(Episode(seed, [observation]))
+        return observation, info
+
+    def step(self, actions):
+        answer = self.env.step(actions)
+        episode = self.episodes[-1]
+        observation, reward, _, episode.truncated, episode.info = answer
+        episode.observations.append(observation)
+        episode.actions.append(np.array(actions))
+        episode.rewards.append(float(reward))
+        return answer
+
+
+def play(run: Trained) -> tuple[list[Episode], list[dict[str, float]]]:
+    """The episodes that --evaluate plays, and their results."""
+    env = Recorder(run.script.open_env(run.args))
+    results = run.script.play_greedily(env, run.networks.agent, run.args, "test")
+    env.close()
+    return env.episodes, results
+
+
+def places(episodes: list[Episode]) -> dict[str, int]:
+    """The numbers of the worst, the median and the best episode, as --evaluate finds them.
+
+    What went exactly as the best one is left out, and so is a median that went as the worst.
+    """
+    order = np.argsort([sum(one.rewards) for one in episodes], kind="stable").tolist()
+    found = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    for name, others in (("worst", ["best"]), ("median", ["best", "worst"])):
+        if any(alike(episodes[found[name]], episodes[found.get(o, -1)]) for o in others):
+            del found[name]
+    return found
+
+
+def alike(one: Episode, other: Episode) -> bool:
+    """Whether the same was seen, done and earned."""
+    one, other = one.arrays(), other.arrays()
+    return all(np.array_equal(part, other[name]) for name, part in one.items())

@@ -1,0 +1,142 @@
+"""One HTML file of a run: the page's own files, and what they show, packed."""
+
+import base64
+import html
+import json
+import re
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from cleanmarl.arguments import script_of, short_name
+from cleanmarl.checkpoint import Refused, warn
+from cleanmarl.results import confidence
+from cleanmarl.watch.episodes import Episode, places, play
+from cleanmarl.watch.explain import explain
+from cleanmarl.watch.scene import film, words
+from cleanmarl.watch.trained import Trained
+
+HERE = Path(__file__).parent
+SCRIPTS = ("data.js", "dom.js", "charts.js", "scene.js", "panels.js", "main.js")
+
+
+def page(run: Trained) -> str:
+    """The whole file: worst, median and best of the episodes that are played."""
+    content = base64.b64encode(packed(contents(run))).decode()
+    parts = {
+        "{{ title }}": html.escape(f"{short_name(run.args.env_name)}, {script_of(type(run.args))}"),
+        "/* style */": (HERE / "style.css").read_text(),
+        "/* script */": "\n".join(plain_script((HERE / name).read_text()) for name in SCRIPTS),
+        "{{ content }}": content,
+    }
+    template = (HERE / "index.html").read_text()
+    return re.sub("|".join(map(re.escape, parts)), lambda place: parts[place[0]], template)
+
+
+def plain_script(source: str) -> str:
+    """A JavaScript module as a part of one script: without `import` lines and `export`."""
+    source = re.sub(r"^import [^;]*;\n", "", source, flags=re.MULTILINE)
+    return re.sub(r"^export ", "", source, flags=re.MULTILINE)
+
+
+def contents(run: Trained) -> dict:
+    """What the page shows: a tree of dicts, lists, plain values and arrays."""
+    episodes, results = play(run)
+    known = asdict(type(run.args)())
+    evaluation = {name: confidence(np.array([r[name] for r in results])) for name in results[0]}
+    shown = [described(run, episodes, results, *place) for place in places(episodes).items()]
+    for reason in {one["scene"]["missing"] for one in shown if "missing" in one["scene"]}:
+        warn(f"the page has no scene: {reason}")
+    return {
+        "env": short_name(run.args.env_name),
+        "script": script_of(type(run.args)),
+        "folder": run.folder.resolve().name,
+        "step": run.step,
+        "made": {name: run.session.get(name, "") for name in ("command", "commit", "versions")},
+        "args": {name: [run.saved[name], value] for name, value in known.items()},
+        "evaluation": evaluation,
+        "returns": [one["ep_reward"] for one in results],
+        "counts": action_counts(episodes),
+        "episodes": shown,
+    }
+
+
+def action_counts(episodes: list[Episode]) -> np.ndarray:
+    """How often each agent took each action, [n_agents, n_actions]."""
+    actions = np.concatenate([np.array(one.actions) for one in episodes])
+    n_actions = episodes[0].observations[0]["avail_actions"].shape[-1]
+    return (actions[..., None] == np.arange(n_actions)).sum(0).astype(np.float32)
+
+
+def described(run: Trained, episodes: list, results: list, name: str, number: int) -> dict:
+    """One episode, with what the networks think of it and, if it can be drawn, its scene."""
+    episode = episodes[number]
+    arrays = episode.arrays()
+    thoughts = explain(run, arrays)
+    try:
+        scene = film(run, episode)
+    except Refused as error:
+        scene = {"missing": str(error)}
+    length = len(episode.actions)
+    weights = {part: quantised(thoughts[part]) for part in ("w1", "w2") if part in thoughts}
+    return words(run, episode) | {
+        "name": name,
+        "number": number,
+        "seed": episode.seed,
+        "results": {name: float(value) for name, value in results[number].items()},
+        "truncated": bool(episode.truncated),
+        "obs": rounded(arrays["obs"], 10),
+        "avail": arrays["avail_actions"][:length].astype(np.uint8),
+        "chosen": arrays["actions"].astype(np.uint8),
+        "reward": rounded(arrays["reward"], 14),
+        "returns": rounded(thoughts["returns"], 14),
+        "q": rounded(thoughts["q"], 14),
+        "q_tot": rounded(thoughts["q_tot"], 14),
+        "slope": rounded(thoughts["slope"], 14),
+        "what_if": rounded(thoughts["what_if"], 14),
+        "sums": bool((thoughts["slope"] == 1).all()),
+        "weights": weights,
+        "scene": scene,
+    }
+
+
+def rounded(array: np.ndarray, bits: int) -> np.ndarray:
+    """Single precision with `bits` after the leading one: the rest becomes 0, and packs well."""
+    whole = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    half = np.uint32(1 << (22 - bits))
+    mask = np.uint32(0xFFFFFFFF << (23 - bits) & 0xFFFFFFFF)
+    return ((whole + half) & mask).view(np.float32)
+
+
+def quantised(weights: np.ndarray) -> dict:
+    """Numbers from 0 on as bytes, of which 255 is the largest: enough for a picture."""
+    largest = float(weights.max(initial=0))
+    return {"largest": largest, "bytes": np.rint(weights / (largest or 1) * 255).astype(np.uint8)}
+
+
+def packed(tree) -> bytes:
+    """A tree as compressed bytes: the size of a JSON text, the text, and all arrays in turn.
+
+    Where an array stood, the text has {"array": [type, shape, offset]}. Offsets are multiples of 4.
+    """
+    parts, size = [], 0
+
+    def plain(node):
+        nonlocal size
+        if isinstance(node, dict):
+            return {name: plain(part) for name, part in node.items()}
+        if isinstance(node, list | tuple):
+            return [plain(part) for part in node]
+        if not isinstance(node, np.ndarray):
+            return node
+        content = np.ascontiguousarray(node).tobytes()
+        content += bytes(-len(content) % 4)
+        parts.append(content)
+        size += len(content)
+        return {"array": [node.dtype.str[1:], node.shape, size - len(content)]}
+
+    text = json.dumps(plain(tree)).encode()
+    text += b" " * (-len(text) % 4)
+    return zlib.compress(b"".join([np.uint32(len(text)).tobytes(), text, *parts]), 9)

@@ -1,0 +1,723 @@
+"""The page of a trained team: what it holds is what the networks say, and a browser shows it."""
+
+import json
+import re
+import runpy
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from cleanmarl.battle import BattleEnv, map_names
+from cleanmarl.battle.names import action_names, observation_names
+from cleanmarl.battle.world import HEAL
+from cleanmarl.watch.episodes import Episode, places, play
+from cleanmarl.watch.explain import discounted, explain
+from cleanmarl.watch.page import page
+from cleanmarl.watch.trained import load
+from tests.helpers import LBF, MODULES, ROOT, SOURCES, TWO_STEPS, every_script, trained
+
+# Runs to watch: a script and its arguments
+RUNS = {
+    "battle": ("qmix", {"env_name": "3m", "total_timesteps": 1200, "td_lambda": 0.9}),
+    "shields": ("qmix_lstm", {"env_name": "2s3z", "time_limit": 20, "rnn": "lstm"}),
+    "sum": ("qmix_multienvs", {"env_name": "3m", "time_limit": 20, "mixer": "vdn"}),
+    "pictures": ("qmix_memefficient", LBF | {"time_limit": 12}),
+    "no scene": ("qmix", TWO_STEPS),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """`runs(name)`: the folder of a run, which is trained when it is first asked for."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def find(name: str) -> Path:
+        script, options = RUNS[name]
+        known = folder / name
+        if not known.exists():
+            trained(script, known, **options)
+        if name == "pictures":
+            make_random(known / "model.pt")
+        return known
+
+    return find
+
+
+def make_random(path: Path):
+    """Give networks other weights, so that their agents move about."""
+    torch.manual_seed(1)
+    model = torch.load(path, weights_only=True)
+    for part in ("agent", "mixer"):
+        for weights in model[part].values():
+            weights.normal_()
+    torch.save(model, path)
+
+
+@pytest.fixture
+def watch(monkeypatch, capsys):
+    """`watch(*words)`: exit status, output and errors of `python -m cleanmarl.watch`."""
+
+    def call(*words) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["watch", *map(str, words)])
+        capsys.readouterr()
+        try:
+            runpy.run_module("cleanmarl.watch", run_name="__main__")
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        return status or 0, *capsys.readouterr()
+
+    return call
+
+
+def thoughts(folder: Path, number: int = 0) -> tuple:
+    """A run, the arrays of one of its episodes, and what its networks think of it."""
+    run = load(folder, "last", number + 1)
+    episode = play(run)[0][number].arrays()
+    return run, episode, explain(run, episode)
+
+
+# What the networks say
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_values_of_an_episode_are_those_by_which_the_agents_acted(runs, name):
+    _, episode, found = thoughts(runs(name))
+    available = episode["avail_actions"][: len(episode["actions"])]
+    greedy = np.where(available, found["q"], -np.inf).argmax(-1)
+    assert np.array_equal(greedy, episode["actions"])
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_if_is_what_the_mixer_says_of_each_changed_value(runs, name):
+    run, episode, found = thoughts(runs(name))
+    state = torch.from_numpy(episode["state"])
+    available = np.argwhere(episode["avail_actions"][: len(found["q"])])
+    for t, agent, action in np.random.default_rng(1).choice(available, 20):
+        q = [found["q"][t, i, taken] for i, taken in enumerate(episode["actions"][t])]
+        q[agent] = found["q"][t, agent, action]
+        with torch.no_grad():
+            q_tot = run.networks.mixer(torch.tensor(q)[None], state[t : t + 1]).item()
+        assert found["what_if"][t, agent, action] == pytest.approx(q_tot, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_if_of_the_action_that_was_taken_is_q_tot(runs, name):
+    _, episode, found = thoughts(runs(name))
+    taken = np.take_along_axis(found["what_if"], episode["actions"][..., None], -1)[..., 0]
+    np.testing.assert_allclose(taken, found["q_tot"][:, None].repeat(taken.shape[1], 1), rtol=1e-4)
+
+
+def test_an_agents_weight_is_how_q_tot_rises_with_its_value(runs):
+    run, episode, found = thoughts(runs("battle"))
+    mixer = run.networks.mixer.double()
+    q = np.take_along_axis(found["q"], episode["actions"][..., None], -1)[..., 0]
+    q = torch.from_numpy(q).double()
+    state = torch.from_numpy(episode["state"][: len(q)]).double()
+    with torch.no_grad():
+        for agent in range(q.shape[1]):
+            more, less = q.clone(), q.clone()
+            more[:, agent] += 1e-5
+            less[:, agent] -= 1e-5
+            rise = (mixer(more, state) - mixer(less, state)) / 2e-5
+            np.testing.assert_allclose(found["slope"][:, agent], rise, rtol=1e-2, atol=1e-4)
+
+
+def test_the_weights_of_a_sum_are_1(runs):
+    _, _, found = thoughts(runs("sum"))
+    assert (found["slope"] == 1).all()
+    assert "w1" not in found
+
+
+def test_the_mixing_weights_are_those_with_which_the_mixer_mixes(runs):
+    run, episode, found = thoughts(runs("battle"))
+    mixer = run.networks.mixer
+    state = torch.from_numpy(episode["state"][: len(episode["actions"])])
+    q = np.take_along_axis(found["q"], episode["actions"][..., None], -1)
+    with torch.no_grad():
+        hidden = torch.nn.functional.elu(
+            torch.from_numpy((q * found["w1"]).sum(1)) + mixer.b1(state)
+        )
+        q_tot = (hidden * torch.from_numpy(found["w2"])).sum(-1) + mixer.b2(state)[:, 0]
+    np.testing.assert_allclose(q_tot, found["q_tot"], rtol=1e-4, atol=1e-5)
+
+
+def test_returns_are_discounted():
+    assert discounted(np.array([1.0, 0.0, 4.0]), 0.5).tolist() == [2.0, 2.0, 4.0]
+
+
+# Which episodes
+
+
+def episode_of(*rewards: float, action: int = 0) -> Episode:
+    seen = {"obs": np.zeros((1, 2)), "state": np.zeros(2), "avail_actions": np.ones((1, 3))}
+    steps = len(rewards)
+    return Episode(0, [seen] * (steps + 1), [np.array([action])] * steps, list(rewards))
+
+
+def test_worst_median_and_best_are_found_by_their_reward():
+    episodes = [episode_of(reward) for reward in (3, 1, 2, 5, 4)]
+    assert places(episodes) == {"worst": 1, "median": 0, "best": 3}
+
+
+def test_an_episode_that_went_like_the_best_is_not_shown_twice():
+    assert places([episode_of(1.0), episode_of(1.0)]) == {"best": 1}
+    other = episode_of(1.0, action=1)
+    assert places([other, episode_of(1.0), episode_of(1.0)]) == {"worst": 0, "best": 2}
+
+
+@every_script
+def test_the_episodes_are_those_that_evaluate_plays(tmp_path, monkeypatch, capsys, script):
+    folder = trained(script, tmp_path / "run", **LBF, time_limit=8)
+    module = MODULES[script]
+    monkeypatch.setattr(
+        sys, "argv", [f"{script}.py", "--evaluate", str(folder), "--num-eval-ep", "3"]
+    )
+    module.main()
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    episodes, _ = play(load(folder, "last", 3))
+    assert evaluation["episodes"] == len(episodes)
+    assert evaluation["ep_reward"]["mean"] == np.mean([sum(one.rewards) for one in episodes])
+
+
+# Words
+
+
+@pytest.mark.parametrize("agent_ids", [False, True])
+@pytest.mark.parametrize("name", map_names())
+def test_every_entry_of_an_observation_and_every_action_has_a_name(name, agent_ids):
+    env = BattleEnv(name, agent_ids=agent_ids)
+    for agent in range(env.n_agents):
+        names = observation_names(env.scenario, agent, agent_ids)
+        assert len(names) == len(set(names)) == env.obs_size
+    for heals in (False, True):
+        assert len(action_names(env.scenario, heals, env.n_actions)) == env.n_actions
+
+
+@pytest.mark.parametrize("name", ["3m", "2s3z", "MMM"])
+def test_what_is_named_is_what_is_there(name):
+    env = BattleEnv(name, agent_ids=True)
+    observation, _ = env.reset(seed=1)
+    env.action_space.seed(1)
+    compared = 0
+    over = False
+    while not over:
+        units = env.units()
+        kinds = [kind.lower().replace("_", " ") for kind in env.scenario.kinds]
+        for agent, obs in enumerate(observation["obs"]):
+            seen = dict(zip(observation_names(env.scenario, agent, True), obs, strict=True))
+            assert seen[f"number: is agent {agent}"] == 1
+            (own,) = units[units["is_ally"] & (units["index"] == agent)]
+            if not own["alive"]:
+                continue
+            assert seen["itself: health"] == pytest.approx(own["hp"] / own["max_hp"])
+            for unit in units:
+                who = f"{'ally' if unit['is_ally'] else 'enemy'} {unit['index']}"
+                if f"{who}: distance" not in seen or seen[f"{who}: distance"] == 0:
+                    continue
+                away = np.hypot(unit["x"] - own["x"], unit["y"] - own["y"]) / 9
+                assert seen[f"{who}: distance"] == pytest.approx(away, rel=1e-4)
+                assert seen[f"{who}: to the east"] == pytest.approx((unit["x"] - own["x"]) / 9)
+                assert seen[f"{who}: to the north"] == pytest.approx((unit["y"] - own["y"]) / 9)
+                assert seen[f"{who}: health"] == pytest.approx(unit["hp"] / unit["max_hp"])
+                if unit["max_shield"]:
+                    shield = unit["shield"] / unit["max_shield"]
+                    assert seen[f"{who}: shield"] == pytest.approx(shield)
+                if env.scenario.unit_types:
+                    assert seen[f"{who}: is {kinds[unit['kind']]}"] == 1
+                compared += 1
+        observation, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        over = terminated or truncated
+    assert compared > 100
+
+
+def test_an_action_does_what_its_name_says():
+    env = BattleEnv("MMM")
+    env.reset(seed=1)
+    heals = {unit["index"]: unit["attack"] == HEAL for unit in env.units() if unit["is_ally"]}
+    names = [action_names(env.scenario, heals[i], env.n_actions) for i in range(env.n_agents)]
+    before = env.units()
+    env.step(np.array([own.index("north") for own in names]))
+    after = env.units()
+    allies = before["is_ally"]
+    assert (after["y"][allies] > before["y"][allies]).all()
+    medic = next(i for i, heal in heals.items() if heal)
+    assert names[medic][6] == "heal ally 0" and names[medic - 1][6] == "attack enemy 0"
+
+
+# The command
+
+
+def test_the_page_is_written_to_the_folder_of_the_run_and_named(runs, watch):
+    folder = runs("battle")
+    status, out, err = watch(folder, "--episodes", 2)
+    assert (status, out.strip(), err) == (0, str(folder / "watch.html"), "")
+    assert (folder / "watch.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_page_can_be_written_elsewhere(runs, watch, tmp_path):
+    status, out, _ = watch(runs("sum"), "--episodes", 1, "--out", tmp_path / "team.html")
+    assert (status, out.strip()) == (0, str(tmp_path / "team.html"))
+    assert (tmp_path / "team.html").is_file()
+
+
+def test_the_best_or_the_last_networks_are_watched(runs):
+    folder = runs("battle")
+    best, last = (load(folder, which, 1) for which in ("best", "last"))
+    assert best.step <= last.step
+    saved = torch.load(folder / "best.pt", weights_only=True)
+    assert best.step == saved["step"]
+    for name, weights in best.networks.mixer.state_dict().items():
+        assert torch.equal(weights, saved["mixer"][name])
+
+
+def test_a_copy_of_a_script_is_watched_like_the_original(tmp_path, monkeypatch, watch):
+    copy = tmp_path / "elsewhere" / "my_qmix.py"
+    copy.parent.mkdir()
+    copy.write_text(SOURCES["qmix"].replace("return q.sum(-1)", "return 2 * q.sum(-1)"))
+    monkeypatch.chdir(tmp_path)
+    words = ["--env-name", "3m", "--total-timesteps", "20", "--time-limit", "5", "--mixer", "vdn"]
+    small = ["--batch-size", "2", "--buffer-size", "4", "--num-eval-ep", "1", "--hidden-dim", "8"]
+    monkeypatch.setattr(sys, "argv", [str(copy), *words, *small])
+    runpy.run_path(str(copy), run_name="__main__")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert watch(folder, "--episodes", 1)[0] == 0
+    run, _, found = thoughts(folder)
+    assert Path(run.script.__file__) == copy
+    assert (found["slope"] == 2).all()
+
+
+def refused(answer: tuple[int, str, str], *parts: str):
+    status, out, err = answer
+    assert (status, out) == (2, "")
+    assert err.startswith("watch: error: ") and err.count("\n") == 1
+    for part in parts:
+        assert part in err
+
+
+def test_a_folder_that_is_no_run_is_refused(watch, tmp_path):
+    refused(watch(tmp_path), "args.json", "wanted the folder of a run")
+    refused(watch(tmp_path / "nothing"), "wanted the folder of a run")
+    (tmp_path / "args.json").write_text("[]")
+    refused(watch(tmp_path), "args.json", "wanted the folder of a run")
+    (tmp_path / "args.json").unlink()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_networks_is_refused(watch, tmp_path):
+    folder = trained("qmix", tmp_path / "run", **TWO_STEPS, save_model=False)
+    refused(watch(folder), "model.pt is missing")
+    assert not (folder / "watch.html").exists()
+
+
+def test_a_run_whose_script_is_gone_is_refused_and_told_where_it_is(watch, tmp_path):
+    folder = trained("qmix", tmp_path / "run", **TWO_STEPS)
+    sessions = json.loads((folder / "run.json").read_text())
+    script = sessions[-1]["script_file"]
+    sessions[-1]["script_file"] = str(tmp_path / "gone.py")
+    (folder / "run.json").write_text(json.dumps(sessions))
+    refused(watch(folder), "gone.py", "--script")
+    assert watch(folder, "--episodes", 1, "--script", script)[0] == 0
+
+
+def test_a_run_of_another_clone_is_watched_with_the_script_of_this_one(tmp_path):
+    folder = trained("qmix", tmp_path / "run", **TWO_STEPS)
+    sessions = json.loads((folder / "run.json").read_text())
+    sessions[-1]["script_file"] = "/elsewhere/cleanmarl/qmix.py"
+    (folder / "run.json").write_text(json.dumps(sessions))
+    assert Path(load(folder, "last", 1).script.__file__) == ROOT / "cleanmarl" / "qmix.py"
+
+
+def test_a_script_that_cannot_be_asked_is_refused(watch, runs, tmp_path):
+    copy = tmp_path / "old.py"
+    copy.write_text(SOURCES["qmix"].replace("def action_values", "def others"))
+    refused(watch(runs("no scene"), "--script", copy), "old.py has no action_values")
+    copy.write_text("import nothing_of_this_name")
+    refused(watch(runs("no scene"), "--script", copy), "nothing_of_this_name")
+
+
+@pytest.mark.parametrize(
+    "words", [["--episodes", "0"], ["--episodes", "many"], ["--which", "all"], []]
+)
+def test_wrong_words_are_refused_in_one_line(watch, runs, words):
+    refused(watch(*([runs("no scene"), *words] if words else [])))
+
+
+def test_a_file_that_cannot_be_written_is_refused(watch, runs, tmp_path):
+    refused(
+        watch(runs("no scene"), "--episodes", 1, "--out", tmp_path / "no" / "page.html"),
+        "page.html",
+    )
+
+
+def test_an_environment_that_cannot_be_drawn_has_a_page_without_a_scene(watch, runs, tmp_path):
+    status, _, err = watch(runs("no scene"), "--episodes", 3, "--out", tmp_path / "page.html")
+    assert status == 0
+    assert err.startswith("warning: the page has no scene") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "limit"), [("3m", 2e6), ("MMM", 8e6)])
+def test_a_page_is_small_even_where_episodes_are_long(tmp_path, name, limit):
+    options = {"total_timesteps": 10, "time_limit": 150, "hidden_dim": 64, "hyper_dim": 64}
+    run = load(trained("qmix", tmp_path / "run", env_name=name, **options), "last", 3)
+    run.script.act = moving_about
+    assert len(page(run)) < limit
+
+
+def moving_about(q_values, observation: dict, epsilon: float, rng) -> np.ndarray:
+    """Actions that do not fight: the episode lasts, and its numbers vary."""
+    mask = np.array(observation["avail_actions"], float)
+    mask[:, 6:] = 0
+    return (mask * rng.random(mask.shape)).argmax(-1)
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window and without a network."""
+    driver = shutil.which("chromedriver")
+    assert driver, "these tests need Chromium: apt-get install chromium chromium-driver"
+    options = webdriver.ChromeOptions()
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    found = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    found.execute_cdp_cmd("Network.enable", {})
+    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    found.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    yield found
+    found.quit()
+
+
+@pytest.fixture(scope="module")
+def opened(browser, runs, tmp_path_factory):
+    """`opened(name, place)`: the browser with the page of a run, at an address."""
+    folder = tmp_path_factory.mktemp("pages")
+    width(browser, 1280, 800)
+
+    def open_page(name: str, place: str = ""):
+        file = folder / f"{name}.html"
+        if not file.exists():
+            file.write_text(page(load(runs(name), "last", 3)))
+        browser.get("about:blank")
+        browser.get(file.as_uri() + place)
+        wait(browser, "document.body.dataset.ready")
+        return browser
+
+    return open_page
+
+
+def wait(browser, condition: str):
+    end = time.monotonic() + 10
+    while not browser.execute_script(f"return Boolean({condition})"):
+        assert time.monotonic() < end, condition
+        time.sleep(0.02)
+
+
+def width(browser, pixels: int, height: int, mobile: bool = False):
+    metrics = {"width": pixels, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def press(browser, *keys: str):
+    for key in keys:
+        browser.switch_to.active_element.send_keys(key)
+
+
+def state(browser) -> dict:
+    return browser.execute_script("return { ...watch.state }")
+
+
+def text(browser, name: str) -> str:
+    return browser.find_element(By.ID, name).text
+
+
+def array(browser, name: str) -> np.ndarray:
+    """An array of the best episode, as the page holds it."""
+    script = f"const a = watch.episodes.at(-1).{name}; return [Array.from(a.values), a.shape]"
+    values, shape = browser.execute_script(script)
+    return np.array(values).reshape(shape)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_page_opens_without_an_error_and_asks_no_network(opened, name):
+    browser = opened(name)
+    assert [entry for entry in browser.get_log("browser")] == []
+    requests = "return performance.getEntriesByType('resource').map((one) => one.name)"
+    asked = [
+        one for one in browser.execute_script(requests) if not one.startswith(("blob:", "data:"))
+    ]
+    assert asked == []
+
+
+@pytest.mark.parametrize("name", ["battle", "shields", "pictures"])
+def test_the_numbers_of_the_page_are_those_of_pytorch(opened, runs, name):
+    browser = opened(name)
+    number = browser.execute_script("return watch.episodes.at(-1).number")
+    run = load(runs(name), "last", 3)
+    episode = play(run)[0][number].arrays()
+    found = explain(run, episode)
+    for key in ("q", "q_tot", "slope", "what_if", "returns"):
+        np.testing.assert_allclose(array(browser, key), found[key], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(array(browser, "obs"), episode["obs"], rtol=1e-3)
+    assert np.array_equal(array(browser, "chosen"), episode["actions"])
+
+
+def test_what_if_is_told_for_each_action_of_the_chosen_agent(opened):
+    browser = opened("battle", "#t=3&agent=1")
+    rows = browser.find_elements(By.CSS_SELECTOR, "#actions tbody tr")
+    what_if = array(browser, "what_if")[3, 1]
+    q = array(browser, "q")[3, 1]
+    available = array(browser, "avail")[3, 1]
+    chosen = array(browser, "chosen")[3, 1]
+    for j, row in enumerate(rows):
+        if available[j]:
+            said = row.text.replace("\u2212", "-").split()
+            numbers = [
+                float(word) for word in said if word.replace("-", "").replace(".", "").isdigit()
+            ]
+            *_, value, total = numbers if j == chosen else numbers[:-1]
+            assert value == pytest.approx(q[j], abs=0.006)
+            assert total == pytest.approx(what_if[j], abs=0.006)
+        else:
+            assert "not available" in row.text
+    assert "chosen" in rows[int(chosen)].text
+
+
+def test_it_plays_to_the_end_and_stops(opened):
+    browser = opened("pictures")
+    browser.execute_script("document.getElementById('speed').value = 20")
+    browser.find_element(By.ID, "play").click()
+    assert browser.find_element(By.ID, "play").get_attribute("aria-label") == "Pause"
+    wait(browser, "watch.state.t > 2")
+    wait(browser, "!watch.state.playing")
+    assert state(browser)["t"] == array(browser, "q_tot").shape[0]
+    assert "end, after" in text(browser, "now")
+
+
+def test_space_plays_and_pauses(opened):
+    browser = opened("battle")
+    press(browser, " ")
+    assert state(browser)["playing"]
+    press(browser, " ")
+    assert not state(browser)["playing"]
+
+
+def test_keys_go_through_the_episode_the_agents_and_the_episodes(opened):
+    browser = opened("battle")
+    steps = array(browser, "q_tot").shape[0]
+    press(browser, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT, Keys.ARROW_DOWN)
+    assert (state(browser)["t"], state(browser)["agent"]) == (1, 1)
+    press(browser, Keys.ARROW_UP, Keys.ARROW_UP, Keys.END)
+    assert (state(browser)["t"], state(browser)["agent"]) == (steps, 2)
+    press(browser, Keys.HOME, Keys.SHIFT + Keys.ARROW_RIGHT)
+    assert state(browser)["t"] == min(10, steps)
+
+
+def test_brackets_change_the_episode(opened):
+    browser = opened("pictures")
+    count = browser.execute_script("return watch.episodes.length")
+    assert count > 1
+    press(browser, "[")
+    wait(browser, f"watch.state.episode === {count - 2}")
+    press(browser, "]")
+    wait(browser, f"watch.state.episode === {count - 1}")
+
+
+def test_everything_that_can_be_pressed_is_reached_by_the_tab_key(opened):
+    browser = opened("battle")
+    every = browser.find_elements(By.CSS_SELECTOR, "button, select, input, summary")
+    wanted = {one.id for one in every if one.is_enabled()}
+    reached = set()
+    for _ in range(len(every) + 2):
+        press(browser, Keys.TAB)
+        reached.add(browser.switch_to.active_element.id)
+    assert wanted <= reached
+
+
+def test_the_address_names_the_moment_and_leads_to_it(opened):
+    browser = opened("pictures", "#episode=worst&t=4&agent=1")
+    found = state(browser)
+    assert (found["episode"], found["t"], found["agent"]) == (0, 4, 1)
+    press(browser, Keys.ARROW_RIGHT)
+    assert browser.current_url.endswith("#episode=worst&t=5&agent=1")
+    browser.execute_script("location.hash = '#episode=best&t=2&agent=0'")
+    wait(browser, "watch.state.t === 2")
+    assert state(browser)["agent"] == 0
+
+
+def test_an_address_of_no_moment_leads_to_the_nearest(opened):
+    browser = opened("battle", "#episode=none&t=999&agent=-4")
+    found = state(browser)
+    assert (found["t"], found["agent"]) == (array(browser, "q_tot").shape[0], 0)
+
+
+def test_the_slider_and_the_charts_go_to_a_step(opened):
+    browser = opened("battle")
+    steps = array(browser, "q_tot").shape[0]
+    slider = browser.find_element(By.ID, "time")
+    slider.send_keys(Keys.END)
+    assert state(browser)["t"] == steps
+    chart = browser.find_element(By.CSS_SELECTOR, "#value-chart svg")
+    webdriver.ActionChains(browser).move_to_element(chart).click().perform()
+    assert 0.3 * steps < state(browser)["t"] < 0.7 * steps
+
+
+CLICK_EVERYWHERE = """
+const scene = document.getElementById("scene");
+const box = scene.getBoundingClientRect();
+const chosen = new Set();
+for (let x = 0; x < box.width; x += 20) {
+  for (let y = 0; y < box.height; y += 20) {
+    const place = { clientX: box.left + x, clientY: box.top + y };
+    scene.dispatchEvent(new MouseEvent("click", place));
+    chosen.add(watch.state.agent);
+  }
+}
+return [...chosen].sort();
+"""
+
+
+def test_an_agent_is_chosen_in_the_table_and_in_the_scene(opened):
+    browser = opened("battle")
+    browser.find_elements(By.CSS_SELECTOR, "#agents button")[2].click()
+    assert state(browser)["agent"] == 2
+    assert text(browser, "sees-title") == "What agent 2 sees"
+    found = browser.execute_script(CLICK_EVERYWHERE)
+    assert found == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["battle", "shields", "pictures"])
+def test_the_scene_is_drawn_and_changes_with_the_step(opened, name):
+    browser = opened(name, "#t=0")
+    drawn = "return document.getElementById('scene').toDataURL()"
+    first = browser.execute_script(drawn)
+    press(browser, Keys.END)
+    assert len(first) > 2000
+    assert browser.execute_script(drawn) != first
+
+
+def test_the_scene_is_told_in_words(opened):
+    browser = opened("shields", "#t=0")
+    said = browser.find_element(By.ID, "scene").get_attribute("aria-label")
+    assert "ally stalker 0: health 80 of 80, shield 80" in said
+    assert said.count("enemy") >= 5
+
+
+def test_an_observation_is_told_by_name(opened):
+    browser = opened("battle", "#t=0&agent=0")
+    said = text(browser, "observation")
+    assert "distance" in said and "enemy 2" in said and "itself" in said
+
+
+def test_a_sum_says_why_all_weights_are_1(opened):
+    browser = opened("sum")
+    assert "weight is 1" in text(browser, "who-hint")
+    assert "adds the agents" in text(browser, "mixer-hint")
+    assert not browser.find_element(By.ID, "weights").is_displayed()
+
+
+def test_a_page_without_a_scene_says_so_and_shows_the_rest(opened):
+    browser = opened("no scene", "#t=0")
+    assert "No scene" in text(browser, "missing")
+    assert not browser.find_element(By.ID, "scene").is_displayed()
+    assert "action 0" in text(browser, "actions")
+
+
+def test_the_run_is_told(opened):
+    browser = opened("battle")
+    said = text(browser, "run")
+    assert "3 greedy episodes" in said and "95% interval" in said
+    assert "total_timesteps\n1200" in said or "total_timesteps 1200" in said
+
+
+@pytest.mark.parametrize("name", ["battle", "shields", "pictures"])
+@pytest.mark.parametrize(("pixels", "height"), [(1280, 800), (390, 844)])
+def test_the_page_is_as_wide_as_the_screen(opened, name, pixels, height):
+    browser = opened(name)
+    width(browser, pixels, height, mobile=pixels < 500)
+    browser.refresh()
+    wait(browser, "document.body.dataset.ready")
+    wide = browser.execute_script("return document.documentElement.scrollWidth")
+    width(browser, 1280, 800)
+    assert wide <= pixels
+
+
+def test_it_is_dark_where_the_reader_wants_it_dark(opened):
+    browser = opened("battle")
+    shades = []
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        script = "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g)"
+        shades.append(sum(map(int, browser.execute_script(script))))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert shades[0] > 600 and shades[1] < 150
+
+
+# The gallery
+
+
+def in_this_process(folder: Path, module: str, *arguments: str):
+    """Run a module of the project as the program does, but without a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(ROOT))
+        patch.setattr(sys, "argv", [module, *arguments])
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+def test_the_gallerys_program_trains_a_team_once_and_writes_its_page(tmp_path, monkeypatch):
+    main = runpy.run_path(str(ROOT / "docs" / "tools" / "gallery.py"))["main"]
+    small = "--total-timesteps 4 --batch-size 1 --buffer-size 2 --hidden-dim 8 --num-eval-ep 1"
+    game = "--env-type pz --env-family tests.games --env-name two_step_game"
+    ran = []
+    for name, value in {
+        "TEAMS": {"game": f"qmix {game} {small}"},
+        "run": lambda folder, *words: ran.append(words[0]) or in_this_process(folder, *words),
+    }.items():
+        monkeypatch.setitem(main.__globals__, name, value)
+    words = ["gallery.py", "--runs", str(tmp_path / "gallery"), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    main()
+    main()
+    assert "Q_tot" in (tmp_path / "_static" / "watch" / "game.html").read_text()
+    assert ran == ["cleanmarl.qmix", "cleanmarl.watch", "cleanmarl.watch"]
+
+
+LINKS = [
+    (page, link)
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    for link in re.findall(r'href="(_static/watch/[^"]+)"', page.read_text())
+]
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS, ids=lambda part: getattr(part, "name", part))
+def test_a_link_to_the_gallery_leads_to_a_moment_that_it_has(browser, page, link):
+    path, _, moment = link.partition("#")
+    file = page.parent / path
+    assert file.stat().st_size < 1e6
+    browser.get("about:blank")
+    browser.get(f"{file.as_uri()}#{moment}")
+    wait(browser, "document.body.dataset.ready")
+    found = browser.execute_script(
+        "return [watch.episodes[watch.state.episode].name, watch.state.t, watch.state.agent]"
+    )
+    wanted = dict(part.split("=") for part in moment.split("&")) if moment else {}
+    for name, value in zip(("episode", "t", "agent"), found, strict=True):
+        assert wanted.get(name, str(value)) == str(value)
+
+
+def test_the_picture_of_the_readme_is_small():
+    assert (ROOT / "docs" / "images" / "watch.png").stat().st_size < 150e3
