@@ -1,23 +1,15 @@
-"""The battles as Gymnasium environments, your own scenarios, and the cache of compiled code."""
+"""The battles as Gymnasium environments: one, many, and those of your own scenarios."""
 
 import copy
-import os
 import pickle
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from numba import typeof
-from numba.core.caching import FunctionCache
 
-import cleanmarl.battle
-from cleanmarl.battle import BattleEnv, BattleVectorEnv, ScenarioError, compiled, map_names
+from cleanmarl.battle import BattleEnv, BattleVectorEnv, ScenarioError
 
 
 def random_actions(observation: dict, rng: np.random.Generator) -> np.ndarray:
@@ -263,17 +255,19 @@ def test_a_battle_begins_and_ends_with_reset():
 def test_the_time_limit_is_the_maps_own_unless_given():
     assert BattleEnv("3m").time_limit == 60
     assert BattleEnv("3m", time_limit=5).time_limit == 5
-    for limit in (0, -1):
-        with pytest.raises(ScenarioError, match=f"time_limit must be at least 1, got {limit}"):
+    for limit in (0, -1, 1.5, float("nan"), 10**9):
+        message = f"time_limit: expected a whole number from 1 to 1000000, got {limit}"
+        with pytest.raises(ScenarioError, match=message):
             BattleEnv("3m", time_limit=limit)
 
 
 def test_a_lost_battle_is_terminated_and_not_won():
     env = BattleEnv("3m", time_limit=200)
-    env.reset(seed=0)
+    observation, _ = env.reset(seed=0)
     over = False
     while not over:
-        observation, _, over, _, info = env.step(np.where(env._battles.look()[2][0, :, 0], 0, 1))
+        stop = np.where(observation["avail_actions"][:, 0], 0, 1)
+        observation, _, over, _, info = env.step(stop)
     assert info == {"battle_won": False}
     assert not observation["obs"].any()
 
@@ -300,7 +294,7 @@ def test_an_unknown_map_is_answered_with_the_nearest_names():
         BattleEnv("?")
 
 
-# Scenarios of one's own
+# Battles of your own
 
 ALLIES = {"side": "ally", "at": [9, 16], "units": {"MARINE": 2}}
 ENEMIES = {"side": "enemy", "at": [23, 16], "units": {"ZEALOT": 1}}
@@ -352,12 +346,12 @@ def test_a_battle_of_ones_own_is_read_from_a_file(tmp_path):
     assert (env.map_name, env.time_limit) == ("mine.toml", 40)
     assert (env.n_agents, env.n_actions) == (4, 6 + 4)
     assert BattleEnv(map_file=str(path)).obs_size == env.obs_size
-    world, units = env._battles.world, env._battles.start
-    assert world.blocked.shape == (12, 20) and world.blocked.sum() == 20 * 2 + 2 * 3
+    units, blocked = env.start, env.scenario.blocked
+    assert blocked.shape == (12, 20) and blocked.sum() == 20 * 2 + 2 * 3
     assert units["hp"].tolist() == [45, 500, 500, 150, 35, 35, 35, 35]
     assert units["range"].tolist()[:2] == [9, 0.1]
     assert units["speed"].tolist()[:2] == [3.15, 0.5]  # the first like a marine's
-    assert world.rules["max_reward"] == 10 * 4 + 200 + 4 * 35
+    assert env.world.rules["max_reward"] == 10 * 4 + 200 + 4 * 35
     for observation, *_ in episode(env, seed=0):
         assert env.observation_space["state"].contains(observation["state"])
 
@@ -367,14 +361,14 @@ def test_own_statistics_decide_the_battle(tmp_path):
     path.write_text(MINE)
     env = BattleEnv(map_file=path)
     env.reset(seed=0)
-    env._battles.units[0]["x"][4] = env._battles.units[0]["x"][0] + 5.9
+    env.units[0]["x"][4] = env.units[0]["x"][0] + 5.9
     env.step([6, 1, 1, 1])
-    assert env._battles.units[0]["hp"][4] == pytest.approx(35 - 20 + 0.38 / 2, abs=0.05)
+    assert env.units[0]["hp"][4] == pytest.approx(35 - 20 + 0.38 / 2, abs=0.05)
 
 
 def test_own_units_may_replace_known_ones():
     scenario = {**SCENARIO, "units": {"MARINE": {"like": "MARINE", "hp": 1}}}
-    assert BattleEnv(map_file=scenario)._battles.start["hp"].tolist() == [1, 1, 100]
+    assert BattleEnv(map_file=scenario).start["hp"].tolist() == [1, 1, 100]
 
 
 def test_a_scenario_of_a_maps_shape_is_that_map():
@@ -384,128 +378,6 @@ def test_a_scenario_of_a_maps_shape_is_that_map():
     ]
     scenario = {"terrain": "SIMPLE", "attack_point": [9, 16], "groups": groups, "episode_limit": 60}
     assert equal(episode(BattleEnv(map_file=scenario), seed=1), episode(BattleEnv("3m"), seed=1))
-
-
-def with_unit(**fields) -> dict:
-    return {**SCENARIO, "units": {"OWN": {"like": "MARINE", **fields}}}
-
-
-def with_group(**fields) -> dict:
-    return {**SCENARIO, "groups": [{**ALLIES, **fields}, ENEMIES]}
-
-
-def without(table: dict, key: str) -> dict:
-    return {name: value for name, value in table.items() if name != key}
-
-
-OWN_GROUND = without(SCENARIO, "terrain")
-MALFORMED = [
-    (without(SCENARIO, "groups"), "groups: missing"),
-    (without(SCENARIO, "attack_point"), "attack_point: missing"),
-    ({**SCENARIO, "atack_point": [1, 1]}, r"atack_point: unknown field; did you mean attack_point"),
-    ({**SCENARIO, "attack_point": [1]}, "attack_point: expected 2 numbers"),
-    ({**SCENARIO, "attack_point": [1, "x"]}, r"attack_point\[1\]: expected a number, got 'x'"),
-    (
-        {**SCENARIO, "attack_point": [1, float("nan")]},
-        r"attack_point\[1\]: expected a number, got nan",
-    ),
-    ({**SCENARIO, "attack_point": 3}, "attack_point: expected 2 numbers, got 3"),
-    ({**SCENARIO, "episode_limit": 0}, "episode_limit: expected a whole number >= 1, got 0"),
-    ({**SCENARIO, "episode_limit": 1.5}, "episode_limit: expected a whole number >= 1, got 1.5"),
-    ({**SCENARIO, "episode_limit": True}, "episode_limit: expected a whole number >= 1, got True"),
-    ({**SCENARIO, "terrain": "SIMPEL"}, "terrain: unknown .*did you mean SIMPLE"),
-    ({**SCENARIO, "terrain": 5}, "terrain: unknown"),
-    ({**SCENARIO, "terrain": ["SIMPLE"]}, "terrain: unknown"),
-    ({**SCENARIO, "walls": []}, "terrain: give either terrain, or size and walls"),
-    ({**OWN_GROUND, "size": [32]}, "size: expected 2 numbers"),
-    ({**OWN_GROUND, "size": [32, 0]}, r"size\[1\]: expected a whole number >= 1, got 0"),
-    ({**OWN_GROUND, "walls": [[0, 0, 33, 1]]}, r"walls\[0\]: not a rectangle inside 32 x 32"),
-    ({**OWN_GROUND, "walls": [[0, 0, 1, 1], [5, 5, 5, 6]]}, r"walls\[1\]: not a rectangle inside"),
-    ({**OWN_GROUND, "walls": [[0, 0, 1]]}, r"walls\[0\]: expected 4 numbers"),
-    ({**OWN_GROUND, "walls": [[0, 0, 1.5, 2]]}, r"walls\[0\]\[2\]: expected a whole number"),
-    ({**OWN_GROUND, "walls": 7}, "walls: expected a list"),
-    ({**SCENARIO, "groups": {}}, "groups: expected a list of groups"),
-    ({**SCENARIO, "groups": [3]}, r"groups\[0\]: expected a table"),
-    ({**SCENARIO, "groups": [ALLIES]}, "groups: there is no group of side 'enemy'"),
-    ({**SCENARIO, "groups": [ENEMIES]}, "groups: there is no group of side 'ally'"),
-    (with_group(side="allies"), r"groups\[0\].side: expected one of ally, enemy, got 'allies'"),
-    (with_group(sides="ally"), r"groups\[0\].sides: unknown field; did you mean side"),
-    (with_group(at=[9]), r"groups\[0\].at: expected 2 numbers"),
-    (with_group(at=[9, None]), r"groups\[0\].at\[1\]: expected a number"),
-    (with_group(units={}), r"groups\[0\].units: expected a table of kind = count"),
-    (with_group(units=["MARINE"]), r"groups\[0\].units: expected a table of kind = count"),
-    (with_group(units={"MARIN": 3}), r"groups\[0\].units.MARIN: unknown unit; did you mean MARINE"),
-    (
-        with_group(units={"MARINE": 0}),
-        r"groups\[0\].units.MARINE: expected a whole number >= 1, got 0",
-    ),
-    (
-        with_group(units={"MARINE": 2.5}),
-        r"groups\[0\].units.MARINE: expected a whole number >= 1, got 2.5",
-    ),
-    ({**SCENARIO, "groups": [without(ALLIES, "at"), ENEMIES]}, r"groups\[0\].at: missing"),
-    ({**SCENARIO, "units": []}, "units: expected a table of unit kinds"),
-    ({**SCENARIO, "units": {"OWN": 3}}, "units.OWN: expected a table"),
-    (with_unit(like="MARIN"), "units.OWN.like: unknown unit; did you mean MARINE"),
-    (with_unit(hitpoints=3), "units.OWN.hitpoints: unknown field"),
-    (with_unit(hp=0), "units.OWN.hp: expected a number > 0, got 0"),
-    (with_unit(hp="many"), "units.OWN.hp: expected a number > 0, got 'many'"),
-    (with_unit(radius=0), "units.OWN.radius: expected a number > 0"),
-    (with_unit(speed=-1), "units.OWN.speed: expected a number >= 0, got -1"),
-    (with_unit(speed=float("inf")), "units.OWN.speed: expected a number >= 0, got inf"),
-    (with_unit(attacks=0), "units.OWN.attacks: expected a whole number"),
-    (with_unit(attacks=1.5), "units.OWN.attacks: expected a whole number"),
-    (with_unit(cooldown=0), "units.OWN.cooldown: expected a number > 0, got 0"),
-    (
-        with_unit(attack="bite"),
-        "units.OWN.attack: expected one of standard, kamikaze, laser, heal, got 'bite'",
-    ),
-    (with_unit(attack=["heal"]), "units.OWN.attack: expected one of"),
-    (with_unit(plane="SEA"), "units.OWN.plane: expected one of GROUND, AIR, got 'SEA'"),
-    (with_unit(targets="GROUND"), "units.OWN.targets: expected a list of names"),
-    (with_unit(targets=["SEA"]), "units.OWN.targets: expected one of GROUND, AIR, got 'SEA'"),
-    (with_unit(attributes=[1]), "units.OWN.attributes: expected a list of names"),
-    (with_unit(bonus=3), "units.OWN.bonus: expected a table"),
-    (with_unit(bonus={"LIGHT": "x"}), "units.OWN.bonus.LIGHT: expected a number, got 'x'"),
-    (with_unit(beam=[1]), "units.OWN.beam: expected 2 numbers"),
-    ({**SCENARIO, "units": {"OWN": {"hp": 3}}}, "units.OWN.attack: missing"),
-]
-
-
-@pytest.mark.parametrize(
-    ("scenario", "message"), MALFORMED, ids=[message for _, message in MALFORMED]
-)
-def test_a_malformed_scenario_is_refused_by_the_name_of_the_field(scenario, message):
-    with pytest.raises(ScenarioError, match=f"^scenario: {message}"):
-        BattleEnv(map_file=scenario)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            MINE.replace("speed = 0.5", "sped = 0.5"),
-            "mine.toml: units.ROCK.sped: unknown field; did you mean speed",
-        ),
-        (
-            MINE.replace("ZERGLING", "ZERGLINGS"),
-            "mine.toml: .*ZERGLINGS: unknown unit; did you mean ZERGLING",
-        ),
-        (MINE.replace("[[groups]]", "[[groups]"), "mine.toml is not a TOML file: .*line 7"),
-        ("", "mine.toml: groups: missing"),
-        (b"\xff\xfe", "mine.toml is not a TOML file"),
-    ],
-)
-def test_a_malformed_file_is_refused_by_its_name(tmp_path, content, message):
-    path = tmp_path / "mine.toml"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ScenarioError, match=message):
-        BattleEnv(map_file=path)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ScenarioError, match=r"cannot read the map file .*none\.toml: No such file"):
-        BattleEnv(map_file=tmp_path / "none.toml")
 
 
 # Many battles
@@ -642,68 +514,4 @@ def test_a_pickled_battle_goes_on_as_the_original_does():
     for _ in range(3):
         assert equal(env.step([5, 5, 5]), copied.step([5, 5, 5]))
     env.reset(), copied.step([1, 1, 1])
-    assert (env._battles.units != copied._battles.units).any()
-
-
-# The cache of compiled code
-
-
-def test_the_code_of_a_step_fits_every_scenario():
-    """It does not look at the types of what it is given."""
-    types = set()
-    for which in [{"map_name": name} for name in map_names()] + [{"map_file": SCENARIO}]:
-        battles = BattleEnv(**which)._battles
-        arrays = (*battles.world, battles.units, battles.battles, *battles.fresh())
-        types.add(tuple(map(typeof, arrays)))
-    assert len(types) == 1
-
-
-FIRST_STEP = """
-from cleanmarl.battle import BattleEnv
-env = BattleEnv("3m")
-env.reset(seed=0)
-env.step([1, 1, 1])
-"""
-
-
-def first_step(cache=None) -> str:
-    """What a new process prints on standard error."""
-    environment = os.environ | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
-    command = [sys.executable, "-c", FIRST_STEP]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    return done.stderr
-
-
-def test_compiling_is_announced_and_done_once(tmp_path):
-    first = first_step(tmp_path).splitlines()
-    assert len(first) == 2
-    assert first[0].startswith("compiling the battle engine")
-    assert first[1].startswith("compiled the battle engine in ")
-    assert first_step(tmp_path) == ""
-
-
-def test_compiled_code_is_kept_under_a_digest_of_the_package():
-    kept = []
-    for value in vars(compiled).values():
-        if isinstance(getattr(value, "_cache", None), FunctionCache):
-            kept.append(value)
-    assert len(kept) >= 5
-    for function in kept:
-        assert compiled.SOURCES in [cell.cell_contents for cell in function.py_func.__closure__]
-
-
-def test_the_digest_changes_with_any_source_file_of_the_package(tmp_path):
-    package = Path(cleanmarl.battle.__file__).parent
-    compiled_files = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(package, tmp_path / "cleanmarl" / "battle", ignore=compiled_files)
-    (tmp_path / "cleanmarl" / "__init__.py").touch()
-    with (tmp_path / "cleanmarl" / "battle" / "orca.py").open("a") as file:
-        file.write("# a change\n")
-    code = "from cleanmarl.battle import compiled; print(compiled.__file__, compiled.SOURCES)"
-    path, digest = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert Path(path).is_relative_to(tmp_path)
-    assert digest != compiled.SOURCES
+    assert (env.units != copied.units).any()

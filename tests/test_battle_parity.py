@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cleanmarl.battle import parity
+from docs.tools import parity
 
 TRACES = Path(__file__).parent / "traces"
 
@@ -222,8 +222,7 @@ def test_a_missing_file_or_a_folder_gives_one_line_and_status_2(tmp_path):
 
 def test_the_command_exits_with_the_status(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["parity", "none.npz"])
-    monkeypatch.delitem(sys.modules, "cleanmarl.battle.parity")
     with pytest.raises(SystemExit) as exit:
-        runpy.run_module("cleanmarl.battle.parity", run_name="__main__")
+        runpy.run_path(parity.__file__, run_name="__main__")
     assert exit.value.code == 2
     assert capsys.readouterr().err == "cannot read none.npz: No such file or directory\n"

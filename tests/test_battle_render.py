@@ -4,7 +4,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from cleanmarl.battle.battles import Battles
 from cleanmarl.battle.env import BattleEnv
 from cleanmarl.battle.render import ALLY, ENEMY, HEALING, SHIELD, draw
 from cleanmarl.battle.scenario import load_map, load_scenario, map_names
@@ -105,7 +104,8 @@ def test_a_line_leads_to_the_target_in_reach_and_healing_has_its_own_colour():
 
 def test_own_kinds_and_grounds_of_any_size_are_drawn():
     unit = {"hp": 1, "attack": "standard", "cooldown": 1, "range": 1, "speed": 1, "radius": 0.1}
-    for size in ([2, 1], [300, 40], [40, 300]):
+    unit["damage"] = 1
+    for size in ([2, 1], [256, 40], [40, 256]):
         group = {"at": [0.5, 0.5], "units": {"my_own": 1}}
         groups = [{"side": side, **group} for side in ("ally", "enemy")]
         table = {"size": size, "attack_point": [0, 0], "groups": groups, "units": {"my_own": unit}}
@@ -137,7 +137,7 @@ def test_an_unknown_render_mode_is_an_error():
 
 
 def test_a_picture_leaves_the_battle_as_it_was():
-    battles = Battles(1, "MMM", None, "upstream", None, False)
-    before = battles.units.copy()
-    draw(battles.scenario, battles.units[0], 0)
-    assert (battles.units == before).all()
+    env = BattleEnv("MMM")
+    before = env.units.copy()
+    draw(env.scenario, env.units[0], 0)
+    assert (env.units == before).all()

@@ -4,21 +4,25 @@ Numbers in brackets are the sections of that text.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cleanmarl.battle import compiled
-from cleanmarl.battle.scenario import load_map, load_scenario, map_names
-from cleanmarl.battle.world import BATTLE, build
+from cleanmarl.battle.scenario import Group, Scenario, load_map, load_scenario, map_names
+from cleanmarl.battle.world import BATTLE, build, seen_of
 
 STOP, NORTH, SOUTH, EAST, WEST, ATTACK = 1, 2, 3, 4, 5, 6
 TICK = 1 / 16  # seconds
-OWN_UNITS = {
-    "DUMMY": {"like": "MARINE", "hp": 1000, "damage": 0, "speed": 0, "range": 0, "scan_range": 0},
-    "FEATHER": {"like": "MARINE", "damage": 0.5},
-    "SNAIL": {"like": "MARINE", "speed": 1},
-}
+
+KINDS = {}
+for _name in map_names():
+    KINDS |= load_map(_name).kinds
+MARINE = KINDS["MARINE"]
+KINDS["DUMMY"] = replace(MARINE, name="DUMMY", hp=1000, damage=0, speed=0, range=0, scan_range=0)
+KINDS["FEATHER"] = replace(MARINE, name="FEATHER", damage=0.5)
+KINDS["SNAIL"] = replace(MARINE, name="SNAIL", speed=1)
 
 
 class Stage:
@@ -31,21 +35,20 @@ class Stage:
     def __init__(
         self, allies, enemies, *, walls=(), attack_point=(16, 16), offset="upstream", time_limit=150
     ):
-        groups = [
-            {"side": side, "at": [x, y], "units": {kind: 1}}
-            for side, members in (("ally", allies), ("enemy", enemies))
-            for kind, x, y in members
-        ]
-        used = {kind for kind, _, _ in (*allies, *enemies)}
-        table = {
-            "walls": [list(wall) for wall in walls],
-            "attack_point": list(attack_point),
-            "groups": groups,
-            "units": {kind: unit for kind, unit in OWN_UNITS.items() if kind in used},
-        }
-        self.world, start = build(
-            load_scenario(table), walls=offset, time_limit=time_limit, agent_ids=False
+        blocked = np.zeros((32, 32), bool)
+        for x0, y0, x1, y1 in walls:
+            blocked[y0:y1, x0:x1] = True
+        groups = [Group("ally", (x, y), {kind: 1}) for kind, x, y in allies]
+        groups += [Group("enemy", (x, y), {kind: 1}) for kind, x, y in enemies]
+        scenario = Scenario(
+            name="stage",
+            blocked=blocked,
+            groups=tuple(groups),
+            attack_point=attack_point,
+            episode_limit=time_limit,
+            kinds={kind: KINDS[kind] for kind, _, _ in (*allies, *enemies)},
         )
+        self.world, start = build(scenario, walls=offset, time_limit=time_limit, agent_ids=False)
         self.rules = self.world.rules[0]
         self.n_allies = len(allies)
         self.battle = np.zeros(1, BATTLE)
@@ -63,7 +66,7 @@ class Stage:
     def order(self, *actions):
         """Orders for the coming ticks; living allies that are not mentioned stop."""
         actions = list(actions) + [STOP] * (self.n_allies - len(actions))
-        compiled.order(self.world.rules, self.world.blocked, self._units, np.array([actions]))
+        compiled.order(self.world, self._units, np.array([actions]))
 
     def tick(self, n: int = 1, turns=None) -> float:
         """The unscaled reward of `n` ticks."""
@@ -71,24 +74,24 @@ class Stage:
         for _ in range(n):
             rewards = np.empty(1)
             order = np.flatnonzero(self.units.alive) if turns is None else np.array(turns)
-            compiled.tick(*self.world[:2], *self.world[3:], self._units, order[None], rewards)
+            compiled.tick(self.world, self._units, order[None], rewards)
             total += rewards[0]
         return total
 
     def step(self, *actions) -> float:
         """The scaled reward of an environment step."""
         self.order(*actions)
-        compiled.finish(self.world.rules, self._units, self.battle, np.array([self.tick(8)]))
+        compiled.finish(self.world, self._units, self.battle, np.array([self.tick(8)]))
         return float(self.battle["reward"][0])
 
     def look(self):
         """Observations [n_agents, obs_size], state, masks [n_agents, n_actions]."""
-        rules = self.rules
-        obs = np.full((1, rules["n_allies"], rules["obs_size"]), np.nan, np.float32)
-        state = np.full((1, rules["state_size"]), np.nan, np.float32)
-        avail = np.full((1, rules["n_allies"], rules["n_actions"]), -1, np.int8)
-        compiled.look(self.world.rules, self.world.blocked, self._units, obs, state, avail)
-        return obs[0], state[0], avail[0]
+        seen = seen_of(self.rules, 1)
+        for array in seen:
+            array.fill(-1)  # whatever is not written shows
+        compiled.look(self.world, self._units, seen)
+        obs, state, avail_actions = seen
+        return obs[0], state[0], avail_actions[0]
 
     def available(self, agent: int) -> list[int]:
         return np.flatnonzero(self.look()[2][agent]).tolist()
@@ -187,26 +190,32 @@ def test_types_and_shields_are_shown_where_smaclite_shows_them(
     assert scenario.has_shields("enemy") == enemy_shields
 
 
+def obstacles(world) -> list[tuple]:
+    """All of them: those that are listed for places off the map."""
+    off_the_map = world.cells[-1]
+    return world.walls[off_the_map["begin"] : off_the_map["end"]].tolist()
+
+
 OBSTACLES = {"3m": 2, "3s_vs_3z": 4, "2s_vs_1sc": 16}
 OBSTACLES |= {"2c_vs_64zg": 15, "bane_vs_bane": 24, "corridor": 27}
 
 
 @pytest.mark.parametrize("map_name", OBSTACLES)
 def test_blocked_cells_make_as_many_obstacles_as_section_4_counts(map_name):
-    assert len(world_of(map_name)[0].walls) == OBSTACLES[map_name]
+    assert len(obstacles(world_of(map_name)[0])) == OBSTACLES[map_name]
 
 
 def test_obstacles_of_the_ravine_are_found_row_by_row():
     first = [(0, 0, 32, 6), (0, 6, 3, 7), (29, 6, 32, 7), (0, 7, 2, 8), (30, 7, 32, 8)]
     first += [(0, 8, 1, 9), (31, 8, 32, 9)]
-    walls = world_of("2c_vs_64zg")[0].walls
-    assert [tuple(wall) for wall in walls[:8].tolist()] == [*first, (4, 12, 28, 13)]
+    walls = obstacles(world_of("2c_vs_64zg")[0])
+    assert [tuple(wall) for wall in walls[:8]] == [*first, (4, 12, 28, 13)]
 
 
 def test_obstacles_grow_over_cells_that_are_covered_already():
     cross = [(1, 0, 2, 3), (0, 1, 3, 2)]
     stage = Stage([("MARINE", 9, 9)], [("MARINE", 20, 9)], walls=cross)
-    assert [tuple(wall) for wall in stage.world.walls.tolist()] == cross
+    assert obstacles(stage.world) == cross
 
 
 @pytest.mark.parametrize("map_name", ["2c_vs_64zg", "corridor"])
@@ -222,16 +231,16 @@ def test_the_walls_listed_for_a_cell_are_all_that_a_unit_in_it_can_meet(map_name
         units[f"vel_{axis}"][:, allies[0]] = rng.uniform(-2, 2, 300)
     units["order"][:, allies[0]] = 1
     units["order_x"][:, allies[0]], units["order_y"][:, allies[0]] = rng.uniform(0, 32, (2, 300))
-    everywhere = world._replace(
-        near=np.tile([0, len(world.walls)], (len(world.near), 1)),
-        near_walls=np.arange(len(world.walls)),
-    )
+    cells = world.cells.copy()
+    for field in ("begin", "end"):
+        cells[field] = cells[field][-1]
+    everywhere = world._replace(cells=cells)
     turns = np.full((300, len(start)), -1)
     turns[:, 0] = allies[0]
     moved = []
     for w in (world, everywhere):
         moved.append(units.copy())
-        compiled.tick(*w[:2], *w[3:], moved[-1], turns, np.empty(300))
+        compiled.tick(w, moved[-1], turns, np.empty(300))
     assert np.array_equal(moved[0]["x"], moved[1]["x"], equal_nan=True)
     assert np.array_equal(moved[0]["y"], moved[1]["y"], equal_nan=True)
     assert (moved[0]["x"] != units["x"]).any(axis=1).mean() > 0.5

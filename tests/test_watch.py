@@ -210,7 +210,7 @@ def test_what_is_named_is_what_is_there(name):
     compared = 0
     over = False
     while not over:
-        units = env.units()
+        units = env.units[0]
         kinds = [kind.lower().replace("_", " ") for kind in env.scenario.kinds]
         for agent, obs in enumerate(observation["obs"]):
             seen = dict(zip(observation_names(env.scenario, agent, True), obs, strict=True))
@@ -242,11 +242,11 @@ def test_what_is_named_is_what_is_there(name):
 def test_an_action_does_what_its_name_says():
     env = BattleEnv("MMM")
     env.reset(seed=1)
-    heals = {unit["index"]: unit["attack"] == HEAL for unit in env.units() if unit["is_ally"]}
+    heals = {unit["index"]: unit["attack"] == HEAL for unit in env.units[0] if unit["is_ally"]}
     names = [action_names(env.scenario, heals[i], env.n_actions) for i in range(env.n_agents)]
-    before = env.units()
+    before = env.units[0].copy()
     env.step(np.array([own.index("north") for own in names]))
-    after = env.units()
+    after = env.units[0].copy()
     allies = before["is_ally"]
     assert (after["y"][allies] > before["y"][allies]).all()
     medic = next(i for i, heal in heals.items() if heal)

@@ -1,79 +1,41 @@
 """The functions of the engine that Python calls. They are compiled once and then kept on disk.
 
 Numba takes a function from its cache if the file that defines it is unchanged, without looking at
-the files that it imports. So the functions here carry a digest of all compiled code, `SOURCES`, as
-a free variable, which Numba makes part of the key of its cache. Whatever changes in these files,
-they are compiled again.
+the files that it imports. So the functions here are kept under a digest of all compiled code,
+`SOURCES`. Whatever changes in these files, they are compiled again.
 """
 
 import hashlib
-import sys
-import time
+import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numba import njit, prange, typeof
-from numba.core import event
 
 from cleanmarl.battle import engine, observe, orca
+from cleanmarl.battle.cache import announced, keep
 from cleanmarl.battle.jit import inlined
+from cleanmarl.battle.scenario import load_map
+from cleanmarl.battle.world import BATTLE, Seen, World, build, seen_of
 
-COMPILED = ("jit.py", "world.py", "orca.py", "engine.py", "observe.py", "compiled.py")
-TEXTS = [(Path(__file__).parent / name).read_bytes() for name in COMPILED]
+COMPILED = ("jit", "scenario", "world", "orca", "engine", "observe", "compiled")
+TEXTS = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in COMPILED]
 SOURCES = hashlib.sha256(b"".join(TEXTS)).hexdigest()
 
 
-class _Announcer(event.Listener):
-    """Says on standard error that something is compiled, as soon as it begins."""
-
-    began = None
-
-    def on_start(self, happened):
-        if self.began is None:
-            self.began = time.perf_counter()
-            say("compiling the battle engine (once on this machine, about 10 s) ...")
-
-    def on_end(self, happened):
-        pass
-
-
-def announced(call):
-    """`call()`, announcing any compilation that it causes and how long it took."""
-    announcer = _Announcer()
-    with event.install_listener("numba:compile", announcer):
-        result = call()
-    if announcer.began is not None:
-        say(f"compiled the battle engine in {time.perf_counter() - announcer.began:.0f} s")
-    return result
-
-
-def say(text: str):
-    print(text, file=sys.stderr, flush=True)
-
-
-def code_of(function, *args):
-    """Call the function, and return its machine code for arguments of these types, and only these.
-
-    Numba's own call finds out the types of all arguments each time, which takes as long as a tick
-    of ten units.
-    """
-    function(*args)
-    return function.get_overload(tuple(typeof(arg) for arg in args))
-
-
 @inlined
-def find_unavailable(rules, blocked, units, battles, actions):
+def find_unavailable(world, units, battles, actions):
     """The first battle and agent whose action is not available, or (-1, -1).
 
     Battles that are over do not count.
     """
+    n_allies = world.allies.shape[0]
     for b in range(units.shape[0]):
-        for u in range(units.shape[1] if not battles[b].over else 0):
-            unit = units[b, u]
-            if unit.is_ally and not engine.is_available(
-                units[b], unit, actions[b, unit.index], rules, blocked
-            ):
-                return b, np.int64(unit.index)
+        for i in range(n_allies if not battles[b].over else 0):
+            unit = units[b, world.allies[i]]
+            if not engine.is_available(units[b], unit, actions[b, i], world):
+                return b, i
     return -1, -1
 
 
@@ -84,101 +46,143 @@ def make_scratch(n_walls, n_units):
 
 
 @njit(error_model="numpy")
-def step_battles(
-    first, last, rules, damages, blocked, walls, near, near_walls,
-    units, battles, actions, obs, state, avail,
-):  # fmt: skip
-    """One environment step of battles `first` to `last`; those that are over stay as they are."""
-    rules, n_units = rules[0], units.shape[1]
-    scratch = make_scratch(walls.shape[0], n_units)
+def step_battles(world, units, battles, actions, seen):
+    """One environment step of some battles; those that are over stay as they are."""
+    n_units = units.shape[1]
+    scratch = make_scratch(world.rules[0].n_walls, n_units)
     turns = np.empty(n_units, np.int64)
-    allies = np.empty(rules.n_allies, np.int64)
-    for b in range(first, last):
+    for b in range(units.shape[0]):
         if battles[b].over:
             continue
-        engine.give_orders(units[b], actions[b], rules, blocked)
+        engine.give_orders(units[b], actions[b], world)
         reward = 0.0
         for _ in range(engine.TICKS_PER_STEP):
             count = engine.shuffle(units[b], battles[b], turns)
-            reward += engine.tick(
-                units[b], rules, damages, walls, near, near_walls, turns[:count], scratch
-            )
-        engine.finish_step(units[b], battles[b], rules, reward)
-        observe.observe(units[b], rules, blocked, allies, obs[b], state[b], avail[b])
+            reward += engine.tick(units[b], world, turns[:count], scratch)
+        engine.finish_step(units[b], battles[b], world.rules[0], reward)
+        one = Seen(seen.obs[b], seen.state[b], seen.avail_actions[b])
+        observe.observe(units[b], world, one)
 
 
-def _entry_points(sources):
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def step(
-        rules, damages, blocked, walls, near, near_walls,
-        units, battles, actions, obs, state, avail,
-    ):  # fmt: skip
-        """One environment step of all battles, on this thread.
+@njit(nogil=True, error_model="numpy")
+def step(world, units, battles, actions, seen):
+    """One environment step of all battles, on this thread.
 
-        Returns the first battle and agent whose action is not available (nothing has changed then),
-        or (-1, -1).
-        """
-        sources  # noqa: B018
-        bad = find_unavailable(rules[0], blocked, units, battles, actions)
-        if bad[0] < 0:
-            step_battles(
-                0, units.shape[0], rules, damages, blocked, walls, near, near_walls,
-                units, battles, actions, obs, state, avail,
-            )  # fmt: skip
+    Returns the first battle and agent whose action is not available (nothing has changed then), or
+    (-1, -1).
+    """
+    bad = find_unavailable(world, units, battles, actions)
+    if bad[0] < 0:
+        step_battles(world, units, battles, actions, seen)
+    return bad
+
+
+@njit(nogil=True, parallel=True, error_model="numpy")
+def step_threaded(parts, world, units, battles, actions, seen):
+    """The same, with the battles divided into parts for as many threads."""
+    bad = find_unavailable(world, units, battles, actions)
+    if bad[0] >= 0:
         return bad
-
-    @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-    def step_threaded(
-        parts, rules, damages, blocked, walls, near, near_walls,
-        units, battles, actions, obs, state, avail,
-    ):  # fmt: skip
-        """The same, with the battles divided into parts for as many threads."""
-        sources  # noqa: B018
-        bad = find_unavailable(rules[0], blocked, units, battles, actions)
-        if bad[0] >= 0:
-            return bad
-        num = units.shape[0]
-        for part in prange(parts):
-            step_battles(
-                part * num // parts, (part + 1) * num // parts, rules, damages, blocked,
-                walls, near, near_walls, units, battles, actions, obs, state, avail,
-            )  # fmt: skip
-        return bad
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def look(rules, blocked, units, obs, state, avail):
-        """Observations, states and masks of all battles as they stand."""
-        sources  # noqa: B018
-        allies = np.empty(rules[0].n_allies, np.int64)
-        for b in range(units.shape[0]):
-            observe.observe(units[b], rules[0], blocked, allies, obs[b], state[b], avail[b])
-
-    @njit(cache=True, error_model="numpy")
-    def order(rules, blocked, units, actions):
-        """Give the agents of all battles their orders, for replays."""
-        sources  # noqa: B018
-        for b in range(units.shape[0]):
-            engine.give_orders(units[b], actions[b], rules[0], blocked)
-
-    @njit(cache=True, error_model="numpy")
-    def tick(rules, damages, walls, near, near_walls, units, turns, rewards):
-        """One tick of each battle, for replays: `turns` [B, n_units] is padded with -1."""
-        sources  # noqa: B018
-        scratch = make_scratch(walls.shape[0], units.shape[1])
-        for b in range(units.shape[0]):
-            count = (turns[b] >= 0).sum()
-            rewards[b] = engine.tick(
-                units[b], rules[0], damages, walls, near, near_walls, turns[b, :count], scratch
-            )
-
-    @njit(cache=True, error_model="numpy")
-    def finish(rules, units, battles, rewards):
-        """Reward and end of a step of each battle, for replays."""
-        sources  # noqa: B018
-        for b in range(units.shape[0]):
-            engine.finish_step(units[b], battles[b], rules[0], rewards[b])
-
-    return step, step_threaded, look, order, tick, finish
+    num = units.shape[0]
+    # Numba cannot hand groups on to threads.
+    rules, damages, cells, walls, allies, enemies = world
+    obs, state, avail_actions = seen
+    for part in prange(parts):
+        first, last = part * num // parts, (part + 1) * num // parts
+        step_battles(
+            World(rules, damages, cells, walls, allies, enemies),
+            units[first:last],
+            battles[first:last],
+            actions[first:last],
+            Seen(obs[first:last], state[first:last], avail_actions[first:last]),
+        )
+    return bad
 
 
-step, step_threaded, look, order, tick, finish = _entry_points(SOURCES)
+@njit(nogil=True, error_model="numpy")
+def look(world, units, seen):
+    """Observations, states and masks of all battles as they stand."""
+    for b in range(units.shape[0]):
+        one = Seen(seen.obs[b], seen.state[b], seen.avail_actions[b])
+        observe.observe(units[b], world, one)
+
+
+# For replays
+
+
+@njit(error_model="numpy")
+def order(world, units, actions):
+    """Give the agents of all battles their orders."""
+    for b in range(units.shape[0]):
+        engine.give_orders(units[b], actions[b], world)
+
+
+@njit(error_model="numpy")
+def tick(world, units, turns, rewards):
+    """One tick of each battle; `turns` [B, n_units] is padded with -1."""
+    scratch = make_scratch(world.rules[0].n_walls, units.shape[1])
+    for b in range(units.shape[0]):
+        count = (turns[b] >= 0).sum()
+        rewards[b] = engine.tick(units[b], world, turns[b, :count], scratch)
+
+
+@njit(error_model="numpy")
+def finish(world, units, battles, rewards):
+    """Reward and end of a step of each battle."""
+    for b in range(units.shape[0]):
+        engine.finish_step(units[b], battles[b], world.rules[0], rewards[b])
+
+
+ENGINE = {"step": step, "look": look, "order": order, "tick": tick, "finish": finish}
+THREADED = {"step_threaded": step_threaded}
+for _function in (ENGINE | THREADED).values():
+    keep(_function, SOURCES)
+
+
+@cache
+def machine_code(name: str):
+    """The machine code of one of the functions above, for the arrays of any scenario.
+
+    Numba's own call finds out the types of all arguments each time, which takes as long as a tick
+    of ten units. This does not look at them.
+    """
+    return load_threaded()[name] if name in THREADED else load_engine()[name]
+
+
+@cache
+def load_engine() -> dict:
+    """Machine code from disk, or compiled: all in one go, so that it is done once on a machine."""
+    types = types_of_arguments()
+    with announced("the battle engine", ENGINE.values()):
+        return {name: function.compile(types[name]) for name, function in ENGINE.items()}
+
+
+@cache
+def load_threaded() -> dict:
+    """The same of what few programs need."""
+    # A thread that has finished waits for the others by spinning. On a busy machine, that keeps
+    # them from their turn, by default long enough to make a step 100 times slower.
+    # (The variable has no effect if OpenMP is loaded already.)
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    types = types_of_arguments()
+    with announced("the battle engine for several threads", THREADED.values()):
+        return {name: function.compile(types[name]) for name, function in THREADED.items()}
+
+
+def types_of_arguments() -> dict[str, tuple]:
+    """The types of the arguments of each of the functions above, the same for all scenarios."""
+    world, start = build(load_map("3m"), walls="upstream", time_limit=1, agent_ids=False)
+    units = start[None]
+    battles = np.zeros(1, BATTLE)
+    seen = seen_of(world.rules[0], 1)
+    numbers = np.zeros((1, 1), np.int64)
+    rewards = np.zeros(1)
+    arguments = {
+        "step": (world, units, battles, numbers, seen),
+        "step_threaded": (1, world, units, battles, numbers, seen),
+        "look": (world, units, seen),
+        "order": (world, units, numbers),
+        "tick": (world, units, numbers, rewards),
+        "finish": (world, units, battles, rewards),
+    }
+    return {name: tuple(map(typeof, values)) for name, values in arguments.items()}

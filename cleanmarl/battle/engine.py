@@ -10,14 +10,14 @@ import math
 import numpy as np
 
 from cleanmarl.battle.jit import inlined
-from cleanmarl.battle.orca import new_velocity, take_places
+from cleanmarl.battle.orca import cell_of, new_velocity, take_places
+from cleanmarl.battle.scenario import TARGET_RANGE
 from cleanmarl.battle.world import HEAL, KAMIKAZE, LASER, MARCH, MOVE, NOBODY, STOP, TARGET
 
 TICKS_PER_STEP = 8
 DT = 1 / 16  # seconds
 MOVE_DISTANCE = 2.0
 SIGHT_RANGE = 9.0
-TARGET_RANGE = 6.0
 SHIELD_REGEN, SHIELD_WAIT = 0.125, 10.0  # per tick; seconds
 ENERGY_REGEN = 0.03515625  # per tick
 HEAL_PER_TICK, HEAL_PER_ENERGY, ENERGY_TO_HEAL = 0.5625, 3.0, 5.0
@@ -58,15 +58,6 @@ def can_hit(unit, other):
 
 
 @inlined
-def unit_number(units, ally, index):
-    """The overall number of the unit with this index within its side."""
-    for n in range(units.shape[0]):
-        if units[n].is_ally == ally and units[n].index == index:
-            return n
-    return NOBODY
-
-
-@inlined
 def direction(action):
     """Unit step of the move actions 2 to 5: north, south, east, west."""
     if action == 2:
@@ -79,10 +70,17 @@ def direction(action):
 
 
 @inlined
-def can_move(unit, action, rules, blocked):
+def target_of(unit, action, world):
+    """The number of the unit that an attack or heal action is about, or NOBODY."""
+    side = world.allies if unit.attack == HEAL else world.enemies
+    return side[action - 6] if action - 6 < side.shape[0] else NOBODY
+
+
+@inlined
+def can_move(unit, action, world):
     dx, dy = direction(action)
-    x, y = unit.x + dx, unit.y + dy
-    return 0 <= y < rules.height and 0 <= x < rules.width and not blocked[int(y), int(x)]
+    cell = cell_of(unit.x + dx, unit.y + dy, world.rules[0])
+    return not world.cells[cell].blocked
 
 
 @inlined
@@ -94,34 +92,32 @@ def can_target(unit, other):
 
 
 @inlined
-def is_available(units, unit, action, rules, blocked):
-    if action < 0 or action >= rules.n_actions:
+def is_available(units, unit, action, world):
+    if action < 0 or action >= world.rules[0].n_actions:
         return False
     if not unit.alive or action == 0:
         return not unit.alive and action == 0
     if action == 1:
         return True
     if action < 6:
-        return can_move(unit, action, rules, blocked)
-    other = unit_number(units, unit.attack == HEAL, action - 6)
+        return can_move(unit, action, world)
+    other = target_of(unit, action, world)
     return other != NOBODY and can_target(unit, units[other])
 
 
 @inlined
-def give_orders(units, actions, rules, blocked):
+def give_orders(units, actions, world):
     """Turn the agents' actions into orders for all ticks of a step; they must be available."""
-    for n in range(units.shape[0]):
-        unit = units[n]
-        if not unit.is_ally:
-            continue
-        action = actions[unit.index]
+    for i in range(actions.shape[0]):
+        unit = units[world.allies[i]]
+        action = actions[i]
         unit.last_action = action
         if not unit.alive:
             continue
         unit.order_target = NOBODY
         if action >= 6:
             unit.order = TARGET
-            unit.order_target = unit_number(units, unit.attack == HEAL, action - 6)
+            unit.order_target = target_of(unit, action, world)
         elif action >= 2:
             dx, dy = direction(action)
             unit.order = MOVE
@@ -149,17 +145,18 @@ def clean_up_target(units, u):
 
 
 @inlined
-def choose_opponent(units, u, rules, seeking):
+def choose_opponent(units, u, world, seeking):
     """An enemy fighter's choice among the allies that it sees (9.3, 9.4).
 
     If `seeking`, allies that attack it count too.
     """
     unit = units[u]
-    scan = unit.scan_range + rules.max_radius
+    scan = unit.scan_range + world.rules[0].max_radius
     best, best_healer, best_distance = NOBODY, False, math.inf
-    for v in range(units.shape[0]):
+    for i in range(world.allies.shape[0]):
+        v = world.allies[i]
         other = units[v]
-        if not other.is_ally or not other.alive or not can_hit(unit, other):
+        if not other.alive or not can_hit(unit, other):
             continue
         d2 = search2(unit.x, unit.y, other.x, other.y)
         attacks_it = other.target == u
@@ -182,13 +179,14 @@ def choose_opponent(units, u, rules, seeking):
 
 
 @inlined
-def choose_patient(units, u):
+def choose_patient(units, u, enemies):
     """An enemy healer's choice: the most hurt of its comrades that are hurt or fight (9.4)."""
     unit = units[u]
     best, best_hp = NOBODY, math.inf
-    for v in range(units.shape[0]):
+    for i in range(enemies.shape[0]):
+        v = enemies[i]
         other = units[v]
-        if other.is_ally or not other.alive or not can_hit(unit, other):
+        if not other.alive or not can_hit(unit, other):
             continue
         if math.sqrt(search2(unit.x, unit.y, other.x, other.y)) >= unit.scan_range + other.radius:
             continue
@@ -220,10 +218,10 @@ def healer_speed(units, u, rules, had_target, any_seeker):
 def head_for_point(unit, x, y, speed):
     """Full speed towards a fixed point, in double precision (9.6)."""
     dx, dy = x - unit.x, y - unit.y
+    norm = math.sqrt(dx * dx + dy * dy)
     unit.pref_single = False
     unit.pref_x = unit.pref_y = 0.0
-    if unit.speed != 0 and (dx != 0 or dy != 0):
-        norm = math.sqrt(dx * dx + dy * dy)
+    if unit.speed != 0 and norm != 0:
         unit.pref_x, unit.pref_y = dx * speed / norm, dy * speed / norm
 
 
@@ -231,11 +229,11 @@ def head_for_point(unit, x, y, speed):
 def head_for_unit(unit, other, speed):
     """Full speed towards a unit, in single precision (9.6)."""
     dx, dy = other.x - unit.x, other.y - unit.y
+    norm = np.sqrt(dx * dx + dy * dy)
     unit.pref_single = True
     unit.pref_x = unit.pref_y = 0.0
-    if unit.speed != 0 and (dx != 0 or dy != 0):
+    if unit.speed != 0 and norm != 0:
         single = np.float32(speed)
-        norm = np.sqrt(dx * dx + dy * dy)
         unit.pref_x, unit.pref_y = dx * single / norm, dy * single / norm
 
 
@@ -250,19 +248,20 @@ def engage(unit, other, speed):
 
 
 @inlined
-def follow_script(units, u, rules, any_seeker, any_allied_healer):
+def follow_script(units, u, world, any_seeker, any_allied_healer):
     """What an enemy does: march, choose a target, attack it (9.5)."""
     unit = units[u]
+    rules = world.rules[0]
     had_target = unit.target != NOBODY
     speed = unit.speed
     if unit.attack == HEAL:
         speed = healer_speed(units, u, rules, had_target, any_seeker)
         if not had_target:
-            unit.target = choose_patient(units, u)
+            unit.target = choose_patient(units, u, world.enemies)
     elif not had_target:
-        unit.target = choose_opponent(units, u, rules, True)
+        unit.target = choose_opponent(units, u, world, True)
     elif any_allied_healer and units[unit.target].attack != HEAL:
-        better = choose_opponent(units, u, rules, False)
+        better = choose_opponent(units, u, world, False)
         if better != NOBODY:
             unit.target = better
     if unit.target == NOBODY:
@@ -272,10 +271,10 @@ def follow_script(units, u, rules, any_seeker, any_allied_healer):
 
 
 @inlined
-def choose_preferred_velocity(units, u, rules, any_seeker, any_allied_healer):
+def choose_preferred_velocity(units, u, world, any_seeker, any_allied_healer):
     unit = units[u]
     if unit.order == MARCH:
-        follow_script(units, u, rules, any_seeker, any_allied_healer)
+        follow_script(units, u, world, any_seeker, any_allied_healer)
     elif unit.order == TARGET:
         engage(unit, units[unit.order_target], unit.speed)
     elif unit.order == MOVE:
@@ -308,11 +307,11 @@ def blow(unit, other, damages):
 
 
 @inlined
-def explode(units, unit, rules, damages):
+def explode(units, unit, world):
     """The kamikaze's attack: a blow at every opposing unit around it, at the price of its life."""
     reward = 0.0 if unit.is_ally else unit.hp
     unit.hp = 0.0
-    search = unit.splash_radius + rules.max_radius
+    search = unit.splash_radius + world.rules[0].max_radius
     for v in range(units.shape[0]):
         other = units[v]
         if (
@@ -321,12 +320,12 @@ def explode(units, unit, rules, damages):
             and search2(unit.x, unit.y, other.start_x, other.start_y) <= search * search
             and within(unit.x, unit.y, other.x, other.y, unit.splash_radius + other.radius)
         ):
-            reward += blow(unit, other, damages)
+            reward += blow(unit, other, world.damages)
     return reward
 
 
 @inlined
-def fire_laser(units, unit, target, damages):
+def fire_laser(units, unit, target, world):
     """A blow at every opposing unit in a beam across the line of fire, centred on the target."""
     reward = 0.0
     if target.x == unit.x and target.y == unit.y:
@@ -345,7 +344,7 @@ def fire_laser(units, unit, target, damages):
         across = max(0.0, abs(across_x * dx + across_y * dy) - unit.beam_length / 2)
         along = max(0.0, abs(across_x * dy - across_y * dx) - unit.beam_depth / 2)
         if across * across + along * along <= other.radius * other.radius:
-            reward += blow(unit, other, damages)
+            reward += blow(unit, other, world.damages)
     return reward
 
 
@@ -366,19 +365,19 @@ def heal(unit, patient):
 
 
 @inlined
-def fire(units, unit, target, rules, damages):
+def fire(units, unit, target, world):
     if unit.attack == KAMIKAZE:
-        return explode(units, unit, rules, damages)
+        return explode(units, unit, world)
     if unit.attack == LASER:
-        return fire_laser(units, unit, target, damages)
+        return fire_laser(units, unit, target, world)
     if unit.attack == HEAL:
         heal(unit, target)
         return 0.0
-    return blow(unit, target, damages)
+    return blow(unit, target, world.damages)
 
 
 @inlined
-def update(units, unit, rules, damages):
+def update(units, unit, world):
     """Move, let timers and regeneration run, carry out the order (part F); returns the reward."""
     unit.vel_x, unit.vel_y = unit.new_x, unit.new_y
     unit.x = np.float32(unit.x + unit.vel_x * DT)
@@ -407,11 +406,11 @@ def update(units, unit, rules, damages):
     if unit.cooldown > 0:
         return 0.0
     unit.cooldown = unit.max_cooldown
-    return fire(units, unit, units[target], rules, damages)
+    return fire(units, unit, units[target], world)
 
 
 @inlined
-def tick(units, rules, damages, walls, near, near_walls, turns, scratch):
+def tick(units, world, turns, scratch):
     """One tick (section 8); returns the unscaled reward.
 
     `turns` lists the living units in the order of part F.
@@ -430,18 +429,18 @@ def tick(units, rules, damages, walls, near, near_walls, turns, scratch):
             any_allied_healer |= unit.is_ally and unit.attack == HEAL
     for u in range(n_units):  # C
         if units[u].alive:
-            choose_preferred_velocity(units, u, rules, any_seeker, any_allied_healer)
+            choose_preferred_velocity(units, u, world, any_seeker, any_allied_healer)
     take_places(units, scratch)
     for u in range(n_units):  # D
         unit = units[u]
         unit.new_x = unit.new_y = 0.0
         if unit.alive and (unit.pref_x != 0 or unit.pref_y != 0):
-            unit.new_x, unit.new_y = new_velocity(units, u, rules, walls, near, near_walls, scratch)
+            unit.new_x, unit.new_y = new_velocity(units, u, world, scratch)
     reward = 0.0
     for n in range(turns.shape[0]):  # F
         unit = units[turns[n]]
         if unit.hp > 0:
-            reward += update(units, unit, rules, damages)
+            reward += update(units, unit, world)
     for u in range(n_units):  # G
         if units[u].hp == 0:
             units[u].alive = False

@@ -3,11 +3,10 @@
 import gymnasium as gym
 import numpy as np
 
-from cleanmarl.battle.battles import Battles, check_render_mode, render_frame
-from cleanmarl.battle.scenario import Scenario
+from cleanmarl.battle.battles import Battles
 
 
-class BattleEnv(gym.Env):
+class BattleEnv(Battles, gym.Env):
     """A SMAClite battle: allied units are agents of one team, enemies follow a fixed script.
 
     An observation is a dict of
@@ -33,26 +32,9 @@ class BattleEnv(gym.Env):
         ScenarioError: (a ValueError) for an unknown map or a malformed scenario, naming the field
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 8}  # noqa: RUF012
-
-    def __init__(
-        self,
-        map_name: str = "3m",
-        *,
-        map_file=None,
-        walls: str = "upstream",
-        time_limit: int | None = None,
-        agent_ids: bool = False,
-        render_mode: str | None = None,
-    ):
-        check_render_mode(render_mode)
-        self.render_mode = render_mode
-        self._battles = battles = Battles(1, map_name, map_file, walls, time_limit, agent_ids)
-        self.map_name, self.time_limit = battles.scenario.name, battles.time_limit
-        self.n_agents, self.n_actions = battles.n_agents, battles.n_actions
-        self.obs_size, self.state_size = battles.obs_size, battles.state_size
-        self.observation_space = battles.observation_space()
-        self.action_space = battles.action_space()
+    def __init__(self, map_name: str = "3m", **options):
+        super().__init__(1, 1, map_name, **options)
+        self.observation_space, self.action_space = self._spaces()
         self._ever_seeded = False
         self._over = True
 
@@ -62,9 +44,9 @@ class BattleEnv(gym.Env):
         if seed is None and not self._ever_seeded:
             seed = int(self.np_random.integers(2**63))
         self._ever_seeded = True
-        self._battles.restart(0, seed)
+        self._restart(0, seed)
         self._over = False
-        return self._observation(*self._battles.look()), {}
+        return self._observation(self._look()), {}
 
     def step(self, actions: np.ndarray):
         """One environment step: eight ticks, half a second.
@@ -73,26 +55,19 @@ class BattleEnv(gym.Env):
             ValueError: an action is not available; nothing has changed then
             gymnasium.error.ResetNeeded: the battle is over
         """
-        battles = self._battles
         if self._over:
             raise gym.error.ResetNeeded("the battle is over: call reset()")
-        seen = battles.step(actions)
-        _, _, reward, terminated, truncated, won, self._over = battles.battles.item(0)
+        seen = self._advance(actions)
+        # By position, in one call: by name it takes 0.3 us longer, a twentieth of a step of 3m.
+        _, _, reward, terminated, truncated, won, self._over = self.battles.item(0)
         info = {"battle_won": won} if self._over else {}
-        return self._observation(*seen), reward, terminated, truncated, info
+        return self._observation(seen), reward, terminated, truncated, info
 
-    def _observation(self, obs, state, avail_actions) -> dict[str, np.ndarray]:
+    def _observation(self, seen: tuple) -> dict[str, np.ndarray]:
+        obs, state, avail_actions = seen
         self.action_space.available = avail_actions[0]
         return {"obs": obs[0], "state": state[0], "avail_actions": avail_actions[0]}
 
-    @property
-    def scenario(self) -> Scenario:
-        return self._battles.scenario
-
-    def units(self) -> np.ndarray:
-        """All units of both sides as they are now, a copy: [n_units] `world.UNIT`."""
-        return self._battles.units[0].copy()
-
     def render(self) -> np.ndarray | None:
         """The battle as a picture, [height, width, 3] uint8, with `render_mode="rgb_array"`."""
-        return render_frame(self._battles, 0) if self.render_mode == "rgb_array" else None
+        return self._picture(0) if self.render_mode == "rgb_array" else None

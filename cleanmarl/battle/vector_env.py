@@ -5,11 +5,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from cleanmarl.battle.battles import Battles, check_render_mode, render_frame
+from cleanmarl.battle.battles import Battles
 from cleanmarl.battle.spaces import AvailableActions
 
 
-class BattleVectorEnv(VectorEnv):
+class BattleVectorEnv(Battles, VectorEnv):
     """`num_envs` battles that step together.
 
     Observations, actions and rewards are those of `BattleEnv` with a leading dimension `num_envs`.
@@ -25,38 +25,24 @@ class BattleVectorEnv(VectorEnv):
         others: as of `BattleEnv`
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 8}  # noqa: RUF012
-
     def __init__(
         self,
         map_name: str = "3m",
         num_envs: int = 1,
         *,
-        map_file=None,
-        walls: str = "upstream",
-        time_limit: int | None = None,
-        agent_ids: bool = False,
         num_threads: int = 1,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-        render_mode: str | None = None,
+        **options,
     ):
         for name, value in (("num_envs", num_envs), ("num_threads", num_threads)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        check_render_mode(render_mode)
-        self.render_mode = render_mode
+        super().__init__(num_envs, num_threads, map_name, **options)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
-        self.num_envs = num_envs
-        scenario = (map_name, map_file, walls, time_limit, agent_ids)
-        self._battles = battles = Battles(num_envs, *scenario, num_threads)
-        self.map_name, self.time_limit = battles.scenario.name, battles.time_limit
-        self.n_agents, self.n_actions = battles.n_agents, battles.n_actions
-        self.obs_size, self.state_size = battles.obs_size, battles.state_size
-        self.single_observation_space = battles.observation_space()
-        self.single_action_space = battles.action_space()
+        self.single_observation_space, self.single_action_space = self._spaces()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = AvailableActions(battles.look()[2])
+        self.action_space = AvailableActions(self._look().avail_actions)
         self._ever_seeded = False
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict | None = None):
@@ -84,8 +70,8 @@ class BattleVectorEnv(VectorEnv):
             wanted = f"must have shape ({self.num_envs},), got {np.shape(mask)}"
             raise ValueError(f"options['reset_mask'] {wanted}")
         for b in np.flatnonzero(mask):
-            self._battles.restart(b, seeds[b])
-        return self._observation(self._battles.look()), {}
+            self._restart(b, seeds[b])
+        return self._observation(self._look()), {}
 
     def step(self, actions: np.ndarray):
         """One environment step of every battle.
@@ -94,19 +80,18 @@ class BattleVectorEnv(VectorEnv):
             ValueError: an action is not available
             gymnasium.error.ResetNeeded: a battle is over and its reset is left to the caller
         """
-        battles = self._battles
-        was_over = battles.battles["over"].copy()
+        was_over = self.battles["over"].copy()
         if was_over.any() and self.autoreset_mode != AutoresetMode.NEXT_STEP:
             over = np.flatnonzero(was_over).tolist()
             raise gym.error.ResetNeeded(f"battles {over} are over: reset them")
-        seen = battles.step(actions)
+        seen = self._advance(actions)
         for b in np.flatnonzero(was_over):  # next-step autoreset: their action was ignored
-            battles.restart(b, None)
+            self._restart(b, None)
         if was_over.any():
-            seen = battles.look()
-        rewards = battles.battles["reward"].copy()
-        terminated = battles.battles["terminated"].copy()
-        truncated = battles.battles["truncated"].copy()
+            seen = self._look()
+        rewards = self.battles["reward"].copy()
+        terminated = self.battles["terminated"].copy()
+        truncated = self.battles["truncated"].copy()
         observation, infos = self._observation(seen), self._infos(seen, terminated | truncated)
         return observation, rewards, terminated, truncated, infos
 
@@ -118,14 +103,14 @@ class BattleVectorEnv(VectorEnv):
         infos = {}
         same_step = self.autoreset_mode == AutoresetMode.SAME_STEP
         for b in np.flatnonzero(over):
-            info = {"battle_won": bool(self._battles.battles[b]["won"])}
+            info = {"battle_won": bool(self.battles["won"][b])}
             if same_step:
                 last = {name: value[b].copy() for name, value in self._observation(seen).items()}
                 info = {"final_obs": last, "final_info": info}
-                self._battles.restart(b, None)
+                self._restart(b, None)
             infos = self._add_info(infos, info, b)
         if same_step and over.any():
-            for new, old in zip(self._battles.look(), seen, strict=True):
+            for new, old in zip(self._look(), seen, strict=True):
                 old[over] = new[over]
         return infos
 
@@ -138,4 +123,4 @@ class BattleVectorEnv(VectorEnv):
         """A picture of every battle."""
         if self.render_mode is None:
             return None
-        return tuple(render_frame(self._battles, b) for b in range(self.num_envs))
+        return tuple(self._picture(b) for b in range(self.num_envs))

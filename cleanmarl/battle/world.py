@@ -5,14 +5,16 @@ Everything is a flat NumPy array of records, so that a rule can say `unit.hp` an
 - `UNIT`: one per unit, with its statistics and all that changes from tick to tick;
 - `BATTLE`: one per battle, with its random state, step counter and the outcome of the last step;
 - `RULES`: one per scenario, with the sizes and switches that never change;
-- `WALL`: one per obstacle of the terrain.
+- `CELL`: one per cell of the map, and `WALL`: one per obstacle that is near a cell.
+
+The arrays that rules take together are in a group: `World` and `Seen`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from cleanmarl.battle.scenario import ATTACKS, PLANES, SIDES, Scenario
+from cleanmarl.battle.scenario import ATTACKS, PLANES, SIDES, Scenario, UnitKind
 
 STOP, MOVE, TARGET, MARCH = range(4)  # orders; MARCH is the enemies' attack-move
 STANDARD, KAMIKAZE, LASER, HEAL = range(4)  # attacks, in the order of scenario.ATTACKS
@@ -92,11 +94,10 @@ RULES = np.dtype(
         ("n_enemies", "i8"),
         ("n_actions", "i8"),
         ("n_types", "i8"),
+        ("n_walls", "i8"),
         ("ally_shields", "i8"),
         ("enemy_shields", "i8"),
         ("agent_ids", "i8"),
-        ("obs_size", "i8"),
-        ("state_size", "i8"),
         ("time_limit", "i8"),
         ("width", "i8"),
         ("height", "i8"),
@@ -105,33 +106,67 @@ RULES = np.dtype(
         ("max_radius", "f8"),
         ("max_reward", "f8"),
         ("published_walls", "?"),
+        # where the blocks of an observation begin, after the agent's 4 moves, and their sizes
+        ("obs_enemy_size", "i8"),
+        ("obs_ally_size", "i8"),
+        ("obs_enemies", "i8"),
+        ("obs_allies", "i8"),
+        ("obs_own", "i8"),
+        ("obs_id", "i8"),
+        ("obs_size", "i8"),
+        # the same of the state, which begins with the allies
+        ("state_ally_size", "i8"),
+        ("state_enemy_size", "i8"),
+        ("state_enemies", "i8"),
+        ("state_actions", "i8"),
+        ("state_size", "i8"),
     ],
     align=True,
 )
 
-WALL = np.dtype([("x0", "f8"), ("y0", "f8"), ("x1", "f8"), ("y1", "f8")])
+CELL = np.dtype(
+    [
+        ("blocked", "?"),
+        ("begin", "i8"),  # of the walls that a unit in the cell may be close enough to meet
+        ("end", "i8"),
+    ],
+    align=True,
+)
+
+WALL = np.dtype([("x0", "f8"), ("y0", "f8"), ("x1", "f8"), ("y1", "f8")], align=True)
+
+FAR = 10.0  # cells; how far a unit reaches, in a second, for which lists of walls become long
 
 # What a unit has under the name that its kind has for it.
 SAME = ("radius", "attacks", "armor", "speed", "range", "scan_range", "splash_radius")
 
-GAP = 0.05  # between units at the start
-
 
 class World(NamedTuple):
-    """The arrays of a scenario that no battle changes, in the order in which rules take them."""
+    """What no battle of a scenario changes."""
 
     rules: np.ndarray
     """[1] RULES"""
     damages: np.ndarray
     """[n_kinds, n_kinds] damage of a blow, bonuses included: row attacks column"""
-    blocked: np.ndarray
-    """[height, width] bool"""
+    cells: np.ndarray
+    """[height * width + 1] CELL, row by row; the last stands for all places off the map"""
     walls: np.ndarray
-    """[n_walls] WALL, in the order of discovery"""
-    near: np.ndarray
-    """[n_cells + 1, 2] begin and end in `near_walls` per cell; the last row: places off the map"""
-    near_walls: np.ndarray
-    """indices of the walls that a unit in the cell may be close enough to meet"""
+    """[n] WALL, for one cell after the other those that are near, in the order of discovery"""
+    allies: np.ndarray
+    """[n_allies] their numbers among all units, by their indices"""
+    enemies: np.ndarray
+    """[n_enemies] the same of the enemies"""
+
+
+class Seen(NamedTuple):
+    """What the learner sees of `num` battles, or of one, without the first dimension."""
+
+    obs: np.ndarray
+    """[num, n_agents, obs_size] float32"""
+    state: np.ndarray
+    """[num, state_size] float32"""
+    avail_actions: np.ndarray
+    """[num, n_agents, n_actions] int8"""
 
 
 def build(
@@ -139,115 +174,108 @@ def build(
 ) -> tuple[World, np.ndarray]:
     """The world of a scenario and its units at the start of a battle, [n_units] UNIT."""
     units = _units(scenario)
-    allies, enemies = units[units["is_ally"]], units[~units["is_ally"]]
-    n_allies, n_enemies = len(allies), len(enemies)
-    healers = allies["attack"] == HEAL
-    # A healer's target is an ally by its index: there are as many slots as the last fighter needs.
-    n_targets = n_enemies
-    if healers.any():
-        n_targets = max(n_enemies, allies["index"][~healers].max(initial=-1) + 1)
-    n_types = len(scenario.unit_types)
-    ally_shields, enemy_shields = (int(scenario.has_shields(side)) for side in SIDES)
-    n_actions = 6 + int(n_targets)
-    ally_size, enemy_size = ally_shields + n_types, enemy_shields + n_types
-    # of the agent's moves, of the enemies, of the other allies, and of the agent itself
-    obs_size = 4 + n_enemies * (5 + enemy_size) + (n_allies - 1) * (5 + ally_size) + 1 + ally_size
-    if agent_ids:
-        obs_size += n_allies
-
     rules = np.zeros(1, RULES)
-    height, width = scenario.blocked.shape
-    for name, value in dict(
-        n_allies=n_allies,
-        n_enemies=n_enemies,
-        n_actions=n_actions,
-        n_types=n_types,
-        ally_shields=ally_shields,
-        enemy_shields=enemy_shields,
-        agent_ids=agent_ids,
-        obs_size=obs_size,
-        state_size=n_allies * (4 + ally_size) + n_enemies * (3 + enemy_size) + n_allies * n_actions,
-        time_limit=time_limit,
-        width=width,
-        height=height,
-        attack_x=scenario.attack_point[0],
-        attack_y=scenario.attack_point[1],
-        max_radius=units["radius"].max(),
-        max_reward=10 * n_enemies + 200 + (enemies["hp"] + enemies["shield"]).sum(),
-        published_walls=walls == "published",
-    ).items():
-        rules[name] = value
+    rules["time_limit"] = time_limit
+    rules["published_walls"] = walls == "published"
+    rules["agent_ids"] = agent_ids
+    rules["height"], rules["width"] = scenario.blocked.shape
+    rules["attack_x"], rules["attack_y"] = scenario.attack_point
+    rules["max_radius"] = units["radius"].max()
+    _set_armies(rules[0], scenario, units)
+    _set_layout(rules[0])
+    kinds = scenario.kinds.values()
+    damages = np.array([[kind.damage_to(other) for other in kinds] for kind in kinds], float)
+    reach = float((units["radius"] + units["speed"]).max())
+    cells, nearby = _cells(scenario.blocked, reach)
+    rules["n_walls"] = cells["end"][-1] - cells["begin"][-1]
+    allies = np.flatnonzero(units["is_ally"])
+    enemies = np.flatnonzero(~units["is_ally"])
+    return World(rules, damages, cells, nearby, allies, enemies), units
 
-    kinds = list(scenario.kinds.values())
-    damages = np.zeros((len(kinds), len(kinds)))
-    for row, kind in enumerate(kinds):
-        for column, other in enumerate(kinds):
-            bonus = sum(kind.bonus.get(attribute, 0) for attribute in other.attributes)
-            damages[row, column] = kind.damage + bonus
-    obstacles = _obstacles(scenario.blocked)
-    near = _near(obstacles, scenario.blocked.shape, units)
-    return World(rules, damages, scenario.blocked, obstacles, *near), units
+
+def seen_of(rules: np.void, num: int) -> Seen:
+    """Arrays for what is seen of `num` battles, not written yet."""
+    n_agents = rules["n_allies"]
+    return Seen(
+        np.empty((num, n_agents, rules["obs_size"]), np.float32),
+        np.empty((num, rules["state_size"]), np.float32),
+        np.empty((num, n_agents, rules["n_actions"]), np.int8),
+    )
+
+
+def _set_armies(rules: np.void, scenario: Scenario, units: np.ndarray):
+    allies, enemies = units[units["is_ally"]], units[~units["is_ally"]]
+    rules["n_allies"], rules["n_enemies"] = len(allies), len(enemies)
+    n_targets = len(enemies)
+    healers = allies["attack"] == HEAL
+    if healers.any():
+        # A healer's target is an ally by its index: there are slots up to the last fighter's.
+        n_targets = max(n_targets, allies["index"][~healers].max(initial=-1) + 1)
+    rules["n_actions"] = 6 + n_targets
+    rules["n_types"] = len(scenario.unit_types)
+    rules["ally_shields"], rules["enemy_shields"] = map(scenario.has_shields, SIDES)
+    health = (enemies["hp"] + enemies["shield"]).sum()
+    rules["max_reward"] = 10 * len(enemies) + 200 + health
+
+
+def _set_layout(rules: np.void):
+    """Where everything is in observations and states (section 13)."""
+    n_allies, n_enemies = rules["n_allies"], rules["n_enemies"]
+    of_ally = rules["ally_shields"] + rules["n_types"]
+    of_enemy = rules["enemy_shields"] + rules["n_types"]
+    rules["obs_enemy_size"] = 5 + of_enemy
+    rules["obs_ally_size"] = 5 + of_ally
+    rules["obs_enemies"] = 4
+    rules["obs_allies"] = rules["obs_enemies"] + n_enemies * rules["obs_enemy_size"]
+    rules["obs_own"] = rules["obs_allies"] + (n_allies - 1) * rules["obs_ally_size"]
+    rules["obs_id"] = rules["obs_own"] + 1 + of_ally
+    rules["obs_size"] = rules["obs_id"] + (n_allies if rules["agent_ids"] else 0)
+    rules["state_ally_size"] = 4 + of_ally
+    rules["state_enemy_size"] = 3 + of_enemy
+    rules["state_enemies"] = n_allies * rules["state_ally_size"]
+    rules["state_actions"] = rules["state_enemies"] + n_enemies * rules["state_enemy_size"]
+    rules["state_size"] = rules["state_actions"] + n_allies * rules["n_actions"]
 
 
 def _units(scenario: Scenario) -> np.ndarray:
     """The units of both sides in their places, in single precision (section 5)."""
     kinds = list(scenario.kinds)
     units = np.zeros(sum(scenario.count(side) for side in SIDES), UNIT)
-    number, index = 0, {"ally": 0, "enemy": 0}
+    number = 0
+    index = {"ally": 0, "enemy": 0}
     for group in scenario.groups:
-        members = []
-        for name, count in group.units.items():
-            members += [scenario.kinds[name]] * count
-        places = _places(group.side, group.at, [kind.radius for kind in members])
-        for kind, (x, y) in zip(members, places, strict=True):
+        for kind, x, y in scenario.members_of(group):
             unit = units[number]
-            unit["x"], unit["y"] = unit["start_x"], unit["start_y"] = x, y
-            unit["alive"] = True
+            _set_statistics(unit, kind)
+            unit["x"] = unit["start_x"] = x
+            unit["y"] = unit["start_y"] = y
             unit["is_ally"] = group.side == "ally"
-            unit["index"] = index[group.side]
-            unit["target"] = unit["prev_target"] = unit["order_target"] = NOBODY
-            unit["last_action"] = -1
             unit["order"] = STOP if group.side == "ally" else MARCH
-            unit["hp"] = unit["max_hp"] = kind.hp
-            unit["shield"] = unit["max_shield"] = kind.shield
-            unit["max_energy"], unit["energy"] = kind.energy, kind.energy_start
-            unit["hp_regen"] = kind.hp_regen / 16
-            unit["max_cooldown"] = kind.cooldown
-            unit["beam_length"], unit["beam_depth"] = kind.beam
+            unit["index"] = index[group.side]
             unit["kind"] = kinds.index(kind.name)
             unit["type"] = scenario.unit_types.index(kind.name) if scenario.unit_types else 0
-            unit["attack"] = ATTACKS.index(kind.attack)
-            unit["plane"] = PLANES.index(kind.plane)
-            unit["targets"] = sum(1 << PLANES.index(plane) for plane in set(kind.targets))
-            for name in SAME:
-                unit[name] = getattr(kind, name)
             number += 1
             index[group.side] += 1
+    units["alive"] = True
+    for field in ("target", "prev_target", "order_target"):
+        units[field] = NOBODY
+    units["last_action"] = -1
     return units
 
 
-def _places(side: str, at: tuple[float, float], radii: list[float]) -> list[tuple[float, float]]:
-    """Centres of the members of a group, row by row in a square grid.
-
-    The grid of the enemies is turned by 180 degrees.
-    """
-    sign = 1 if side == "ally" else -1
-    columns = int(np.ceil(np.sqrt(len(radii))))
-    rows = [radii[row * columns : (row + 1) * columns] for row in range(columns)]
-    heights = [max(row, default=0) for row in rows]
-    width = max(2 * sum(row) for row in rows)
-    places, y, previous_height = [], at[1] - sign * (2 * sum(heights) + (columns - 1) * GAP) / 2, 0
-    for row, row_height in zip(rows, heights, strict=True):
-        y += sign * (previous_height + row_height)
-        x, previous_radius = at[0] - sign * width / 2, 0
-        for radius in row:
-            x += sign * (previous_radius + radius)
-            places.append((x, y))
-            x += sign * GAP
-            previous_radius = radius
-        y += sign * GAP
-        previous_height = row_height
-    return places
+def _set_statistics(unit: np.void, kind: UnitKind):
+    for name in SAME:
+        unit[name] = getattr(kind, name)
+    unit["hp"] = unit["max_hp"] = kind.hp
+    unit["shield"] = unit["max_shield"] = kind.shield
+    unit["max_energy"] = kind.energy
+    unit["energy"] = kind.energy_start
+    unit["hp_regen"] = kind.hp_regen / 16
+    unit["max_cooldown"] = kind.cooldown
+    unit["beam_length"], unit["beam_depth"] = kind.beam
+    unit["attack"] = ATTACKS.index(kind.attack)
+    unit["plane"] = PLANES.index(kind.plane)
+    unit["targets"] = sum(1 << PLANES.index(plane) for plane in set(kind.targets))
 
 
 def _obstacles(blocked: np.ndarray) -> np.ndarray:
@@ -271,23 +299,27 @@ def _obstacles(blocked: np.ndarray) -> np.ndarray:
     return np.array(found, WALL)
 
 
-def _near(
-    walls: np.ndarray, shape: tuple[int, int], units: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """For each cell, the walls within reach of the widest and fastest unit in it.
+def _cells(blocked: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """The cells, [height * width + 1] CELL, and the walls within `reach` of each, [n] WALL.
 
-    Off the map, all walls.
+    Off the map, and for units that get far in a second, these are all walls.
     """
-    height, width = shape
-    reach = float((units["radius"] + units["speed"]).max()) + 1e-3
-    rows, indices = [], []
-    for cell in range(height * width):
-        x, y = cell % width, cell // width
-        dx = np.maximum(0, np.maximum(walls["x0"] - (x + 1), x - walls["x1"]))
+    walls = _obstacles(blocked)
+    height, width = blocked.shape
+    cells = np.zeros(height * width + 1, CELL)
+    cells["blocked"] = np.append(blocked, True)
+    if reach > FAR:
+        cells["end"] = len(walls)
+        return cells, walls
+    x = np.arange(width)[:, None]
+    dx = np.maximum(0, np.maximum(walls["x0"] - (x + 1), x - walls["x1"]))  # [width, n_walls]
+    counts, nearby = [], []
+    for y in range(height):
         dy = np.maximum(0, np.maximum(walls["y0"] - (y + 1), y - walls["y1"]))
-        close = np.flatnonzero(dx**2 + dy**2 <= reach**2)
-        rows.append((len(indices), len(indices) + len(close)))
-        indices.extend(close)
-    rows.append((len(indices), len(indices) + len(walls)))
-    indices.extend(range(len(walls)))
-    return np.array(rows, np.int64), np.array(indices, np.int64)
+        close = dx**2 + dy**2 <= (reach + 1e-3) ** 2
+        counts.append(close.sum(axis=1))
+        nearby.append(walls[np.nonzero(close)[1]])
+    counts = np.concatenate([*counts, [len(walls)]])
+    cells["end"] = np.cumsum(counts)
+    cells["begin"] = cells["end"] - counts
+    return cells, np.concatenate([*nearby, walls])

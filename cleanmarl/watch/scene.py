@@ -49,7 +49,7 @@ def is_battle(run: Trained) -> bool:
 def shoot(env: gymnasium.Env, battle: bool) -> np.ndarray:
     """The units, or a picture as the bytes of a WebP file."""
     if battle:
-        return env.unwrapped.units()
+        return env.unwrapped.units[0].copy()
     frame = env.render()
     if frame is None:
         raise Refused("its render() gives no picture")
@@ -102,7 +102,7 @@ def words(run: Trained, episode: Episode) -> dict:
 
 def words_of_battle(env: BattleEnv, obs_size: int) -> dict:
     scenario = env.scenario
-    allies = sorted((u for u in env.units() if u["is_ally"]), key=lambda unit: unit["index"])
+    allies = sorted((u for u in env.units[0] if u["is_ally"]), key=lambda unit: unit["index"])
     kinds = [kind.replace("_", " ").lower() for kind in scenario.kinds]
     heal = [unit["attack"] == HEAL for unit in allies]
     agent_ids = len(observation_names(scenario, 0)) < obs_size

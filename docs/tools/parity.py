@@ -1,6 +1,6 @@
 """Replay recorded battles of the original SMAClite in the engine and report how well they agree.
 
-    python -m cleanmarl.battle.parity TRACE.npz [...]
+    python docs/tools/parity.py TRACE.npz [...]
 
 Each episode is replayed twice, always with the recorded actions and order of turns: once with every
 tick started from the recorded row, and once running free from the reset. The exit status is 1 if
@@ -25,7 +25,7 @@ import numpy as np
 from cleanmarl.battle import compiled
 from cleanmarl.battle.engine import TICKS_PER_STEP
 from cleanmarl.battle.scenario import ScenarioError, load_map
-from cleanmarl.battle.world import BATTLE, build
+from cleanmarl.battle.world import BATTLE, Seen, build, seen_of
 
 CLOSE, FAR, ONE_IN = 1e-4, 1e-2, 10_000
 FREE_POSITION = 1e-3  # a free run has parted where a position differs by more
@@ -56,30 +56,24 @@ class Replay:
         missing = [prefix + name for name in needed if name not in self.trace]
         if missing:
             raise TraceError(f"there is no {', '.join(missing)}")
+        for name in ("actions", "order"):
+            self.trace[name] = self.trace[name].astype(np.int64)
         self.map_name = str(trace["map"])
         scenario = load_map(self.map_name)
         walls, limit = str(self.trace["walls"]), scenario.episode_limit
         self.world, self.start = build(scenario, walls=walls, time_limit=limit, agent_ids=False)
-        self.rules = self.world.rules[0]
         kinds = np.array(list(scenario.kinds))[self.start["kind"]]
         if kinds.tolist() != trace["unit_kind"].tolist():
             raise TraceError(f"its units are not those of the map {self.map_name}")
 
-    def observe(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        count, n_allies = len(units), int(self.rules["n_allies"])
-        obs = np.empty((count, n_allies, self.rules["obs_size"]), np.float32)
-        state = np.empty((count, self.rules["state_size"]), np.float32)
-        avail = np.empty((count, n_allies, self.rules["n_actions"]), np.int8)
-        compiled.look(self.world.rules, self.world.blocked, units, obs, state, avail)
-        return obs, state, avail
-
-    def order(self, units: np.ndarray, actions: np.ndarray):
-        compiled.order(self.world.rules, self.world.blocked, units, actions.astype(np.int64))
+    def observe(self, units: np.ndarray) -> Seen:
+        seen = seen_of(self.world.rules[0], len(units))
+        compiled.look(self.world, units, seen)
+        return seen
 
     def tick(self, units: np.ndarray, turns: np.ndarray) -> np.ndarray:
-        rules, damages, _, *walls = self.world
         rewards = np.empty(len(units))
-        compiled.tick(rules, damages, *walls, units, turns.astype(np.int64), rewards)
+        compiled.tick(self.world, units, turns, rewards)
         return rewards
 
     def rows(self, ticks: np.ndarray) -> np.ndarray:
@@ -127,7 +121,7 @@ class Replay:
         `units` are those after the step, `rewards` its raw reward.
         """
         battles = np.zeros(len(steps), BATTLE)
-        compiled.finish(self.world.rules, units, battles, rewards)
+        compiled.finish(self.world, units, battles, rewards)
         terminated, won = self.trace["terminated"][steps], self.trace["won"][steps]
         return {
             "step reward": abs(battles["reward"] - self.trace["reward"][steps]),
@@ -139,7 +133,7 @@ class Replay:
         actions = self.trace["actions"]
         ticks, steps = np.arange(len(self.trace["order"])), np.arange(len(actions))
         ordered = self.rows(ticks - ticks % TICKS_PER_STEP)
-        self.order(ordered, actions[ticks // TICKS_PER_STEP])
+        compiled.order(self.world, ordered, actions[ticks // TICKS_PER_STEP])
         units = self.rows(ticks)
         for field in ("order", "order_target", "order_x", "order_y"):
             units[field] = ordered[field]
@@ -160,7 +154,7 @@ class Replay:
         units = self.start[None].copy()
         per_row, per_step = [self.unit_errors(units, np.array([0]))], []
         for step, actions in enumerate(self.trace["actions"]):
-            self.order(units, actions[None])
+            compiled.order(self.world, units, actions[None])
             reward = np.zeros(1)
             for tick in range(step * TICKS_PER_STEP, (step + 1) * TICKS_PER_STEP):
                 reward += self.tick(units, self.trace["order"][tick][None])
@@ -275,4 +269,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
     about = "recordings of the original"
     parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE.npz", help=about)
-    sys.exit(compiled.announced(lambda: main(parser.parse_args().traces)))
+    traces = parser.parse_args().traces
+    compiled.machine_code("tick")  # which announces what is compiled
+    sys.exit(main(traces))

@@ -1,0 +1,192 @@
+"""Measure how many environment steps a second the battles make.
+
+    python docs/tools/battle_speed.py [MAP ...] [--seconds 2]
+    python docs/tools/battle_speed.py [MAP ...] --num-envs 8 --num-threads 2
+    python docs/tools/battle_speed.py [MAP ...] --against FOLDER
+
+`reset` and `step` of a `BattleEnv` are measured. Every agent takes a random available action;
+choosing them is not counted. Each map is measured in several rounds, and the median is printed.
+With `--num-envs`, a `BattleVectorEnv` is measured instead, with one thread and with
+`--num-threads`.
+
+With `--against`, this checkout is compared with another one, whose root is FOLDER. Each has a
+process of its own, and they take turns: both fight the same battles again and again, and for each
+step the shortest time counts, so that other programs do not. Printed is how many times as many
+steps this checkout makes, and last the median of all maps.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from cleanmarl.battle import BattleEnv, BattleVectorEnv, map_names
+
+HERE = Path(__file__).resolve().parents[2]
+ROUNDS = 5
+STEPS = 200  # of the battles that are fought again and again
+TURN = 0.05  # seconds
+
+
+def random_actions(avail_actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One uniformly random available action per agent, [..., n_agents]."""
+    return (rng.random(avail_actions.shape, np.float32) * avail_actions).argmax(-1)
+
+
+def measure(env: BattleEnv | BattleVectorEnv, seconds: float) -> float:
+    """Environment steps a second, the median of `ROUNDS` rounds.
+
+    Only the time in `reset` and `step` counts.
+    """
+    rng = np.random.default_rng(0)
+    vector = isinstance(env, BattleVectorEnv)
+    clock = time.perf_counter
+    observation, _ = env.reset(seed=0)
+    rates = []
+    for _ in range(ROUNDS):
+        spent = 0.0
+        steps = 0
+        while spent < seconds / ROUNDS:
+            actions = random_actions(observation["avail_actions"], rng)
+            began = clock()
+            observation, _, terminated, truncated, _ = env.step(actions)
+            if not vector and (terminated or truncated):
+                observation, _ = env.reset()
+            spent += clock() - began
+            steps += env.num_envs if vector else 1
+        rates.append(steps / spent)
+    return statistics.median(rates)
+
+
+class Rehearsal:
+    """The same battles again and again, and the shortest time of each step."""
+
+    def __init__(self, map_name: str):
+        self.env = BattleEnv(map_name)
+        self.actions: list[np.ndarray | None] = [None]  # None is a reset
+        rng = np.random.default_rng(0)
+        observation, _ = self.env.reset(seed=0)
+        for _ in range(STEPS):
+            self.actions.append(random_actions(observation["avail_actions"], rng))
+            observation, _, terminated, truncated, _ = self.env.step(self.actions[-1])
+            if terminated or truncated:
+                observation, _ = self.env.reset(seed=len(self.actions))
+                self.actions.append(None)
+        self.shortest = np.full(len(self.actions), np.inf)
+
+    def fight(self):
+        for i, actions in enumerate(self.actions):
+            began = time.perf_counter()
+            if actions is None:
+                self.env.reset(seed=i)
+            else:
+                self.env.step(actions)
+            self.shortest[i] = min(self.shortest[i], time.perf_counter() - began)
+
+
+def take_turns(map_name: str):
+    """What a process of a comparison does: at each line of input, fight, and tell the time."""
+    rehearsal = Rehearsal(map_name)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        while time.perf_counter() < began + TURN:
+            rehearsal.fight()
+        print(rehearsal.shortest.sum(), flush=True)
+
+
+class Checkout:
+    """A process that fights the battles of a map with the package of a folder."""
+
+    def __init__(self, folder: Path, map_name: str):
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, map_name, "--take-turns"],
+            env=os.environ | {"PYTHONPATH": str(folder.resolve())},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def turn(self) -> float:
+        """The seconds that the battles take, as far as is known."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            sys.exit(1)  # the process has said why
+        return float(answer)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(map_name: str, other: Path, seconds: float) -> float:
+    """How many times as many steps as the other checkout this one makes."""
+    ours = Checkout(HERE, map_name)
+    theirs = Checkout(other, map_name)
+    for _ in range(max(2, int(seconds / TURN))):
+        our_time = ours.turn()
+        their_time = theirs.turn()
+    ours.close()
+    theirs.close()
+    return their_time / our_time
+
+
+def print_speeds(maps: list[str], seconds: float):
+    print("map                steps/s    us/step")
+    for name in maps:
+        rate = measure(BattleEnv(name), seconds)
+        print(f"{name:<16} {rate:>9,.0f} {1e6 / rate:>10.1f}", flush=True)
+
+
+def print_thread_speeds(maps: list[str], seconds: float, num_envs: int, num_threads: int):
+    both = f"steps/s with 1 thread   with {num_threads}   ratio"
+    print(f"map                {both}   ({num_envs} battles)")
+    for name in maps:
+        one = measure(BattleVectorEnv(name, num_envs), seconds)
+        many = measure(BattleVectorEnv(name, num_envs, num_threads=num_threads), seconds)
+        print(f"{name:<16} {one:>22,.0f} {many:>8,.0f} {many / one:>7.2f}", flush=True)
+
+
+def print_ratios(maps: list[str], seconds: float, other: Path):
+    print("map              ratio")
+    ratios = []
+    for name in maps:
+        ratios.append(compare(name, other, seconds))
+        print(f"{name:<16} {ratios[-1]:.3f}", flush=True)
+    print(f"{'median':<16} {statistics.median(ratios):.3f}")
+
+
+def main():
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
+    parser.add_argument("maps", nargs="*", metavar="MAP", help="default: all")
+    parser.add_argument("--seconds", type=float, default=2.0, help="measured time per map")
+    parser.add_argument("--num-envs", type=int, default=0, help="battles of a vector environment")
+    parser.add_argument("--num-threads", type=int, default=2, help="its threads")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="root of another checkout")
+    parser.add_argument("--take-turns", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    maps = args.maps or map_names()
+    for name in maps:
+        if name not in map_names():
+            parser.error(f"unknown map {name!r}; known are {', '.join(map_names())}")
+    if args.against and not (args.against / "cleanmarl").is_dir():
+        parser.error(f"--against: there is no folder cleanmarl in {args.against}")
+    if args.take_turns:
+        take_turns(maps[0])
+    elif args.against:
+        print_ratios(maps, args.seconds, args.against)
+    elif args.num_envs:
+        print_thread_speeds(maps, args.seconds, args.num_envs, args.num_threads)
+    else:
+        print_speeds(maps, args.seconds)
+
+
+if __name__ == "__main__":
+    main()
