@@ -324,8 +324,7 @@ def chunk_loss(networks: Networks, chunk: dict[str, torch.Tensor], hidden):
     """Mean squared TD error of a chunk; the hidden state after."""
     # Values of the actions taken, mixed
     q, hidden = networks.agent(chunk["inputs"], hidden)
-    actions = chunk["actions"].unsqueeze(-1)
-    q = q.gather(-1, actions).squeeze(-1)  # [B, C, n_agents]
+    q = q.gather(-1, chunk["actions"].unsqueeze(-1)).squeeze(-1)  # [B, C, n_agents]
     real = chunk["real"]
     q_tot = networks.mixer(q[real], chunk["state"][real])  # [N]
 
@@ -336,17 +335,14 @@ def chunk_loss(networks: Networks, chunk: dict[str, torch.Tensor], hidden):
 def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
     """A step of gradient descent per chunk: mean loss and gradient."""
     n_steps = batch["reward"].shape[1]
-    steps = torch.arange(n_steps, device=args.device)
-    real = steps < batch["lengths"][:, None]  # [B, T]
-    whole = {"real": real, "actions": batch["actions"]}
-    whole["state"] = batch["state"][:, :-1]
+    real = torch.arange(n_steps, device=args.device) < batch["lengths"][:, None]  # [B, T]
+    whole = {"real": real, "actions": batch["actions"], "state": batch["state"][:, :-1]}
     whole["target"] = episode_targets(networks, batch, real, args)
     whole["inputs"] = agent_inputs(batch, args)[:, :-1]
     hidden = None
     losses, norms = [], []
     for first in range(0, n_steps, args.tbptt):
-        rows = slice(first, first + args.tbptt)
-        chunk = {key: part[:, rows] for key, part in whole.items()}
+        chunk = {key: part[:, first : first + args.tbptt] for key, part in whole.items()}
         loss, hidden = chunk_loss(networks, chunk, hidden)
         networks.theta.grad.zero_()
         loss.backward()
