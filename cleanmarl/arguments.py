@@ -6,6 +6,7 @@ its help, and a comment above some fields is the title of their group.
 
 import argparse
 import difflib
+import importlib.util
 import inspect
 import re
 import sys
@@ -14,6 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import torch
@@ -47,6 +49,28 @@ def option(name: str) -> str:
 
 def script_of(Args: type) -> str:
     return Path(inspect.getfile(Args)).stem
+
+
+def load_file(path: Path) -> ModuleType:
+    """A script as a module, by its path; what stands beside it can be imported, too.
+
+    Raises ImportError if it is no Python file, and whatever the script raises.
+    """
+    path = path.resolve()
+    name = f"script {path}"  # no module has such a name
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None:
+        raise ImportError("it is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def short_name(env_name: str) -> str:

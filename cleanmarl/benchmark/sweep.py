@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import difflib
 import fcntl
-import importlib.util
 import itertools
 import json
 import os
@@ -29,7 +28,7 @@ from types import ModuleType
 from tqdm import tqdm
 
 from cleanmarl import arguments
-from cleanmarl.arguments import FREE, option, short_name
+from cleanmarl.arguments import FREE, load_file, option, short_name
 from cleanmarl.benchmark.records import METRICS, read_record, read_run, write_record
 from cleanmarl.checkpoint import Refused
 from cleanmarl.run import refusing
@@ -97,24 +96,6 @@ def load_script(word: str) -> tuple[ModuleType, list[str]]:
         if not hasattr(module, name):
             raise ValueError(f"{word} is not a copy of a script: it has no {name}")
     return module, program
-
-
-def load_file(path: Path) -> ModuleType:
-    """Import a file as Python does when it runs it: its folder is the first on the path."""
-    name = f"script {path}"  # no module has such a name
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        sys.path.insert(0, str(path.parent))
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-        finally:
-            sys.path.remove(str(path.parent))
-    return sys.modules[name]
 
 
 def read_env(word: str) -> list[str]:
@@ -192,9 +173,10 @@ def plan(
     """
     combinations = read_variants(list(variants))
     check_passed(list(passed), list(combinations[0]))
+    loaded = {script: load_script(script) for script in scripts}
     tasks = {}
     for seed, env, variant, script in itertools.product(seeds, envs, combinations, scripts):
-        module, program = load_script(script)
+        module, program = loaded[script]
         words = [*read_env(env), "--seed", str(seed), "--torch-threads", "1"]
         words += [*words_of(module.Args, variant), *passed]
         args = read_arguments(module, words)

@@ -1,8 +1,6 @@
 """The script that made a run, its arguments, its environment and its networks."""
 
-import importlib.util
 import json
-import sys
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cleanmarl.arguments import check
+from cleanmarl.arguments import check, load_file
 from cleanmarl.checkpoint import Refused, load_model
 from cleanmarl.run import refusing
 
@@ -61,17 +59,8 @@ def find_script(session: dict, script: Path | None) -> Path:
 
 def load_script(path: Path) -> ModuleType:
     """The script as a module. Raises Refused if it cannot be watched."""
-    name = f"watched_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None:
-        raise Refused(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    beside = str(path.parent.resolve())
-    if beside not in sys.path:
-        sys.path.append(beside)
     try:
-        spec.loader.exec_module(module)
+        module = load_file(path)
     except Exception as error:
         raise Refused(f"{path} cannot be imported: {error!r}") from error
     needed = ("Args", "open_env", "Networks", "play_greedily", "action_values")
