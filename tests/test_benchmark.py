@@ -498,9 +498,69 @@ def test_the_tables_have_the_interquartile_mean_of_the_last_tenth_and_its_interv
     draws = np.sort(np.random.default_rng(1).choice(final, (20000, 5)), axis=1)[:, 1:-1].mean(1)
     interval = [float(row["low"]), float(row["high"])]
     assert interval == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.05)
-    cells = ["3m", "win rate", "`qmix.py`", "5", "1,000", "0.600"]
+    cells = ["3m", "`qmix.py`", "5", "1,000", "0.600"]
     assert f"| {' | '.join(cells)} | {row['low']} to {row['high']} |" in out
     assert out == (tmp_path / "figures/results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("values", "evaluation"),
+    [
+        ([0.5, 1.0, 1.0, 1.0, 1.0], 4),
+        ([1.0, 1.0, 0.9, 0.95, 0.95, 0.95, 0.0], 6),
+        ([1.0, 1.0, 0.94, 1.0, 1.0], np.inf),
+        ([1.0, 1.0], np.inf),
+    ],
+)
+def test_a_team_wins_with_the_third_evaluation_in_a_row(tmp_path, values, evaluation):
+    write_run(tmp_path, "qmix", "3m", 1, values)
+    (run,) = records.read_all(tmp_path)
+    assert run.until_won() == (100 * evaluation, evaluation)
+
+
+def test_the_tables_have_the_median_time_to_win_over_the_seeds(call, tmp_path):
+    wins = [[1.0] * 3 + [0.0] * 5, [0.0] + [1.0] * 7, [0.0] * 5 + [1.0] * 3, [0.0] * 8]
+    for seed, values in enumerate(wins):
+        write_run(tmp_path / "runs", "qmix", "3m", seed, values)
+    for words, steps in (([], 600), (["--seeds", "0", "1", "3"], 400)):
+        status, out, _ = call("plot", "runs", "--reps", "20", *words)
+        (row,) = rows(tmp_path / "figures/results.csv")
+        won = float(row["steps_to_win"]), float(row["seconds_to_win"])
+        assert (status, won) == (0, (steps, steps / 100))
+        assert f"| {steps // 100} s | {steps} |" in out
+
+
+def test_where_half_of_the_seeds_never_win_the_median_is_never(call, tmp_path):
+    for seed, value in enumerate([1.0, 0.0]):
+        write_run(tmp_path / "runs", "qmix", "3m", seed, [value] * 3)
+    out = call("plot", "runs", "--reps", "20")[1]
+    assert "| never | never |" in out
+    assert rows(tmp_path / "figures/results.csv")[0]["seconds_to_win"] == "inf"
+
+
+def test_only_battles_are_won(call, tmp_path):
+    write_run(tmp_path / "runs", "qmix", "Foraging-8x8-2p-3f-v3", 1, [1.0] * 4, won=False)
+    assert "to win" not in call("plot", "runs")[1]
+    write_run(tmp_path / "runs", "qmix", "3m", 1, [1.0] * 4)
+    assert "to win" in call("plot", "runs")[1]
+    won = {row["metric"]: row["steps_to_win"] for row in rows(tmp_path / "figures/results.csv")}
+    assert won == {"reward": "", "win rate": "300.0"}
+
+
+def test_a_metric_that_all_rows_share_is_in_the_head_of_their_scores(call, tmp_path):
+    write_run(tmp_path / "runs", "qmix", "3m", 1, [1.0])
+    assert "| final win rate |" in call("plot", "runs")[1]
+    write_run(tmp_path / "runs", "qmix", "Foraging-8x8-2p-3f-v3", 1, [1.0], won=False)
+    out = call("plot", "runs")[1]
+    assert "| final IQM |" in out and "| 3m | win rate |" in out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(34.4, "34 s"), (59.6, "1 min 0 s"), (187, "3 min 7 s"), (3780, "63 min 0 s")],
+)
+def test_a_duration_is_in_minutes_and_seconds(seconds, words):
+    assert plot.duration(seconds) == words
 
 
 def test_the_interquartile_mean_leaves_out_a_quarter_of_all_scores_at_each_end():
@@ -665,6 +725,7 @@ def test_a_file_that_is_not_a_record_is_named(call, tmp_path):
 
 
 RESULTS = ROOT / "docs/results.md"
+TRIALS = ROOT / "docs/trials.md"
 MODIFY = ROOT / "docs/modify.md"
 
 
@@ -705,7 +766,7 @@ def test_the_published_records_are_of_the_published_sweeps(monkeypatch, words):
     assert {*folder.glob("*.json")} <= {task.record for task in tasks}
 
 
-PLOTTED = [(page, words) for page in (RESULTS, MODIFY) for words in shown("plot", page)]
+PLOTTED = [(page, words) for page in (RESULTS, TRIALS, MODIFY) for words in shown("plot", page)]
 
 
 @pytest.mark.parametrize(("page", "words"), PLOTTED)

@@ -252,7 +252,10 @@ def draw_aggregate(groups: Groups, looks: dict, path: Path, points: int, reps: i
 
 
 def table(groups: Groups, reps: int) -> list[dict]:
-    """A row for each environment and label; its result is of the last tenth of the training."""
+    """A row for each environment and label; its result is of the last tenth of the training.
+
+    `steps_to_win` and `seconds_to_win` are medians over the seeds, None without battles.
+    """
     rows = []
     for (env, metric), labels in groups.items():
         for label, runs in labels.items():
@@ -261,18 +264,62 @@ def table(groups: Groups, reps: int) -> list[dict]:
             row = {"environment": env, "metric": metric, "script": label, "seeds": len(runs)}
             row["steps"] = runs[0].args["total_timesteps"]
             row |= {"IQM": f"{middle:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"}
+            row |= {"steps_to_win": None, "seconds_to_win": None}
+            if metric == "win rate":
+                steps, seconds = np.median([run.until_won() for run in runs], axis=0)
+                row |= {"steps_to_win": steps, "seconds_to_win": seconds}
             row["minutes"] = " ".join(f"{run.seconds[-1] / 60:.1f}" for run in runs)
             rows.append(row)
     return rows
 
 
+def duration(seconds: float) -> str:
+    """For example 34 s or 3 min 7 s; never if it is infinite."""
+    if seconds == np.inf:
+        return "never"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
 def markdown(rows: list[dict]) -> str:
-    lines = ["| environment | metric | script | seeds | steps | final IQM | 95% interval "]
-    lines[0] += "| minutes of each run |"
-    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"]
-    form = "| {environment} | {metric} | `{script}` | {seeds} | {steps:,} | {IQM} "
-    form += "| {low} to {high} | {minutes} |"
-    return "\n".join([*lines, *(form.format(**row) for row in rows), ""])
+    """The rows as a table: times and steps to win are medians over the seeds.
+
+    A metric that all rows share is in the head of their scores. Without battles, nothing is won.
+    """
+    metrics = {row["metric"] for row in rows}
+    score = "IQM" if len(metrics) > 1 else min(metrics)
+    columns = {  # head -> alignment, cell
+        "environment": ("---", "{environment}"),
+        "metric": ("---", "{metric}"),
+        "script": ("---", "`{script}`"),
+        "seeds": ("---:", "{seeds}"),
+        "steps": ("---:", "{steps:,}"),
+        f"final {score}": ("---:", "{IQM}"),
+        "95% interval": ("---:", "{low} to {high}"),
+        "time to win": ("---:", "{time_to_win}"),
+        "steps to win": ("---:", "{steps_to_win}"),
+        "minutes": ("---:", "{minutes}"),
+    }
+    if len(metrics) == 1:
+        del columns["metric"]
+    if "win rate" not in metrics:
+        del columns["time to win"], columns["steps to win"]
+    alignments, cells = zip(*columns.values(), strict=True)
+    lines = [f"| {' | '.join(line)} |" for line in (columns, alignments)]
+    for row in rows:
+        lines.append(f"| {' | '.join(cells)} |".format(**row | medians(row)))
+    return "\n".join([*lines, ""])
+
+
+def medians(row: dict) -> dict[str, str]:
+    """The cells of a row that are medians over the seeds."""
+    steps, seconds = row["steps_to_win"], row["seconds_to_win"]
+    minutes = np.median([float(minutes) for minutes in row["minutes"].split()])
+    cells = {"time_to_win": "", "steps_to_win": "", "minutes": f"{minutes:.1f}"}
+    if steps is not None:
+        cells["time_to_win"] = duration(seconds)
+        cells["steps_to_win"] = "never" if steps == np.inf else f"{steps:,.0f}"
+    return cells
 
 
 def in_csv(rows: list[dict]) -> str:

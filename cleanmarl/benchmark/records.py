@@ -16,6 +16,8 @@ METRICS = {
     "eval/success": "success rate",
     "eval/ep_reward": "reward",
 }
+WON = 0.95  # win rate of a team that wins
+IN_A_ROW = 3  # evaluations after which it counts
 
 
 @dataclass
@@ -47,6 +49,18 @@ class Record:
     @property
     def seed(self) -> int:
         return self.args["seed"]
+
+    def until_won(self) -> tuple[float, float]:
+        """Steps and seconds until the team wins; both are infinite if it never does.
+
+        It wins with the third of three evaluations in a row whose win rates are 0.95 or more.
+        """
+        in_a_row = 0
+        for i, value in enumerate(self.values):
+            in_a_row = in_a_row + 1 if value >= WON else 0
+            if in_a_row == IN_A_ROW:
+                return self.steps[i], self.seconds[i]
+        return np.inf, np.inf
 
 
 def read_run(folder: Path) -> Record | None:

@@ -2,18 +2,19 @@
 
     python docs/tools/tables.py
 
-Each table replaces the one with the same head:
+Each table replaces the one with the same head; below a command or a heading, the first one there:
 
 - the arguments of each script, in its page
 - units and maps, in docs/battles.md; every map is drawn to docs/images/maps/
-- results, below each `plot` command of docs/results.md and docs/modify.md, with the figures that
-  the pages show; the headline of README.md
+- results, below each `plot` command of docs/results.md, docs/trials.md and docs/modify.md, with the
+  figures that the pages show; the times to win in docs/results.md; the headline of README.md
 """
 
 import ast
 import re
 import shutil
 import tempfile
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,12 +26,14 @@ from cleanmarl.battle import BattleEnv, map_names
 from cleanmarl.battle.render import CAPTION
 from cleanmarl.battle.scenario import Scenario, UnitKind, _table, load_map
 from cleanmarl.benchmark.__main__ import make_parser
-from cleanmarl.benchmark.plot import choose, plot, table
+from cleanmarl.benchmark.plot import Groups, choose, duration, plot, table
 
 DOCS = Path(__file__).parent.parent
+RECORDS = DOCS / "results/records"
 SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 AIMS = {"3m": "", "8m": "", "2s3z": "95%", "3s5z": "90%", "1c3s5z": "85%", "MMM": "80%"}
 AIMS["corridor"] = "98%"
+SETTINGS = ("defaults", "recommended")  # folders of records: the columns of the headline
 SIZE, COLOURS, COLUMNS = 480, 96, 3
 
 
@@ -59,21 +62,38 @@ def args_table(script: Path) -> list[str]:
 
 
 def headline() -> list[str]:
-    """The win rates with the defaults and with the recommended setting."""
-    records = DOCS / "results/records"
-    groups = choose([records / "defaults", records / "recommended"], AIMS)
-    lines = ["| map | target | defaults | recommended | seeds | minutes |"]
-    lines.append("| --- |" + " ---: |" * 5)
-    found = {name: [] for name in AIMS}
-    for result in table(groups, reps=100):
-        found[result["environment"]].append(result)
-    for name, results in found.items():
+    """The win rates with each setting, and the minutes."""
+    groups = choose([RECORDS / setting for setting in SETTINGS], AIMS)
+    head = ("map", "target", *SETTINGS, "seeds", "minutes")
+    lines = [row(head), f"| --- |{' ---: |' * (len(head) - 1)}"]
+    for name, results in by_map(groups).items():
         minutes = [minute for result in results for minute in result["minutes"].split()]
         minutes.sort(key=float)
         rates = [f"{float(result['IQM']):.0%}" for result in results]
         span = f"{minutes[0]} to {minutes[-1]}"
         lines.append(row((f"`{name}`", AIMS[name], *rates, results[0]["seeds"], span)))
     return lines
+
+
+def times_to_win() -> list[str]:
+    """The median time to win of each script with its defaults, on each map."""
+    groups = choose([RECORDS / "defaults", RECORDS / "scripts"], AIMS)
+    cells = defaultdict(dict)
+    for name, results in by_map(groups).items():
+        for result in results:
+            cells[result["script"]][name] = duration(result["seconds_to_win"])
+    lines = [row(["script", *AIMS]), f"| --- |{' ---: |' * len(AIMS)}"]
+    for script, times in cells.items():
+        lines.append(row([f"`{script}`", *(times.get(name, "") for name in AIMS)]))
+    return lines
+
+
+def by_map(groups: Groups) -> dict[str, list[dict]]:
+    """Map -> the rows of its results."""
+    found = {name: [] for name in AIMS}
+    for result in table(groups, reps=100):
+        found[result["environment"]].append(result)
+    return found
 
 
 def redraw(text: str, page: Path) -> str:
@@ -181,9 +201,13 @@ def plural(word: str) -> str:
 
 
 def put(table: list[str], text: str, below: str = "") -> str:
-    """`text` with a table in the place of the first one of the same head below some words."""
+    """`text` with a table in the place of the first one below some words.
+
+    Without words, it is the one of the same head.
+    """
     start = text.index(below)
-    old = re.compile(rf"^{re.escape(table[0])}\n(?:\|.*\n)*", re.MULTILINE)
+    head = r"\|.*" if below else re.escape(table[0])
+    old = re.compile(rf"^{head}\n(?:\|.*\n)*", re.MULTILINE)
     before, after = old.split(text[start:], maxsplit=1)
     return "\n".join((text[:start] + before + table[0], *table[1:], after))
 
@@ -191,17 +215,18 @@ def put(table: list[str], text: str, below: str = "") -> str:
 def main(args: Args):
     for name in map_names():
         draw(name, args.docs / "images/maps")
-    tables = {}
+    tables = []  # page, words above the table, lines
     for script in SCRIPTS:
-        tables[f"{script}.md"] = [args_table(DOCS.parent / f"cleanmarl/{script}.py")]
-    tables["battles.md"] = [gallery(), maps_table(), units_table()]
-    tables["../README.md"] = [headline()]
-    for page, its in tables.items():
-        text = (args.docs / page).read_text()
-        for one in its:
-            text = put(one, text)
-        (args.docs / page).write_text(text)
-    for page in (args.docs / "results.md", args.docs / "modify.md"):
+        tables.append((f"{script}.md", "", args_table(DOCS.parent / f"cleanmarl/{script}.py")))
+    for one in (gallery(), maps_table(), units_table()):
+        tables.append(("battles.md", "", one))
+    tables.append(("../README.md", "## Measured", headline()))
+    tables.append(("results.md", "## Minutes to a winning team", times_to_win()))
+    for page, below, one in tables:
+        path = args.docs / page
+        path.write_text(put(one, path.read_text(), below))
+    for name in ("results.md", "trials.md", "modify.md"):
+        page = args.docs / name
         page.write_text(redraw(page.read_text(), page))
 
 
