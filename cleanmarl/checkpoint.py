@@ -141,10 +141,10 @@ def load_checkpoint(folder: Path, script: str, with_episodes: bool) -> dict:
     raise Refused(f"no whole checkpoint in {folder} ({', '.join(faults)}), {wanted}")
 
 
-def load_model(folder: Path, which: str, agent: torch.nn.Module, **others) -> int:
-    """Give the agent the "best" or the "last" weights of a run, and return their step.
+def load_model(folder: Path, which: str, **networks: torch.nn.Module) -> int:
+    """Give networks, by their names in `Networks`, the "best" or the "last" weights of a run.
 
-    So do `others`, networks by their names in `Networks`.
+    Returns the step at which they were saved.
     """
     path = folder / ("best.pt" if which == "best" else "model.pt")
     if not path.is_file():
@@ -152,7 +152,7 @@ def load_model(folder: Path, which: str, agent: torch.nn.Module, **others) -> in
         raise Refused(f"{path} is missing: {none}")
     try:
         model = torch.load(path, map_location="cpu", weights_only=True)
-        for name, network in ({"agent": agent} | others).items():
+        for name, network in networks.items():
             network.load_state_dict(model[name])
         return model["step"]
     except Exception as error:

@@ -4,7 +4,9 @@ They fail with a clear error where a changed script breaks what they rely on.
 """
 
 from collections.abc import Callable
+from functools import partial
 from inspect import signature
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -36,6 +38,79 @@ def in_numpy(network: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
         return x
 
     return forward
+
+
+def recurrent_in_numpy(network: nn.Module) -> Callable:
+    """A network's own `forward` on arrays, with the weights of now.
+
+    Its layers are LSTM, GRU, and what `in_numpy` knows. Give it None or the hidden state that it
+    returned before. It is for the few rows of a step. Raises TypeError for other layers, and
+    `forward` does where it calls functions of tensors: act with the network itself then.
+    """
+    if any(True for _ in network.parameters(recurse=False)):
+        raise TypeError("recurrent_in_numpy() knows no parameters outside of layers")
+    layers = {}
+    for name, layer in network.named_children():
+        if type(layer) in STEPS:
+            layers[name] = recurrent_layer(layer)
+        elif isinstance(layer, nn.Sequential):
+            layers[name] = in_numpy(layer)
+        else:
+            layers[name] = in_numpy(nn.Sequential(layer))
+    return partial(type(network).forward, SimpleNamespace(**layers))
+
+
+def recurrent_layer(layer: nn.GRU | nn.LSTM) -> Callable:
+    """[steps, rows, input_size], hidden state -> [steps, rows, hidden_size], hidden state."""
+    if layer.batch_first or layer.bidirectional or layer.proj_size or layer.dropout:
+        others = "batch_first, bidirectional, proj_size or dropout"
+        raise TypeError(f"recurrent_in_numpy() knows no recurrent layer with {others}")
+    if not layer.bias:
+        raise TypeError("recurrent_in_numpy() knows no recurrent layer without a bias")
+    step = STEPS[type(layer)]
+    weights = [[part.detach().cpu().numpy().T for part in parts] for parts in layer.all_weights]
+
+    def forward(x: np.ndarray, hidden: list | None = None) -> tuple[np.ndarray, list]:
+        if hidden is None:
+            zeros = np.zeros((x.shape[1], layer.hidden_size), x.dtype)
+            hidden = [(zeros, zeros)] * len(weights)
+        outputs = []
+        for output in x:
+            after = []
+            for parts, state in zip(weights, hidden, strict=True):
+                state = step(output, *state, *parts)
+                output = state[0]
+                after.append(state)
+            hidden = after
+            outputs.append(output)
+        return np.array(outputs), hidden
+
+    return forward
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(0.5 * x)  # which never overflows
+
+
+def lstm_step(x, h, c, w_ih, w_hh, b_ih, b_hh) -> tuple[np.ndarray, np.ndarray]:
+    gates = x @ w_ih + b_ih + h @ w_hh + b_hh
+    size = h.shape[-1]
+    keep = sigmoid(gates[:, : 2 * size])  # input and forget gate
+    new = np.tanh(gates[:, 2 * size : 3 * size])
+    c = keep[:, size:] * c + keep[:, :size] * new
+    return sigmoid(gates[:, 3 * size :]) * np.tanh(c), c
+
+
+def gru_step(x, h, _, w_ih, w_hh, b_ih, b_hh) -> tuple[np.ndarray, None]:
+    of_x = x @ w_ih + b_ih
+    of_h = h @ w_hh + b_hh
+    size = h.shape[-1]
+    gates = sigmoid(of_x[:, : 2 * size] + of_h[:, : 2 * size])  # reset and update gate
+    new = np.tanh(of_x[:, 2 * size :] + gates[:, :size] * of_h[:, 2 * size :])
+    return new + gates[:, size:] * (h - new), None
+
+
+STEPS = {nn.GRU: gru_step, nn.LSTM: lstm_step}
 
 
 def as_vector(*networks: nn.Module) -> torch.Tensor:

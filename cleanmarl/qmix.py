@@ -26,7 +26,7 @@ from cleanmarl.arguments import Between, Count, Fraction, Rate, Seed, Units, par
 from cleanmarl.checkpoint import load_model
 from cleanmarl.env import list_envs, make_env
 from cleanmarl.fast import as_vector, check_vectors, in_numpy, make_optimizer
-from cleanmarl.results import means, save_gif, write_evaluation
+from cleanmarl.results import means, outcome, save_gif, write_evaluation
 from cleanmarl.run import Run, clear_errors, random_stream, refusing, warn
 
 Optimizer = Literal["Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
@@ -53,6 +53,8 @@ class Args:
     """episodes in the replay buffer"""
     batch_size: Annotated[int, Between(1, "buffer_size")] = 10
     """episodes in a batch"""
+    newest: bool = True
+    """each batch has the episodes since the last update"""
     train_freq: Count = 1
     """episodes between updates"""
     optimizer: Optimizer = "Adam"
@@ -61,9 +63,9 @@ class Args:
     """learning rate of the optimizer"""
     gamma: Fraction = 0.99
     """discount factor"""
-    td_lambda: Fraction = 0.9
+    td_lambda: Fraction = 0.6
     """lambda of the returns to learn from; 0 for one-step targets"""
-    double_q: bool = False
+    double_q: bool = True
     """choose next actions by the network, not by the target network"""
     target_network_update_freq: Count = 1
     """episodes between updates of the target networks"""
@@ -85,7 +87,7 @@ class Args:
     """qmix, or vdn: Q_tot is the plain sum"""
     hyper_dim: Units = 64
     """units of the mixing network and of its hypernetworks"""
-    hypernet_layers: Annotated[int, Between(1, 2)] = 1
+    hypernet_layers: Annotated[int, Between(1, 2)] = 2
     """layers of the hypernetworks of W1 and W2: 1 or 2"""
 
     # Exploration
@@ -136,11 +138,9 @@ class Args:
 
 
 def start(layer: nn.Linear, scale: float) -> nn.Linear:
-    """Scale a layer's first weights; 0 zeroes its bias, too. So Q_tot starts at 0."""
+    """Scale a layer's first weights, so that Q_tot starts near 0."""
     with torch.no_grad():
         layer.weight *= scale
-        if scale == 0:
-            layer.bias.zero_()
     return layer
 
 
@@ -171,7 +171,7 @@ class QMixer(nn.Module):
             return nn.Sequential(hidden, nn.ReLU(), last)
 
         self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers, 0.1)
-        self.b1 = hypernetwork(dim, 1, 0)
+        self.b1 = hypernetwork(dim, 1, 0.1)
         self.w2 = hypernetwork(dim, args.hypernet_layers, 0.1)
         self.b2 = hypernetwork(1, 2, 0)
 
@@ -225,17 +225,16 @@ class EpisodeBuffer:
         self.episodes.append(episode)
 
     def sample(self, args: Args, number: int) -> dict[str, torch.Tensor]:
-        """Batch `number`: transitions [N, ...] of whole episodes; their `lengths` [B]."""
+        """Batch `number`: whole episodes end to end, and their `lengths` [B]."""
         rng = random_stream(args, "sample", number)
-        places = rng.choice(len(self.episodes), args.batch_size, replace=False)
-        chosen = [self.episodes[i] for i in places]
+        # The newest episodes (Zhang and Sutton, 2017), and others at random
+        num_new = min(args.train_freq, args.batch_size) if args.newest else 0
+        num_old = len(self.episodes) - num_new
+        others = rng.choice(num_old, args.batch_size - num_new, replace=False)
+        chosen = [self.episodes[i] for i in (*others, *range(-num_new, 0))]
         batch = {"lengths": np.array([len(one["reward"]) for one in chosen])}
-        for key in ("actions", "reward", "terminated"):
+        for key in chosen[0]:
             batch[key] = np.concatenate([one[key] for one in chosen])
-        for key in ("obs", "state"):
-            batch[key] = np.concatenate([one[key][:-1] for one in chosen])
-        for key in ("obs", "state", "avail_actions"):
-            batch[f"next_{key}"] = np.concatenate([one[key][1:] for one in chosen])
         return {k: torch.from_numpy(v).to(args.device) for k, v in batch.items()}
 
 
@@ -246,8 +245,6 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
     episode that was truncated bootstraps from V alone. `lengths` is [B].
     """
     bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
-    if td_lambda == 0:
-        return reward + bootstrap
     share = torch.full_like(reward, 1 - td_lambda)
     share[lengths.cumsum(0) - 1] = 1
 
@@ -258,45 +255,51 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
     terms = reward.new_zeros(real.shape)
     terms.masked_scatter_(real, reward + share * bootstrap)
     ahead = (steps[:, None] - steps).clamp(min=0)  # [T, T]
-    weights = ((gamma * td_lambda) ** ahead).tril()
+    weights = ((gamma * td_lambda) ** ahead).tril().to(terms)
     return (terms @ weights)[real]
 
 
-def qmix_loss(networks: Networks, batch: dict, args: Args) -> torch.Tensor:
-    """Mean squared TD error of Q_tot over the transitions of a batch."""
+def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
+    """Mean squared TD error of Q_tot over a batch's transitions, and their Q_tot [N]."""
     reward = batch["reward"]  # [N]
     if args.normalize_reward:
         reward = (reward - reward.mean()) / (reward.std(correction=0) + 1e-8)
 
+    # The observation before each step: an episode has one more than it has steps
+    episode = torch.repeat_interleave(batch["lengths"])  # [N]
+    before = torch.arange(len(reward), device=args.device) + episode
+
+    # Values of all actions
+    q = networks.agent(batch["obs"])  # [N + B, n_agents, n_actions]
     with torch.no_grad():
-        # Next actions: each agent's best available one. By monotonicity,
-        # together they are the joint argmax of Q_tot
-        next_q = networks.target_agent(batch["next_obs"])  # [N, n_agents, n_actions]
-        choosing_q = networks.agent(batch["next_obs"]) if args.double_q else next_q
-        unavailable = batch["next_avail_actions"] == 0
+        target_q = networks.target_agent(batch["obs"])
+
+        # Next actions: each agent's best available one, together the argmax of Q_tot
+        choosing_q = q if args.double_q else target_q
+        unavailable = batch["avail_actions"] == 0
         choosing_q = choosing_q.masked_fill(unavailable, -torch.inf)
-        next_actions = choosing_q.argmax(-1, keepdim=True)
+        best_actions = choosing_q.argmax(-1, keepdim=True)
 
         # Their values, mixed
-        next_q = next_q.gather(-1, next_actions).squeeze(-1)  # [N, n_agents]
-        next_q_tot = networks.target_mixer(next_q, batch["next_state"])  # [N]
+        best_q = target_q.gather(-1, best_actions).squeeze(-1)  # [N + B, n_agents]
+        next_q_tot = networks.target_mixer(best_q, batch["state"])[before + 1]
 
         # TD targets
-        episodes = (batch["terminated"], next_q_tot, batch["lengths"])
-        target = td_target(reward, *episodes, args.gamma, args.td_lambda)
+        ends = (batch["terminated"], next_q_tot, batch["lengths"])
+        target = td_target(reward, *ends, args.gamma, args.td_lambda)
 
     # Values of the actions taken, mixed
-    q = networks.agent(batch["obs"])
-    q = q.gather(-1, batch["actions"].unsqueeze(-1)).squeeze(-1)
-    q_tot = networks.mixer(q, batch["state"])  # [N]
+    actions = batch["actions"].unsqueeze(-1)
+    taken_q = q.index_select(0, before).gather(-1, actions).squeeze(-1)
+    q_tot = networks.mixer(taken_q, batch["state"][before])  # [N]
 
     # TD error
-    return F.mse_loss(q_tot, target)
+    return F.mse_loss(q_tot, target), q_tot.detach()
 
 
 def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
-    """One step of gradient descent: the loss, and its gradient's norm."""
-    loss = qmix_loss(networks, batch, args)
+    """One step of gradient descent: the loss, its gradient's norm, mean Q_tot."""
+    loss, q_tot = qmix_loss(networks, batch, args)
     networks.theta.grad.zero_()
     loss.backward()
     norm = networks.theta.grad.norm()
@@ -304,6 +307,7 @@ def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
         nn.utils.clip_grads_with_norm_(networks.theta, args.clip_gradients, norm)
     optimizer.step()
     learning = {"train/loss": loss.item(), "train/grads": norm.item()}
+    learning["train/q_tot"] = q_tot.mean().item()
     if not np.isfinite([*learning.values()]).all():
         raise FloatingPointError(f"an update is not finite: {learning}")
     return learning
@@ -311,7 +315,7 @@ def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
 
 def action_values(networks: Networks, episode: dict, args: Args) -> torch.Tensor:
     """Of all agents and actions at each step, [T + 1, n_agents, n_actions]."""
-    return networks.agent(episode["obs"])
+    return networks.target_agent(episode["obs"])
 
 
 def linear_schedule(args: Args, step: int) -> float:
@@ -363,11 +367,7 @@ def collect_episode(env, agent, args: Args, which: tuple, step: int | None = Non
     episode["reward"] = np.array(rewards, np.float32)
     episode["terminated"] = np.array(ends, np.float32)
     results = {"ep_reward": sum(rewards), "ep_length": len(rewards)}
-    if "battle_won" in info:
-        results["battle_won"] = info["battle_won"]
-    if "is_success" in info:
-        results["success"] = info["is_success"]
-    return episode, results
+    return episode, results | outcome(info)
 
 
 def play_greedily(env, agent, args: Args, *purpose) -> list[dict[str, float]]:
@@ -461,14 +461,14 @@ def train(args: Args, saved: dict | None = None, folder: Path | None = None):
             # Evaluate, log, save
             over = progress.step >= args.total_timesteps
             if over or progress.num_episodes % args.eval_steps == 0:
-                run.log(evaluate(eval_env, networks.agent, args, progress.num_episodes))
+                run.log(evaluate(eval_env, networks.target_agent, args, progress.num_episodes))
             if progress.num_episodes % args.log_every == 0:
                 run.log(rollout(args, progress) | {"charts/SPS": run.speed})
             if progress.num_episodes % args.checkpoint_every == 0:
                 run.save()
         run.save()
         if args.capture_video and not run.stopped:
-            save_video(args, networks.agent, run.folder / "episode.gif")
+            save_video(args, networks.target_agent, run.folder / "episode.gif")
     return run.latest
 
 
@@ -476,13 +476,13 @@ def evaluate_run(args: Args):
     """Play greedy episodes with the networks of a run."""
     _, env, networks, _ = set_up(args)
     folder = Path(args.evaluate)
-    step = load_model(folder, args.which, networks.agent)
-    results = play_greedily(env, networks.agent, args, "test")
+    step = load_model(folder, args.which, target_agent=networks.target_agent)
+    results = play_greedily(env, networks.target_agent, args, "test")
     write_evaluation(args, folder, step, results)
     order = np.argsort([one["ep_reward"] for one in results], kind="stable")
     places = {"worst": 0, "median": len(order) // 2, "best": -1}
     for name, place in places.items() if args.capture_video else ():
-        save_video(args, networks.agent, folder / f"{name}.gif", int(order[place]))
+        save_video(args, networks.target_agent, folder / f"{name}.gif", int(order[place]))
 
 
 def main():

@@ -2,15 +2,15 @@
 
     python cleanmarl/qmix_lstm.py --env-name 3m
 
-A batch is whole episodes, padded. Gradients are cut every `tbptt` steps
-(truncated backpropagation through time); the optimizer steps once a chunk.
-Shapes in comments: N real steps, B episodes, T steps, C steps of a chunk.
+Gradients are cut every `tbptt` steps (truncated backpropagation through time).
+Shapes in comments: N transitions, B episodes, T steps.
 """
 
 import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
 
 # isort: split
 from collections import deque
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,8 @@ from torch import nn
 from cleanmarl.arguments import Between, Count, Fraction, Rate, Seed, Units, parse_args
 from cleanmarl.checkpoint import load_model
 from cleanmarl.env import list_envs, make_env
-from cleanmarl.fast import as_vector, check_vectors, make_optimizer
-from cleanmarl.results import means, save_gif, write_evaluation
+from cleanmarl.fast import as_vector, check_vectors, make_optimizer, recurrent_in_numpy
+from cleanmarl.results import means, outcome, save_gif, write_evaluation
 from cleanmarl.run import Run, clear_errors, random_stream, refusing, warn
 
 Optimizer = Literal["Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
@@ -53,6 +53,8 @@ class Args:
     """episodes in the replay buffer"""
     batch_size: Annotated[int, Between(1, "buffer_size")] = 10
     """episodes in a batch"""
+    newest: bool = True
+    """each batch has the episodes since the last update"""
     train_freq: Count = 1
     """episodes between updates"""
     optimizer: Optimizer = "Adam"
@@ -61,9 +63,9 @@ class Args:
     """learning rate of the optimizer"""
     gamma: Fraction = 0.99
     """discount factor"""
-    td_lambda: Fraction = 0.9
+    td_lambda: Fraction = 0.6
     """lambda of the returns to learn from; 0 for one-step targets"""
-    double_q: bool = False
+    double_q: bool = True
     """choose next actions by the network, not by the target network"""
     target_network_update_freq: Count = 1
     """episodes between updates of the target networks"""
@@ -76,14 +78,14 @@ class Args:
     bootstrap_truncated: bool = True
     """bootstrap where the time limit ended the episode"""
     tbptt: Count = 10
-    """steps of a chunk, after which gradients are cut"""
+    """steps after which gradients are cut"""
 
     # Networks
     hidden_dim: Units = 64
     """units of the agent network's layers"""
     num_layers: Annotated[int, Between(1, 16)] = 1
     """recurrent layers of the agent network"""
-    rnn: Literal["gru", "lstm"] = "gru"
+    rnn: Literal["lstm", "gru"] = "lstm"
     """recurrent cell of the agent network"""
     last_action: bool = True
     """append each agent's last action, one-hot, to its observation"""
@@ -91,7 +93,7 @@ class Args:
     """qmix, or vdn: Q_tot is the plain sum"""
     hyper_dim: Units = 64
     """units of the mixing network and of its hypernetworks"""
-    hypernet_layers: Annotated[int, Between(1, 2)] = 1
+    hypernet_layers: Annotated[int, Between(1, 2)] = 2
     """layers of the hypernetworks of W1 and W2: 1 or 2"""
 
     # Exploration
@@ -142,11 +144,9 @@ class Args:
 
 
 def start(layer: nn.Linear, scale: float) -> nn.Linear:
-    """Scale a layer's first weights; 0 zeroes its bias, too. So Q_tot starts at 0."""
+    """Scale a layer's first weights, so that Q_tot starts near 0."""
     with torch.no_grad():
         layer.weight *= scale
-        if scale == 0:
-            layer.bias.zero_()
     return layer
 
 
@@ -157,20 +157,15 @@ class AgentNetwork(nn.Module):
         super().__init__()
         input_size = env.obs_size + (env.n_actions if args.last_action else 0)
         dim = args.hidden_dim
-        cell = nn.GRU if args.rnn == "gru" else nn.LSTM
-        self.encoder = nn.Linear(input_size, dim)
-        self.rnn = cell(dim, dim, args.num_layers, batch_first=True)
+        cell = nn.LSTM if args.rnn == "lstm" else nn.GRU
+        self.encoder = nn.Sequential(nn.Linear(input_size, dim), nn.ReLU())
+        self.rnn = cell(dim, dim, args.num_layers)
         self.head = start(nn.Linear(dim, env.n_actions), 0)
 
-    def forward(self, inputs: torch.Tensor, hidden=None):
-        """Inputs [B, C, n_agents, input_size] -> [B, C, n_agents, n_actions],
-        and the hidden state before and after.
-        """
-        features = F.relu(self.encoder(inputs)).transpose(1, 2)
-        sequences = features.flatten(0, 1)  # [B * n_agents, C, hidden_dim]
-        outputs, hidden = self.rnn(sequences, hidden)
-        q = self.head(outputs).view(*features.shape[:3], -1)
-        return q.transpose(1, 2), hidden
+    def forward(self, inputs, hidden=None):
+        """[steps, rows, input_size] -> [steps, rows, n_actions], the hidden state after."""
+        outputs, hidden = self.rnn(self.encoder(inputs), hidden)
+        return self.head(outputs), hidden
 
 
 class QMixer(nn.Module):
@@ -188,7 +183,7 @@ class QMixer(nn.Module):
             return nn.Sequential(hidden, nn.ReLU(), last)
 
         self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers, 0.1)
-        self.b1 = hypernetwork(dim, 1, 0)
+        self.b1 = hypernetwork(dim, 1, 0.1)
         self.w2 = hypernetwork(dim, args.hypernet_layers, 0.1)
         self.b2 = hypernetwork(1, 2, 0)
 
@@ -242,20 +237,18 @@ class EpisodeBuffer:
         self.episodes.append(episode)
 
     def sample(self, args: Args, number: int) -> dict[str, torch.Tensor]:
-        """Batch `number`: whole episodes, padded with zeros to the longest.
-
-        `lengths` [B] tells where each episode ends.
-        """
+        """Batch `number`: whole episodes end to end, and their `lengths` [B]."""
         rng = random_stream(args, "sample", number)
-        places = rng.choice(len(self.episodes), args.batch_size, replace=False)
-        chosen = [self.episodes[i] for i in places]
+        # The newest episodes (Zhang and Sutton, 2017), and others at random
+        num_new = min(args.train_freq, args.batch_size) if args.newest else 0
+        num_old = len(self.episodes) - num_new
+        others = rng.choice(num_old, args.batch_size - num_new, replace=False)
+        chosen = [self.episodes[i] for i in (*others, *range(-num_new, 0))]
+        # The longest first, for run_agents()
+        chosen.sort(key=lambda episode: len(episode["reward"]), reverse=True)
         batch = {"lengths": np.array([len(one["reward"]) for one in chosen])}
-        for key, first in chosen[0].items():
-            rows = max(len(one[key]) for one in chosen)
-            padded = np.zeros((args.batch_size, rows, *first.shape[1:]), first.dtype)
-            for row, one in zip(padded, chosen, strict=True):
-                row[: len(one[key])] = one[key]
-            batch[key] = padded
+        for key in chosen[0]:
+            batch[key] = np.concatenate([one[key] for one in chosen])
         return {k: torch.from_numpy(v).to(args.device) for k, v in batch.items()}
 
 
@@ -266,8 +259,6 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
     episode that was truncated bootstraps from V alone. `lengths` is [B].
     """
     bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
-    if td_lambda == 0:
-        return reward + bootstrap
     share = torch.full_like(reward, 1 - td_lambda)
     share[lengths.cumsum(0) - 1] = 1
 
@@ -278,98 +269,129 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
     terms = reward.new_zeros(real.shape)
     terms.masked_scatter_(real, reward + share * bootstrap)
     ahead = (steps[:, None] - steps).clamp(min=0)  # [T, T]
-    weights = ((gamma * td_lambda) ** ahead).tril()
+    weights = ((gamma * td_lambda) ** ahead).tril().to(terms)
     return (terms @ weights)[real]
 
 
+def observed_before(lengths: torch.Tensor) -> torch.Tensor:
+    """Row of the observation before each step [N]; an episode has one more of them."""
+    episode = torch.repeat_interleave(lengths)  # [N]
+    return torch.arange(len(episode), device=lengths.device) + episode
+
+
 def agent_inputs(batch: dict, args: Args) -> torch.Tensor:
-    """What agents see and did, [B, T + 1, n_agents, input_size]."""
+    """What agents see and did, [N + B, n_agents, input_size]."""
     if not args.last_action:
         return batch["obs"]
-    n_actions = batch["avail_actions"].shape[-1]
-    actions = F.one_hot(batch["actions"], n_actions).float()
-    previous = F.pad(actions, (0, 0, 0, 0, 1, 0))  # none before the first step
+    previous = torch.zeros_like(batch["avail_actions"], dtype=batch["obs"].dtype)
+    after = observed_before(batch["lengths"]) + 1
+    previous[after] = F.one_hot(batch["actions"], previous.shape[-1]).to(previous)
     return torch.cat((batch["obs"], previous), dim=-1)
 
 
+def run_agents(agent, inputs: torch.Tensor, lengths: torch.Tensor, tbptt: int):
+    """Action values [N + B, n_agents, n_actions], with gradients cut every `tbptt` steps.
+
+    Episodes are cut into pieces of `tbptt` steps, which run through the recurrent layer
+    side by side, each from the hidden state that the piece before it ends with.
+    """
+    # Number of first pieces, of second ones, and so on: the longest episodes come first
+    rows = lengths.cpu() + 1
+    n_steps = min(tbptt, int(rows[0]))
+    counts = (rows > torch.arange(0, rows[0], n_steps)[:, None]).sum(1)
+
+    # Observation t of an episode is step t % n_steps of its piece t // n_steps
+    episode = torch.repeat_interleave(rows)  # [N + B]
+    t = torch.cat([torch.arange(row) for row in rows])
+    place = (t % n_steps, (counts.cumsum(0) - counts)[t // n_steps] + episode)
+    encoded = agent.encoder(inputs)  # [N + B, n_agents, hidden_dim]
+    pieces = encoded.new_zeros(n_steps, int(counts.sum()), *encoded.shape[1:])
+    pieces[place] = encoded
+
+    hidden = hidden_before(agent.rnn, pieces.detach(), counts.tolist())
+    outputs, _ = agent.rnn(pieces.flatten(1, 2), hidden)
+    return agent.head(outputs.view(pieces.shape)[place])
+
+
 @torch.no_grad()
-def episode_targets(networks: Networks, batch: dict, real, args: Args):
-    """TD targets of whole episodes [B, T], through which hidden states run."""
-    reward = batch["reward"][real]  # [N]
+def hidden_before(rnn, pieces: torch.Tensor, counts: list[int]):
+    """The hidden state that each piece begins with, of `counts` first ones, second ones, ..."""
+    n_agents = pieces.shape[2]
+    zeros = pieces.new_zeros(rnn.num_layers, counts[0] * n_agents, rnn.hidden_size)
+    hidden = [(zeros, zeros) if isinstance(rnn, nn.LSTM) else zeros]
+    for chunk, count in zip(pieces.split(counts, dim=1), counts[1:], strict=False):
+        going_on = chunk[:, :count].flatten(1, 2)
+        before = each_part(lambda part, n=going_on.shape[1]: part[:, :n].contiguous(), hidden[-1])
+        hidden.append(rnn(going_on, before)[1])
+    return each_part(lambda *parts: torch.cat(parts, dim=1), *hidden)
+
+
+def each_part(function: Callable, *hidden):
+    """A function of a GRU's hidden states, or of both parts of an LSTM's."""
+    if isinstance(hidden[0], tuple):
+        return tuple(function(*parts) for parts in zip(*hidden, strict=True))
+    return function(*hidden)
+
+
+def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
+    """Mean squared TD error of Q_tot over a batch's transitions, and their Q_tot [N]."""
+    reward = batch["reward"]  # [N]
     if args.normalize_reward:
         reward = (reward - reward.mean()) / (reward.std(correction=0) + 1e-8)
 
-    # Next actions: each agent's best available one. By monotonicity,
-    # together they are the joint argmax of Q_tot
+    lengths = batch["lengths"]  # [B]
+    before = observed_before(lengths)  # [N]
+
+    # Values of all actions
     inputs = agent_inputs(batch, args)
-    next_q = networks.target_agent(inputs)[0][:, 1:]  # [B, T, n_agents, n_actions]
-    choosing_q = networks.agent(inputs)[0][:, 1:] if args.double_q else next_q
-    unavailable = batch["avail_actions"][:, 1:] == 0
-    choosing_q = choosing_q.masked_fill(unavailable, -torch.inf)
-    next_actions = choosing_q.argmax(-1, keepdim=True)
+    q = run_agents(networks.agent, inputs, lengths, args.tbptt)  # [N + B, n_agents, n_actions]
+    with torch.no_grad():
+        target_q = run_agents(networks.target_agent, inputs, lengths, len(inputs))
 
-    # Their values, mixed
-    next_q = next_q.gather(-1, next_actions).squeeze(-1)  # [B, T, n_agents]
-    next_state = batch["state"][:, 1:][real]
-    next_q_tot = networks.target_mixer(next_q[real], next_state)  # [N]
+        # Next actions: each agent's best available one, together the argmax of Q_tot
+        choosing_q = q if args.double_q else target_q
+        unavailable = batch["avail_actions"] == 0
+        choosing_q = choosing_q.masked_fill(unavailable, -torch.inf)
+        best_actions = choosing_q.argmax(-1, keepdim=True)
 
-    # TD targets
-    episodes = (batch["terminated"][real], next_q_tot, batch["lengths"])
-    target = torch.zeros(real.shape, device=reward.device)
-    target[real] = td_target(reward, *episodes, args.gamma, args.td_lambda)
-    return target
+        # Their values, mixed
+        best_q = target_q.gather(-1, best_actions).squeeze(-1)  # [N + B, n_agents]
+        next_q_tot = networks.target_mixer(best_q, batch["state"])[before + 1]
 
+        # TD targets
+        ends = (batch["terminated"], next_q_tot, lengths)
+        target = td_target(reward, *ends, args.gamma, args.td_lambda)
 
-def chunk_loss(networks: Networks, chunk: dict[str, torch.Tensor], hidden):
-    """Mean squared TD error of a chunk; the hidden state after."""
     # Values of the actions taken, mixed
-    q, hidden = networks.agent(chunk["inputs"], hidden)
-    q = q.gather(-1, chunk["actions"].unsqueeze(-1)).squeeze(-1)  # [B, C, n_agents]
-    real = chunk["real"]
-    q_tot = networks.mixer(q[real], chunk["state"][real])  # [N]
+    actions = batch["actions"].unsqueeze(-1)
+    taken_q = q.index_select(0, before).gather(-1, actions).squeeze(-1)
+    q_tot = networks.mixer(taken_q, batch["state"][before])  # [N]
 
     # TD error
-    return F.mse_loss(q_tot, chunk["target"][real]), hidden
+    return F.mse_loss(q_tot, target), q_tot.detach()
 
 
 def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
-    """A step of gradient descent per chunk: mean loss and gradient."""
-    n_steps = batch["reward"].shape[1]
-    real = torch.arange(n_steps, device=args.device) < batch["lengths"][:, None]  # [B, T]
-    whole = {"real": real, "actions": batch["actions"], "state": batch["state"][:, :-1]}
-    whole["target"] = episode_targets(networks, batch, real, args)
-    whole["inputs"] = agent_inputs(batch, args)[:, :-1]
-    hidden = None
-    losses, norms = [], []
-    for first in range(0, n_steps, args.tbptt):
-        chunk = {key: part[:, first : first + args.tbptt] for key, part in whole.items()}
-        loss, hidden = chunk_loss(networks, chunk, hidden)
-        networks.theta.grad.zero_()
-        loss.backward()
-        norm = networks.theta.grad.norm()
-        if args.clip_gradients > 0:
-            nn.utils.clip_grads_with_norm_(networks.theta, args.clip_gradients, norm)
-        optimizer.step()
-        hidden = detached(hidden)
-        losses.append(loss.detach())
-        norms.append(norm)
-    learning = {"train/loss": torch.stack(losses).mean().item()}
-    learning["train/grads"] = torch.stack(norms).mean().item()
+    """One step of gradient descent: the loss, its gradient's norm, mean Q_tot."""
+    loss, q_tot = qmix_loss(networks, batch, args)
+    networks.theta.grad.zero_()
+    loss.backward()
+    norm = networks.theta.grad.norm()
+    if args.clip_gradients > 0:
+        nn.utils.clip_grads_with_norm_(networks.theta, args.clip_gradients, norm)
+    optimizer.step()
+    learning = {"train/loss": loss.item(), "train/grads": norm.item()}
+    learning["train/q_tot"] = q_tot.mean().item()
     if not np.isfinite([*learning.values()]).all():
         raise FloatingPointError(f"an update is not finite: {learning}")
     return learning
 
 
-def detached(hidden):
-    """A hidden state, of which an LSTM has two, without gradients."""
-    parts = isinstance(hidden, tuple)
-    return tuple(h.detach() for h in hidden) if parts else hidden.detach()
-
-
 def action_values(networks: Networks, episode: dict, args: Args) -> torch.Tensor:
     """Of all agents and actions at each step, [T + 1, n_agents, n_actions]."""
-    batch = {key: part[None] for key, part in episode.items()}
-    return networks.agent(agent_inputs(batch, args))[0][0]
+    lengths = torch.tensor([len(episode["actions"])], device=args.device)
+    inputs = agent_inputs(episode | {"lengths": lengths}, args)
+    return run_agents(networks.target_agent, inputs, lengths, len(inputs))
 
 
 def linear_schedule(args: Args, step: int) -> float:
@@ -379,8 +401,7 @@ def linear_schedule(args: Args, step: int) -> float:
     return args.start_e + fraction * (args.end_e - args.start_e)
 
 
-@torch.inference_mode()
-def act(agent, observation: dict, memory: tuple, epsilon: float, rng, args: Args):
+def act(agent: Callable, observation: dict, memory: tuple, epsilon: float, rng, args: Args):
     """An action per agent [n_agents], random with probability epsilon.
 
     `memory` is the hidden state and the last actions; returns the next, too.
@@ -395,9 +416,8 @@ def act(agent, observation: dict, memory: tuple, epsilon: float, rng, args: Args
     if args.last_action:
         one_hot = last_actions[:, None] == np.arange(n_actions)
         inputs = np.concatenate((inputs, one_hot), axis=-1, dtype=np.float32)
-    inputs = torch.from_numpy(inputs[None, None]).to(args.device)
-    q, hidden = agent(inputs, hidden)  # those who explore remember, too
-    scores = np.where(explores, scores, q[0, 0].cpu().numpy())
+    q, hidden = agent(inputs[None], hidden)  # those who explore remember, too
+    scores = np.where(explores, scores, q[0])
     actions = np.where(avail_actions, scores, -np.inf).argmax(-1)
     return actions, (hidden, actions)
 
@@ -411,6 +431,7 @@ def collect_episode(env, agent, args: Args, which: tuple, step: int | None = Non
     purpose, *number = which
     seed = random_stream(args, purpose, *number).integers(2**31)
     rng = random_stream(args, "explore", *number)
+    agent = recurrent_in_numpy(agent)
     observation, _ = env.reset(seed=int(seed))
     memory = (None, np.full(len(observation["obs"]), -1))  # no hidden state, no actions
     observations = [observation]
@@ -433,11 +454,7 @@ def collect_episode(env, agent, args: Args, which: tuple, step: int | None = Non
     episode["reward"] = np.array(rewards, np.float32)
     episode["terminated"] = np.array(ends, np.float32)
     results = {"ep_reward": sum(rewards), "ep_length": len(rewards)}
-    if "battle_won" in info:
-        results["battle_won"] = info["battle_won"]
-    if "is_success" in info:
-        results["success"] = info["is_success"]
-    return episode, results
+    return episode, results | outcome(info)
 
 
 def play_greedily(env, agent, args: Args, *purpose) -> list[dict[str, float]]:
@@ -531,14 +548,14 @@ def train(args: Args, saved: dict | None = None, folder: Path | None = None):
             # Evaluate, log, save
             over = progress.step >= args.total_timesteps
             if over or progress.num_episodes % args.eval_steps == 0:
-                run.log(evaluate(eval_env, networks.agent, args, progress.num_episodes))
+                run.log(evaluate(eval_env, networks.target_agent, args, progress.num_episodes))
             if progress.num_episodes % args.log_every == 0:
                 run.log(rollout(args, progress) | {"charts/SPS": run.speed})
             if progress.num_episodes % args.checkpoint_every == 0:
                 run.save()
         run.save()
         if args.capture_video and not run.stopped:
-            save_video(args, networks.agent, run.folder / "episode.gif")
+            save_video(args, networks.target_agent, run.folder / "episode.gif")
     return run.latest
 
 
@@ -546,13 +563,13 @@ def evaluate_run(args: Args):
     """Play greedy episodes with the networks of a run."""
     _, env, networks, _ = set_up(args)
     folder = Path(args.evaluate)
-    step = load_model(folder, args.which, networks.agent)
-    results = play_greedily(env, networks.agent, args, "test")
+    step = load_model(folder, args.which, target_agent=networks.target_agent)
+    results = play_greedily(env, networks.target_agent, args, "test")
     write_evaluation(args, folder, step, results)
     order = np.argsort([one["ep_reward"] for one in results], kind="stable")
     places = {"worst": 0, "median": len(order) // 2, "best": -1}
     for name, place in places.items() if args.capture_video else ():
-        save_video(args, networks.agent, folder / f"{name}.gif", int(order[place]))
+        save_video(args, networks.target_agent, folder / f"{name}.gif", int(order[place]))
 
 
 def main():

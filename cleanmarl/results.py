@@ -9,6 +9,12 @@ from PIL import Image
 from cleanmarl.checkpoint import Refused, write_atomically, write_json
 
 
+def outcome(info: dict) -> dict[str, bool]:
+    """Whether an episode was won, or a success, where its last info tells."""
+    names = {"battle_won": "battle_won", "is_success": "success"}
+    return {names[key]: info[key] for key in names if key in info}
+
+
 def by_name(results: list[dict[str, float]]) -> dict[str, np.ndarray]:
     """The values of all episodes. One that does not say that it was a success was none."""
     names = {name: None for one in results for name in one}

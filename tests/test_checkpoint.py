@@ -265,7 +265,7 @@ def test_a_training_that_was_stopped_ends_like_one_that_was_not(
 
 
 def test_episodes_are_under_way_where_a_training_with_many_environments_is_stopped(tmp_path):
-    folder = stopped("qmix_multienvs", tmp_path / "run", 9, **LONG, num_envs=3)
+    folder = stopped("qmix_multienvs", tmp_path / "run", 9, **LONG | {"end_e": 1.0}, num_envs=3)
     saved = load_checkpoint(folder, "qmix_multienvs", with_episodes=True)
     finished = sum(len(episode["reward"]) for episode in saved["episodes"])
     assert finished < saved["progress"]["step"]
@@ -772,7 +772,7 @@ def test_the_best_networks_are_those_of_the_best_evaluation(tmp_path, monkeypatc
     folder = trained("qmix", tmp_path / "run", **SHORT | {"total_timesteps": 50, "eval_steps": 5})
     best = torch.load(folder / "best.pt", weights_only=True)
     assert best["step"] == 30
-    assert all(torch.equal(best["agent"][name], value) for name, value in seen[15].items())
+    assert all(torch.equal(best["target_agent"][name], value) for name, value in seen[15].items())
     last = torch.load(folder / "model.pt", weights_only=True)
     assert last["step"] == 50
     assert last.keys() == best.keys()

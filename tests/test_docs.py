@@ -451,17 +451,17 @@ def test_each_head_of_the_diff_for_attention_averages_the_agents_values(copy):
     torch.testing.assert_close(q_tot, values[:, 0] * heads)
 
 
-def test_the_diff_for_double_q_learns_what_the_options_learn(copy, tmp_path):
-    options = {"double_q": True, "polyak": 1.0, "target_network_update_freq": 200}
-    own = learned(copy("qmix_double"), tmp_path / "copy")
+def test_the_diff_for_hard_copies_learns_what_the_options_learn(copy, tmp_path):
+    options = {"polyak": 1.0, "target_network_update_freq": 200}
+    own = learned(copy("qmix_hard"), tmp_path / "copy")
     assert_same(own, learned(qmix, tmp_path / "original", **options))
 
 
 @pytest.mark.parametrize(("episodes", "equal"), [(199, False), (200, True), (201, False)])
-def test_the_targets_of_the_diff_for_double_q_are_copies_after_200_episodes(
+def test_the_targets_of_the_diff_for_hard_copies_are_copies_after_200_episodes(
     copy, tmp_path, episodes, equal
 ):
-    kept = learned(copy("qmix_double"), tmp_path / "run", total_timesteps=2 * episodes)
+    kept = learned(copy("qmix_hard"), tmp_path / "run", total_timesteps=2 * episodes)
     own = {name: value for name, value in kept.items() if not name.startswith("target_")}
     assert all(torch.equal(value, kept[f"target_{name}"]) for name, value in own.items()) == equal
 
@@ -487,29 +487,36 @@ def test_the_diff_for_boltzmann_is_greedy_at_temperature_0(copy):
     assert copy("qmix_boltzmann").act(lambda obs: q, observation, 0.0, rng).tolist() == [0, 1]
 
 
-def test_the_diff_for_q_tot_learns_the_same(copy, tmp_path):
-    own = learned(copy("qmix_q_tot"), tmp_path / "copy")
+def test_the_diff_for_the_largest_share_learns_the_same(copy, tmp_path):
+    own = learned(copy("qmix_share"), tmp_path / "copy")
     assert_same(own, learned(qmix, tmp_path / "original"))
 
 
-def test_the_diff_for_q_tot_logs_it_with_the_loss(copy, tmp_path):
-    learned(copy("qmix_q_tot"), tmp_path / "run", total_timesteps=100)
+def test_the_diff_for_the_largest_share_logs_it_with_the_loss(copy, tmp_path):
+    learned(copy("qmix_share"), tmp_path / "run", total_timesteps=100)
     curves = scalars(tmp_path / "run")
-    assert len(curves["train/q_tot"]) == len(curves["train/loss"]) > 0
+    assert len(curves["train/largest_share"]) == len(curves["train/loss"]) > 0
 
 
-def test_the_metric_of_the_diff_for_q_tot_is_the_mean_over_the_batch(copy):
-    script = copy("qmix_q_tot")
+@pytest.mark.parametrize("weights", [(1, 1), (1, 3), (0, -1)])
+def test_the_metric_of_the_diff_for_the_largest_share_tells_how_unequal_the_agents_are(
+    copy, weights
+):
+    script = copy("qmix_share")
     args = script.Args(**RANDOM, batch_size=4)
     env, networks = random_networks(script, args)
+    hypernetwork = networks.mixer.w1[-1]
+    torch.nn.init.zeros_(hypernetwork.weight)
+    bias = torch.tensor(weights, dtype=torch.float32).repeat_interleave(args.hyper_dim)
+    hypernetwork.bias.data.copy_(bias)  # of each agent to the hidden units
+
     buffer = script.EpisodeBuffer(10)
     for number in range(4):
         buffer.store(script.collect_episode(env, networks.agent, args, ("train", number), 0)[0])
-    batch = buffer.sample(args, 0)
-    q = networks.agent(batch["obs"]).gather(-1, batch["actions"].unsqueeze(-1)).squeeze(-1)
-    expected = networks.mixer(q, batch["state"]).mean().item()
-    optimizer = script.make_optimizer(args.optimizer, networks.theta, args.learning_rate)
-    assert script.update(networks, optimizer, batch, args)["train/q_tot"] == expected != 0
+    optimizer = script.make_optimizer(args.optimizer, networks.theta, 0.0)
+    learning = script.update(networks, optimizer, buffer.sample(args, 0), args)
+    largest = max(map(abs, weights)) / sum(map(abs, weights))
+    assert learning["train/largest_share"] == pytest.approx(largest)
 
 
 def test_a_resumed_run_of_the_diff_for_a_falling_learning_rate_equals_an_undisturbed_one(

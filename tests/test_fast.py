@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from cleanmarl import qmix
-from cleanmarl.fast import as_vector, check_vectors, in_numpy, make_optimizer
+from cleanmarl import qmix, qmix_lstm
+from cleanmarl.fast import as_vector, check_vectors, in_numpy, make_optimizer, recurrent_in_numpy
 from cleanmarl.qmix import Networks
 from tests.helpers import properties, seeds, small_args
 
@@ -85,6 +85,71 @@ class Scaled(nn.Linear):
 def test_in_numpy_refuses_a_layer_that_is_derived_from_one_it_knows():
     with pytest.raises(TypeError, match="Linear and ReLU"):
         in_numpy(nn.Sequential(nn.Linear(5, 8), nn.ReLU(), Scaled(8, 3)))
+
+
+# Recurrent networks as functions of arrays
+
+
+def recurrent_agent(**options) -> qmix_lstm.AgentNetwork:
+    agent = qmix_lstm.AgentNetwork(small_args("qmix_lstm", **options), SIZES)
+    nn.init.normal_(agent.head.weight)
+    return agent
+
+
+@properties
+@given(seeds, st.sampled_from(["lstm", "gru"]), st.integers(1, 3), st.integers(1, 9))
+def test_recurrent_in_numpy_gives_what_the_network_gives(seed, rnn, num_layers, rows):
+    torch.manual_seed(seed)
+    agent = recurrent_agent(rnn=rnn, num_layers=num_layers)
+    inputs = torch.randn(6, rows, 8)
+    expected = agent(inputs)[0].detach()
+    in_arrays = recurrent_in_numpy(agent)
+    at_once, _ = in_arrays(inputs.numpy())
+    assert at_once.dtype == np.float32
+    torch.testing.assert_close(torch.from_numpy(at_once), expected, rtol=1e-4, atol=1e-5)
+    hidden = None
+    for step, q in zip(inputs, expected, strict=True):
+        values, hidden = in_arrays(step[None].numpy(), hidden)
+        torch.testing.assert_close(torch.from_numpy(values[0]), q, rtol=1e-4, atol=1e-5)
+
+
+def test_recurrent_in_numpy_does_what_the_networks_own_forward_does():
+    class Twice(qmix_lstm.AgentNetwork):
+        def forward(self, inputs, hidden=None):
+            outputs, hidden = self.rnn(self.encoder(inputs), hidden)
+            return 2 * self.head(outputs), hidden
+
+    agent = Twice(small_args("qmix_lstm"), SIZES)
+    inputs = torch.randn(1, 2, 8)
+    values, _ = recurrent_in_numpy(agent)(inputs.numpy())
+    torch.testing.assert_close(torch.from_numpy(values), agent(inputs)[0].detach())
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("encoder", nn.Sequential(nn.Linear(8, 8), nn.Tanh())),
+        ("head", nn.Tanh()),
+        ("rnn", nn.RNN(8, 8)),
+        ("rnn", nn.LSTM(8, 8, batch_first=True)),
+        ("rnn", nn.LSTM(8, 8, bidirectional=True)),
+        ("rnn", nn.LSTM(8, 8, proj_size=4)),
+        ("rnn", nn.GRU(8, 8, 2, dropout=0.5)),
+        ("rnn", nn.GRU(8, 8, bias=False)),
+    ],
+)
+def test_recurrent_in_numpy_refuses_a_layer_that_it_does_not_know(name, layer):
+    agent = recurrent_agent()
+    setattr(agent, name, layer)
+    with pytest.raises(TypeError, match="in_numpy"):
+        recurrent_in_numpy(agent)
+
+
+def test_recurrent_in_numpy_refuses_parameters_outside_of_layers():
+    agent = recurrent_agent()
+    agent.scale = nn.Parameter(torch.ones(()))
+    with pytest.raises(TypeError, match="parameters"):
+        recurrent_in_numpy(agent)
 
 
 # Parameters in one vector

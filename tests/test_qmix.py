@@ -2,6 +2,7 @@
 
 import itertools
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,16 +65,26 @@ def random_batch(lengths, n_agents=2, n_actions=3) -> dict[str, torch.Tensor]:
     batch = {"lengths": torch.tensor(lengths), "reward": torch.randn(n)}
     batch["terminated"] = torch.zeros(n)
     batch["terminated"][last] = torch.randint(2, last.shape).float()
-    for prefix in ("", "next_"):
-        batch[f"{prefix}obs"] = torch.randn(n, n_agents, 5)
-        batch[f"{prefix}state"] = torch.randn(n, 7)
     batch["actions"] = torch.randint(n_actions, (n, n_agents))
-    batch["next_avail_actions"] = random_availability(n, n_agents, n_actions)
+    rows = n + len(lengths)  # an episode has one observation more than steps
+    batch["obs"] = torch.randn(rows, n_agents, 5)
+    batch["state"] = torch.randn(rows, 7)
+    batch["avail_actions"] = random_availability(rows, n_agents, n_actions)
     return batch
 
 
 def in_double_precision(batch) -> dict[str, torch.Tensor]:
     return {k: part.double() if part.is_floating_point() else part for k, part in batch.items()}
+
+
+def rows_of_steps(lengths) -> list[int]:
+    """Where in a batch the observation before each step is."""
+    rows = []
+    first = 0
+    for length in lengths:
+        rows += range(first, first + length)
+        first += length + 1
+    return rows
 
 
 def joint_actions(available) -> list[tuple[int, ...]]:
@@ -148,10 +159,10 @@ def test_hypernetworks_have_the_layers_of_the_paper_or_two(hypernet_layers):
 
 @properties
 @given(seeds)
-def test_q_tot_of_a_new_mixer_is_0_where_all_values_are(seed):
+def test_q_tot_of_a_new_mixer_is_near_0_where_all_values_are(seed):
     torch.manual_seed(seed)
     mixer = QMixer(small_args(), SIZES)
-    assert_equal(mixer(torch.zeros(4, 2), 100 * torch.randn(4, 7)), torch.zeros(4))
+    assert mixer(torch.zeros(4, 2), torch.randn(4, 7)).abs().max() < 2
 
 
 @properties
@@ -174,9 +185,10 @@ def test_the_agent_network_has_num_layers_hidden_layers_after_the_first(num_laye
     assert agent(torch.zeros(6, 2, 5)).shape == (6, 2, 3)
 
 
-def test_a_new_agent_values_all_actions_at_0():
-    agent = qmix.AgentNetwork(small_args(), SIZES)
-    assert not agent(torch.randn(10, 5)).any()
+def test_a_new_agents_values_do_not_depend_on_what_it_sees():
+    values = qmix.AgentNetwork(small_args(), SIZES)(torch.randn(10, 5))
+    assert (values == values[0]).all()
+    assert values.abs().max() < 1
 
 
 # The TD target
@@ -282,18 +294,18 @@ def scaled_networks(weight=1.0, target_weight=10.0):
 
 def batch_of_two(**changes) -> dict[str, torch.Tensor]:
     """An episode of one step that was truncated, and one that terminated."""
-    batch = {"obs": [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]}
-    batch["next_obs"] = [[[1, 3], [5, 2]], [[9, 9], [9, 9]]]
-    batch |= {"reward": [1, 2], "terminated": [0, 1], "state": [[0], [0]], "next_state": [[0], [0]]}
+    batch = {"obs": [[[1, 2], [3, 4]], [[1, 3], [5, 2]], [[5, 6], [7, 8]], [[9, 9], [9, 9]]]}
+    batch |= {"reward": [1, 2], "terminated": [0, 1], "state": [[0]] * 4}
     batch = {k: torch.tensor(part, dtype=torch.float32) for k, part in (batch | changes).items()}
     batch["actions"] = torch.tensor([[0, 1], [1, 0]])
     batch["lengths"] = torch.tensor([1, 1])
-    batch["next_avail_actions"] = torch.ones(2, 2, 2, dtype=torch.int8)
+    batch["avail_actions"] = torch.ones(4, 2, 2, dtype=torch.int8)
     return batch
 
 
 def loss_of(batch, networks=None, **options) -> torch.Tensor:
-    return qmix.qmix_loss(networks or scaled_networks(), batch, small_args(gamma=0.5, **options))
+    args = small_args(gamma=0.5, **options)
+    return qmix.qmix_loss(networks or scaled_networks(), batch, args)[0]
 
 
 def test_the_loss_is_the_mean_squared_td_error():
@@ -303,13 +315,14 @@ def test_the_loss_is_the_mean_squared_td_error():
 
 def test_unavailable_next_actions_are_never_chosen():
     batch = batch_of_two()
-    batch["next_avail_actions"][0] = torch.tensor([[1, 0], [0, 1]])  # of values 1 and 2
+    batch["avail_actions"][1] = torch.tensor([[1, 0], [0, 1]])  # of values 1 and 2
     assert_equal(loss_of(batch), ((1 + 0.5 * 10 * (1 + 2) - 5) ** 2 + 11**2) / 2)
 
 
 def test_available_next_actions_of_negative_value_go_before_unavailable_ones():
-    batch = batch_of_two(next_obs=[[[-1, -3], [-5, -2]], [[9, 9], [9, 9]]])
-    batch["next_avail_actions"][0] = torch.tensor([[0, 1], [1, 0]])
+    batch = batch_of_two()
+    batch["obs"][1] = torch.tensor([[-1, -3], [-5, -2]])
+    batch["avail_actions"][1] = torch.tensor([[0, 1], [1, 0]])
     assert_equal(loss_of(batch), ((1 + 0.5 * 10 * (-3 - 5) - 5) ** 2 + 11**2) / 2)
 
 
@@ -322,7 +335,7 @@ def test_with_double_q_the_network_chooses_and_the_target_network_values(double_
 
 def test_double_q_chooses_among_available_actions_too():
     batch = batch_of_two()
-    batch["next_avail_actions"][0] = torch.tensor([[1, 0], [0, 1]])
+    batch["avail_actions"][1] = torch.tensor([[1, 0], [0, 1]])
     loss = loss_of(batch, scaled_networks(1.0, -1.0), double_q=True)
     assert_equal(loss, ((1 + 0.5 * (-1 - 2) - 5) ** 2 + 11**2) / 2)
 
@@ -356,16 +369,16 @@ def test_the_loss_is_that_of_a_search_over_all_joint_next_actions(seed, lengths,
     agents = torch.arange(2)
     errors = []
     with torch.no_grad():
-        for n in range(sum(lengths)):
-            next_q = networks.target_agent(batch["next_obs"][n])
+        for n, row in enumerate(rows_of_steps(lengths)):
+            next_q = networks.target_agent(batch["obs"][row + 1])
             values = []
-            for actions in joint_actions(batch["next_avail_actions"][n]):
+            for actions in joint_actions(batch["avail_actions"][row + 1]):
                 chosen = next_q[agents, torch.tensor(actions)]
-                values.append(networks.target_mixer(chosen[None], batch["next_state"][n][None]))
+                values.append(networks.target_mixer(chosen[None], batch["state"][[row + 1]]))
             target = batch["reward"][n] + 0.9 * (1 - batch["terminated"][n]) * max(values)
-            q = networks.agent(batch["obs"][n])[agents, batch["actions"][n]]
-            errors.append(target - networks.mixer(q[None], batch["state"][n][None]))
-    loss = qmix.qmix_loss(networks, batch, small_args(mixer=mixer, gamma=0.9))
+            q = networks.agent(batch["obs"][row])[agents, batch["actions"][n]]
+            errors.append(target - networks.mixer(q[None], batch["state"][[row]]))
+    loss, _ = qmix.qmix_loss(networks, batch, small_args(mixer=mixer, gamma=0.9))
     assert_equal(loss / torch.stack(errors).square().mean(), 1.0)
 
 
@@ -412,7 +425,7 @@ def test_an_update_returns_the_loss_before_it():
     networks = random_networks(0)
     torch.manual_seed(0)
     batch = in_double_precision(random_batch([3, 4]))
-    loss = qmix.qmix_loss(networks, batch, small_args()).item()
+    loss = qmix.qmix_loss(networks, batch, small_args())[0].item()
     assert movement(networks, clip_gradients=-1)[1]["train/loss"] == pytest.approx(loss)
 
 
@@ -490,7 +503,7 @@ def filled(capacity: int, lengths: list[int]) -> EpisodeBuffer:
 
 def test_a_full_buffer_drops_its_oldest_episodes():
     buffer = filled(3, [1] * 5)
-    args = small_args(batch_size=1)
+    args = small_args(batch_size=1, newest=False)
     sampled = {reward for n in range(30) for reward in buffer.sample(args, n)["reward"].tolist()}
     assert sampled == {200, 300, 400}
 
@@ -501,25 +514,36 @@ def test_a_sample_is_whole_different_episodes_end_to_end(number, lengths, data):
     batch_size = data.draw(st.integers(1, len(lengths)))
     batch = filled(10, lengths).sample(small_args(batch_size=batch_size), number)
     assert len(batch["lengths"]) == batch_size
-    chosen = []
-    keys = ("reward", "obs", "next_obs", "state", "next_state")
-    split = [batch[key].split(batch["lengths"].tolist()) for key in keys]
-    for reward, obs, next_obs, state, next_state in zip(*split, strict=True):
-        chosen.append(int(reward[0]) // 100)
-        episode = numbered_episode(chosen[-1], lengths[chosen[-1]])
-        assert reward.tolist() == episode["reward"].tolist()
-        assert torch.equal(obs, reward[:, None, None].expand(-1, 2, 3))
-        assert torch.equal(next_obs, obs + 1)
-        assert torch.equal(state, reward[:, None])
-        assert torch.equal(next_state, state + 1)
+    parts = {}
+    for key in numbered_episode(0, 1):
+        steps = key in ("actions", "reward", "terminated")
+        parts[key] = batch[key].split((batch["lengths"] + (0 if steps else 1)).tolist())
+    chosen = [int(reward[0]) // 100 for reward in parts["reward"]]
+    for place, number in enumerate(chosen):
+        for key, array in numbered_episode(number, lengths[number]).items():
+            assert np.array_equal(parts[key][place], array), key
     assert len(set(chosen)) == batch_size
 
 
 def test_every_episode_is_sampled_equally_often():
     buffer = filled(5, [1] * 5)
-    args = small_args(batch_size=2)
+    args = small_args(batch_size=2, newest=False)
     drawn = torch.cat([buffer.sample(args, number)["reward"] for number in range(2000)]) / 100
     assert torch.bincount(drawn.int()) / 2000 == pytest.approx(np.full(5, 0.4), abs=0.05)
+
+
+@pytest.mark.parametrize(("train_freq", "batch_size"), [(1, 3), (2, 3), (4, 3)])
+def test_newest_puts_the_episodes_since_the_last_update_into_the_batch(train_freq, batch_size):
+    buffer = filled(8, [1] * 8)
+    args = small_args(batch_size=batch_size, train_freq=train_freq)
+    expected = set(range(8 - min(train_freq, batch_size), 8))
+    others = set()
+    for number in range(50):
+        drawn = {int(reward) // 100 for reward in buffer.sample(args, number)["reward"]}
+        assert len(drawn) == batch_size
+        assert drawn >= expected
+        others |= drawn - expected
+    assert others == (set(range(8)) - expected if batch_size > train_freq else set())
 
 
 def test_a_batch_is_determined_by_the_seed_and_its_number():
@@ -558,12 +582,10 @@ def test_shapes_and_dtypes_of_a_batch_of_battles():
     n = 2 * len(episode["reward"])
     batch = buffer.sample(small_args(), 0)
     assert {key: (tuple(part.shape), part.dtype) for key, part in batch.items()} == {
-        "obs": ((n, env.n_agents, env.obs_size), torch.float32),
-        "next_obs": ((n, env.n_agents, env.obs_size), torch.float32),
-        "state": ((n, env.state_size), torch.float32),
-        "next_state": ((n, env.state_size), torch.float32),
+        "obs": ((n + 2, env.n_agents, env.obs_size), torch.float32),
+        "state": ((n + 2, env.state_size), torch.float32),
+        "avail_actions": ((n + 2, env.n_agents, env.n_actions), torch.int8),
         "actions": ((n, env.n_agents), torch.int64),
-        "next_avail_actions": ((n, env.n_agents, env.n_actions), torch.int8),
         "reward": ((n,), torch.float32),
         "terminated": ((n,), torch.float32),
         "lengths": ((2,), torch.int64),
@@ -622,8 +644,8 @@ def test_epsilon_falls_within_an_episode():
     env = qmix.open_env(args)
     agent = Networks(args, env).agent
     episode, _ = qmix.collect_episode(env, agent, args, ("train", 0), 0)
-    assert episode["actions"][:3].any()
-    assert not episode["actions"][3:].any()  # the first of actions that are all valued at 0
+    assert len(np.unique(episode["actions"][:3])) > 1
+    assert len(np.unique(episode["actions"][3:])) == 1  # a new agent always values one best
 
 
 # Exploration
@@ -758,7 +780,7 @@ def test_train_returns_the_latest_metrics(tmp_path):
 
 ROLLOUT = {"rollout/ep_reward", "rollout/ep_length", "rollout/epsilon", "rollout/num_episodes"}
 EVALUATION = {"eval/ep_reward", "eval/std_ep_reward", "eval/ep_length"}
-LEARNING = {"train/loss", "train/grads", "train/num_updates", "charts/SPS"}
+LEARNING = {"train/loss", "train/grads", "train/q_tot", "train/num_updates", "charts/SPS"}
 
 
 def test_the_metrics_of_a_battle_have_the_documented_names(tmp_path):
@@ -888,6 +910,46 @@ def test_vdn_settles_for_7_in_the_two_step_game(tmp_path):
     assert greedy_return == 7
     # The sum that fits [[0, 1], [1, 8]] best, with mean 2.5, is [[-1.5, 2.5], [2.5, 6.5]]
     assert tables["2B"].ravel().tolist() == pytest.approx([-1.5, 2.5, 2.5, 6.5], abs=0.7)
+
+
+def learn_rooms(**options) -> list[float]:
+    """Learn the rooms game from random episodes: Q_tot of pairs of actions in the right room."""
+    args = qmix.Args(env_type="pz", env_family="tests.games", env_name="rooms_game")
+    args = replace(args, batch_size=32, learning_rate=0.001, **options)
+    env, _, networks, optimizer = qmix.set_up(args)
+    buffer = EpisodeBuffer(300)
+    for number in range(300):
+        which = ("train", number)
+        buffer.store(qmix.collect_episode(env, networks.agent, args, which, step=0)[0])
+    for number in range(3000):
+        qmix.update(networks, optimizer, buffer.sample(args, number), args)
+        networks.update_targets(args.polyak)
+
+    env.reset(seed=0)
+    observation, *_ = env.step([1, 0, 0])
+    q = networks.agent(torch.from_numpy(observation["obs"])).detach()
+    pairs = torch.tensor([[0, 0, 1], [0, 0, 3], [0, 1, 1], [0, 1, 3]])
+    chosen = q.gather(-1, pairs.T).T  # [4, n_agents]
+    state = torch.from_numpy(observation["state"]).expand(4, -1)
+    return networks.mixer(chosen, state).tolist()
+
+
+@pytest.mark.parametrize("hypernet_layers", [1, 2])
+def test_qmix_learns_payoffs_that_are_no_sum(hypernet_layers):
+    assert learn_rooms(hypernet_layers=hypernet_layers) == pytest.approx([6, 7, 7, 14], abs=0.5)
+
+
+def test_a_mixer_whose_units_all_bend_at_the_same_place_learns_a_sum(monkeypatch):
+    """Why b1 does not start at 0."""
+
+    def without_biases(layer, scale):
+        nn.init.zeros_(layer.bias)
+        return start(layer, scale)
+
+    start = qmix.start
+    monkeypatch.setattr(qmix, "start", without_biases)
+    values = learn_rooms(hypernet_layers=1)
+    assert values == pytest.approx([4.5, 8.5, 8.5, 12.5], abs=0.9)
 
 
 @properties

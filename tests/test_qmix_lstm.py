@@ -1,4 +1,4 @@
-"""`qmix_lstm.py`: agents that remember, padded sequences, gradients cut every `tbptt` steps."""
+"""`qmix_lstm.py`: agents that remember, sequences, gradients cut every `tbptt` steps."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cleanmarl import qmix, qmix_lstm
+from cleanmarl import fast, qmix, qmix_lstm
 from cleanmarl.qmix_lstm import AgentNetwork, Args, EpisodeBuffer, Networks
 from tests import helpers
 from tests.helpers import (
@@ -90,22 +90,11 @@ def random_episodes(seed: int, lengths: list[int]) -> list[dict[str, torch.Tenso
     return [random_episode(length) for length in lengths]
 
 
-def padded(episodes: list[dict[str, torch.Tensor]], garbage: bool = False) -> dict:
-    """A batch, filled up with zeros or, with `garbage`, with anything that could be there."""
-    lengths = torch.tensor([len(episode["reward"]) for episode in episodes])
-    filler = random_episode(int(lengths.max()))
-    batch = {"lengths": lengths}
-    for key, fill in filler.items():
-        if not garbage:
-            fill = torch.zeros_like(fill)
-        rows = [torch.cat((episode[key], fill[len(episode[key]) :])) for episode in episodes]
-        batch[key] = torch.stack(rows)
-    return batch
-
-
-def real_steps(batch: dict) -> torch.Tensor:
-    """[B, T], True where no padding is."""
-    return torch.arange(batch["reward"].shape[1]) < batch["lengths"][:, None]
+def end_to_end(episodes: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """A batch of them, the longest first."""
+    episodes = sorted(episodes, key=lambda one: len(one["reward"]), reverse=True)
+    batch = {key: torch.cat([one[key] for one in episodes]) for key in episodes[0]}
+    return batch | {"lengths": torch.tensor([len(one["reward"]) for one in episodes])}
 
 
 # A plain learner: one episode, one step and one agent at a time
@@ -122,21 +111,30 @@ def plain_inputs(episode: dict, args: Args) -> torch.Tensor:
     return torch.cat((episode["obs"], previous), dim=-1)
 
 
-def plain_q(agent: AgentNetwork, inputs: torch.Tensor, hidden=None):
-    """Action values [T, n_agents, n_actions], step by step, and the hidden state after them."""
-    steps = []
-    for step in inputs:
-        q, hidden = agent(step[None, None], hidden)
-        steps.append(q[0, 0])
-    return torch.stack(steps), hidden
+def plain_q(agent: AgentNetwork, inputs: torch.Tensor, tbptt: int = 100) -> torch.Tensor:
+    """Action values [T + 1, n_agents, n_actions], step by step; gradients cut every `tbptt`."""
+    values = []
+    hidden = None
+    for t, step in enumerate(inputs):
+        if t % tbptt == 0:
+            hidden = without_gradient(hidden)
+        q, hidden = agent(step[None], hidden)
+        values.append(q[0])
+    return torch.stack(values)
+
+
+def without_gradient(hidden):
+    if isinstance(hidden, tuple):
+        return tuple(part.detach() for part in hidden)
+    return hidden if hidden is None else hidden.detach()
 
 
 @torch.no_grad()
 def plain_target(networks: Networks, episode: dict, args: Args) -> torch.Tensor:
     """[T], by a loop over steps and agents; hidden states begin with the episode."""
     inputs = plain_inputs(episode, args)
-    target_q, _ = plain_q(networks.target_agent, inputs)
-    q, _ = plain_q(networks.agent, inputs)
+    target_q = plain_q(networks.target_agent, inputs)
+    q = plain_q(networks.agent, inputs)
     choosing_q = q if args.double_q else target_q
     values = []
     for t in range(1, len(inputs)):
@@ -151,229 +149,143 @@ def plain_target(networks: Networks, episode: dict, args: Args) -> torch.Tensor:
     return qmix.td_target(*columns, torch.tensor([len(values)]), args.gamma, args.td_lambda)
 
 
-def plain_update(networks: Networks, optimizer, episodes, args: Args) -> dict[str, float]:
-    """What `update` shall do and return, step by step."""
-    targets = [plain_target(networks, episode, args) for episode in episodes]
-    memories = [None] * len(episodes)
-    losses, norms = [], []
-    for begin in range(0, max(map(len, targets)), args.tbptt):
-        errors = []
-        for i, (episode, target) in enumerate(zip(episodes, targets, strict=True)):
-            if begin >= len(target):
-                continue
-            chunk = slice(begin, min(begin + args.tbptt, len(target)))
-            inputs = plain_inputs(episode, args)[chunk]
-            q, hidden = plain_q(networks.agent, inputs, memories[i])
-            memories[i] = without_gradient(hidden)
-            q = q.gather(-1, episode["actions"][chunk].unsqueeze(-1)).squeeze(-1)
-            errors.append(networks.mixer(q, episode["state"][chunk]) - target[chunk])
-        loss = torch.cat(errors).square().mean()
-        networks.theta.grad.zero_()
-        loss.backward()
-        losses.append(loss.item())
-        norms.append(networks.theta.grad.norm().item())
-        optimizer.step()
-    return {"train/loss": np.mean(losses), "train/grads": np.mean(norms)}
+def plain_loss(networks: Networks, episodes: list[dict], args: Args) -> torch.Tensor:
+    """What `qmix_loss` shall return, step by step."""
+    errors = []
+    for episode in episodes:
+        target = plain_target(networks, episode, args)
+        q = plain_q(networks.agent, plain_inputs(episode, args), args.tbptt)
+        q = q[:-1].gather(-1, episode["actions"].unsqueeze(-1)).squeeze(-1)
+        errors.append(networks.mixer(q, episode["state"][:-1]) - target)
+    return torch.cat(errors).square().mean()
 
 
-def without_gradient(hidden):
-    if isinstance(hidden, tuple):
-        return tuple(part.detach() for part in hidden)
-    return hidden.detach()
-
-
-def assert_same_update(seed: int, lengths: list[int], args: Args, learning_rate: float):
-    """An update does and returns what the plain learner does."""
+def assert_same_loss_and_gradient(seed: int, lengths: list[int], args: Args):
     episodes = random_episodes(seed + 1, lengths)
     networks = random_networks(seed, args)
-    plain = random_networks(seed, args)
-    optimizer = torch.optim.SGD([networks.theta], lr=learning_rate)
-    plain_optimizer = torch.optim.SGD([plain.theta], lr=learning_rate)
-    learning = qmix_lstm.update(networks, optimizer, padded(episodes), args)
-    expected = plain_update(plain, plain_optimizer, episodes, args)
-    assert learning == pytest.approx(expected, rel=1e-5)
-    for name, parameter in networks.named_parameters():
-        expected = plain.get_parameter(name)
-        torch.testing.assert_close(parameter, expected, rtol=1e-6, atol=1e-8)
+    gradients = []
+    losses = []
+    for loss in (
+        qmix_lstm.qmix_loss(networks, end_to_end(episodes), args)[0],
+        plain_loss(networks, episodes, args),
+    ):
+        networks.theta.grad.zero_()
+        loss.backward()
+        losses.append(loss)
+        gradients.append(networks.theta.grad.clone())
+    torch.testing.assert_close(*losses, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-8)
 
 
 @properties
-@given(seeds, lengths_of_episodes, cells, st.booleans(), st.sampled_from([7, 10, 100]))
+@given(seeds, lengths_of_episodes, cells, st.booleans(), st.sampled_from([8, 10, 50]))
 def test_tbptt_of_an_episodes_length_or_more_is_full_backpropagation_through_time(
     seed, lengths, rnn, last_action, tbptt
 ):
-    """A step of descent with rate 1 is the gradient of the whole episodes' loss."""
     args = small_args(tbptt=tbptt, rnn=rnn, last_action=last_action)
-    assert_same_update(seed, lengths, args, learning_rate=1.0)
+    assert_same_loss_and_gradient(seed, lengths, args)
 
 
 @properties
-@given(seeds, lengths_of_episodes, cells, st.integers(1, 6))
-def test_a_smaller_tbptt_cuts_gradients_between_chunks_and_carries_the_hidden_state(
-    seed, lengths, rnn, tbptt
+@given(seeds, lengths_of_episodes, cells, st.integers(1, 6), st.integers(1, 2))
+def test_a_smaller_tbptt_cuts_gradients_between_pieces_and_carries_the_hidden_state(
+    seed, lengths, rnn, tbptt, num_layers
 ):
-    assert_same_update(seed, lengths, small_args(tbptt=tbptt, rnn=rnn), learning_rate=0.01)
+    args = small_args(tbptt=tbptt, rnn=rnn, num_layers=num_layers)
+    assert_same_loss_and_gradient(seed, lengths, args)
 
 
 @properties
 @given(seeds, lengths_of_episodes, st.integers(1, 8), st.booleans(), st.floats(0, 1))
-def test_an_update_is_the_plain_learners_with_every_target(
+def test_the_loss_is_the_plain_learners_with_every_target(
     seed, lengths, tbptt, double_q, td_lambda
 ):
-    args = small_args(tbptt=tbptt, double_q=double_q, td_lambda=td_lambda, num_layers=2)
-    assert_same_update(seed, lengths, args, learning_rate=0.01)
+    args = small_args(tbptt=tbptt, double_q=double_q, td_lambda=td_lambda)
+    assert_same_loss_and_gradient(seed, lengths, args)
 
 
-# Chunks
-
-
-def chunks_of_an_update(lengths, **options) -> tuple[Networks, list[int], list[tuple]]:
-    """An update that changes no weight: the networks, after how many chunks the optimizer
-    steps, and each chunk with the hidden state before it.
-    """
-    args = small_args(**options)
-    networks = random_networks(0, args)
-    chunks = []
-    steps = []
-    chunk_loss = qmix_lstm.chunk_loss
-
-    def remember(networks, chunk, hidden):
-        chunks.append((chunk, hidden))
-        return chunk_loss(networks, chunk, hidden)
-
-    optimizer = torch.optim.SGD([networks.theta], lr=0.0)
-    optimizer.register_step_post_hook(lambda *_: steps.append(len(chunks)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(qmix_lstm, "chunk_loss", remember)
-        qmix_lstm.update(networks, optimizer, padded(random_episodes(1, lengths)), args)
-    return networks, steps, chunks
-
-
-@pytest.mark.parametrize(("tbptt", "n"), [(1, 7), (2, 4), (3, 3), (6, 2), (7, 1), (50, 1)])
-def test_the_optimizer_steps_once_per_chunk_of_the_longest_episode(tbptt, n):
-    _, steps, _ = chunks_of_an_update([2, 7, 4], tbptt=tbptt)
-    assert steps == list(range(1, n + 1))
-
-
+@pytest.mark.parametrize(
+    ("tbptt", "reached"), [(1, [5]), (3, [3, 4, 5]), (4, [4, 5]), (6, range(6))]
+)
 @every_cell
-def test_the_hidden_state_before_a_chunk_is_that_of_the_sequence_without_its_gradient(rnn):
-    networks, _, chunks = chunks_of_an_update([7, 7], tbptt=3, rnn=rnn)
-    assert [chunk["inputs"].shape[1] for chunk, _ in chunks] == [3, 3, 1]
-    assert chunks[0][1] is None
-    inputs = torch.cat([chunk["inputs"] for chunk, _ in chunks], dim=1)
-    for start, (_, hidden) in ((3, chunks[1]), (6, chunks[2])):
-        _, expected = networks.agent(inputs[:, :start])
-        if rnn == "gru":
-            hidden, expected = (hidden,), (expected,)
-        for part, expected_part in zip(hidden, expected, strict=True):
-            assert not part.requires_grad
-            torch.testing.assert_close(part, expected_part)
+def test_the_gradient_of_a_value_reaches_the_first_step_of_its_piece(rnn, tbptt, reached):
+    args = small_args(tbptt=tbptt, rnn=rnn)
+    agent = random_networks(0, args).agent
+    inputs = torch.randn(7, 2, 8, requires_grad=True)
+    q = qmix_lstm.run_agents(agent, inputs, torch.tensor([6]), tbptt)
+    q[5].sum().backward()
+    has_gradient = inputs.grad.abs().amax((1, 2)) > 0
+    assert has_gradient.nonzero().flatten().tolist() == list(reached)
 
 
-def test_within_a_chunk_the_gradient_reaches_its_first_step():
-    args = small_args()
-    networks = random_networks(0, args)
-    inputs = qmix_lstm.agent_inputs(padded(random_episodes(1, [6])), args).requires_grad_()
-    q, _ = networks.agent(inputs)
-    q[0, 5].sum().backward()
-    assert (inputs.grad[0, :6].abs().amax((1, 2)) > 0).all()
-    assert (inputs.grad[0, 6] == 0).all()
-
-
-def test_whole_chunks_go_through_the_recurrent_layer_at_once():
+def test_pieces_go_through_the_recurrent_layer_side_by_side_and_nothing_of_ended_episodes():
     args = small_args(tbptt=4)
     networks = random_networks(0, args)
-    lengths = []
-    networks.agent.rnn.register_forward_hook(lambda _, inputs, __: lengths.append(inputs[0].shape))
-    optimizer = torch.optim.SGD([networks.theta], lr=0.1)
-    qmix_lstm.update(networks, optimizer, padded(random_episodes(1, [10, 3])), args)
-    assert [shape[:2] for shape in lengths] == [(4, 4), (4, 4), (4, 2)]  # 2 episodes, 2 agents
-
-
-# Padding
-
-
-def loss_of(networks: Networks, batch: dict, args: Args) -> torch.Tensor:
-    """The loss of whole episodes as one chunk."""
-    real = real_steps(batch)
-    chunk = {"actions": batch["actions"], "state": batch["state"][:, :-1], "real": real}
-    chunk["target"] = qmix_lstm.episode_targets(networks, batch, real, args)
-    chunk["inputs"] = qmix_lstm.agent_inputs(batch, args)[:, :-1]
-    return qmix_lstm.chunk_loss(networks, chunk, None)[0]
+    shapes = []
+    networks.agent.rnn.register_forward_hook(lambda _, x, __: shapes.append(x[0].shape[:2]))
+    batch = end_to_end(random_episodes(1, [10, 3, 5]))
+    qmix_lstm.qmix_loss(networks, batch, args)
+    # 11, 6 and 4 observations of 2 agents: 3 first pieces, 2 second ones, 1 third one
+    assert shapes == [(4, 4), (4, 2), (4, 12)]
 
 
 @properties
-@given(seeds, lengths_of_episodes, cells, st.booleans(), st.floats(0, 1))
-def test_an_episode_adds_the_same_to_the_loss_alone_and_beside_longer_ones(
-    seed, lengths, rnn, double_q, td_lambda
-):
-    args = small_args(rnn=rnn, double_q=double_q, td_lambda=td_lambda)
-    networks = random_networks(seed, args)
-    episodes = random_episodes(seed + 1, lengths)
-    with torch.no_grad():
-        together = loss_of(networks, padded(episodes), args)
-        alone = [loss_of(networks, padded([episode]), args) for episode in episodes]
-    weighed = [length * loss for length, loss in zip(lengths, alone, strict=True)]
-    torch.testing.assert_close(together, sum(weighed) / sum(lengths))
+@given(seeds, lengths_of_episodes, cells, st.integers(1, 8))
+def test_an_episodes_values_are_the_same_alone_and_beside_others(seed, lengths, rnn, tbptt):
+    args = small_args(rnn=rnn, tbptt=tbptt)
+    agent = random_networks(seed, args).agent
+    batch = end_to_end(random_episodes(seed + 1, lengths))
+    inputs = qmix_lstm.agent_inputs(batch, args)
+    together = qmix_lstm.run_agents(agent, inputs, batch["lengths"], tbptt)
+    begin = 0
+    for length in batch["lengths"].tolist():
+        rows = slice(begin, begin + length + 1)
+        begin = rows.stop
+        torch.testing.assert_close(together[rows], plain_q(agent, inputs[rows]))
 
 
-@pytest.mark.parametrize("tbptt", [2, 3, 10])
-@every_cell
-def test_what_the_padding_holds_changes_nothing(rnn, tbptt):
-    args = small_args(rnn=rnn, tbptt=tbptt, normalize_reward=True, td_lambda=0.5, double_q=True)
-    episodes = random_episodes(0, [2, 7, 5])
-    updated = []
-    for garbage in (False, True):
-        networks = random_networks(1, args)
-        optimizer = torch.optim.Adam([networks.theta], lr=0.01)
-        qmix_lstm.update(networks, optimizer, padded(episodes, garbage), args)
-        updated.append(networks)
-    for name, parameter in updated[0].named_parameters():
-        expected = updated[1].get_parameter(name)
-        torch.testing.assert_close(parameter, expected, rtol=1e-9, atol=1e-12)
-
-
-def test_normalize_reward_standardises_the_rewards_of_real_steps():
+def test_normalize_reward_standardises_the_rewards_of_the_batch():
     args = small_args(normalize_reward=True, gamma=0.0)
-    batch = padded(random_episodes(0, [2, 6]))
-    real = real_steps(batch)
-    target = qmix_lstm.episode_targets(random_networks(0, args), batch, real, args)
-    rewards = batch["reward"][real]
-    expected = (rewards - rewards.mean()) / rewards.std(correction=0)
-    torch.testing.assert_close(target[real], expected, rtol=1e-6, atol=1e-6)
+    batch = end_to_end(random_episodes(0, [2, 6]))
+    networks = random_networks(0, args)
+    reward = batch["reward"]
+    same = batch | {"reward": (reward - reward.mean()) / reward.std(correction=0)}
+    loss, _ = qmix_lstm.qmix_loss(networks, batch, args)
+    expected, _ = qmix_lstm.qmix_loss(networks, same, small_args(gamma=0.0))
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
 
 
 # The buffer
 
 
 @properties
-@given(seeds, st.lists(st.integers(1, 6), min_size=1, max_size=8), st.data())
-def test_a_sample_is_whole_different_episodes_padded_with_zeros(number, lengths, data):
+@given(seeds, st.lists(st.integers(1, 6), min_size=1, max_size=8), st.booleans(), st.data())
+def test_a_sample_is_whole_different_episodes_end_to_end_the_longest_first(
+    number, lengths, newest, data
+):
     buffer = EpisodeBuffer(10)
     for i, length in enumerate(lengths, start=1):
         buffer.store(numbered_episode(i, length))
     batch_size = data.draw(st.integers(1, len(lengths)))
-    batch = buffer.sample(small_args(batch_size=batch_size), number)
-    longest = int(batch["lengths"].max())
-    assert batch["obs"].shape == (batch_size, longest + 1, 2, 3)
-    assert batch["reward"].shape == (batch_size, longest)
-    chosen = []
-    for i, length in enumerate(batch["lengths"].tolist()):
-        chosen.append(int(batch["reward"][i, 0]) // 100)
-        episode = numbered_episode(chosen[-1], lengths[chosen[-1] - 1])
-        assert length == len(episode["reward"])
-        for key, array in episode.items():
-            assert batch[key].dtype == torch.from_numpy(array).dtype
-            assert np.array_equal(batch[key][i, : len(array)], array)
-            assert not batch[key][i, len(array) :].any()
+    batch = buffer.sample(small_args(batch_size=batch_size, newest=newest), number)
+    assert len(batch["lengths"]) == batch_size
+    assert batch["lengths"].tolist() == sorted(batch["lengths"].tolist(), reverse=True)
+    begins = batch["lengths"].cumsum(0) - batch["lengths"]
+    chosen = [int(batch["reward"][begin]) // 100 for begin in begins]
     assert len(set(chosen)) == len(chosen)
+    assert len(lengths) in chosen or not newest
+    episodes = [numbered_episode(i, lengths[i - 1]) for i in chosen]
+    for key in episodes[0]:
+        expected = np.concatenate([episode[key] for episode in episodes])
+        assert batch[key].dtype == torch.from_numpy(expected).dtype
+        assert np.array_equal(batch[key], expected)
 
 
 def test_a_full_buffer_drops_its_oldest_episodes():
     buffer = EpisodeBuffer(3)
     for number in range(5):
         buffer.store(numbered_episode(number, 1))
-    args = small_args(batch_size=1)
+    args = small_args(batch_size=1, newest=False)
     sampled = {buffer.sample(args, number)["reward"].item() for number in range(30)}
     assert sampled == {200, 300, 400}
 
@@ -381,34 +293,22 @@ def test_a_full_buffer_drops_its_oldest_episodes():
 # Targets
 
 
-def targets_of(networks: Networks, episodes: list[dict], args: Args) -> list[torch.Tensor]:
-    batch = padded(episodes)
-    target = qmix_lstm.episode_targets(networks, batch, real_steps(batch), args)
-    return [row[:length] for row, length in zip(target, batch["lengths"], strict=True)]
-
-
-@pytest.mark.parametrize("td_lambda", [0.0, 0.7, 1.0])
-@pytest.mark.parametrize("double_q", [False, True])
-@every_cell
-def test_targets_come_from_target_networks_run_from_the_first_step(rnn, double_q, td_lambda):
-    # Chunks do not matter to targets
-    args = small_args(rnn=rnn, double_q=double_q, td_lambda=td_lambda, tbptt=2)
-    networks = random_networks(3, args)
-    episodes = random_episodes(4, [1, 6, 3])
-    for target, episode in zip(targets_of(networks, episodes, args), episodes, strict=True):
-        expected = plain_target(networks, episode, args)
-        torch.testing.assert_close(target, expected, rtol=1e-5, atol=1e-5)
-
-
 @pytest.mark.parametrize("double_q", [False, True])
 def test_the_network_has_a_say_in_the_targets_only_with_double_q(double_q):
-    episodes = random_episodes(0, [7] * 4)
     args = small_args(double_q=double_q)
     networks = random_networks(1, args)
-    before = torch.stack(targets_of(networks, episodes, args))
-    networks.theta.detach().normal_()
-    after = torch.stack(targets_of(networks, episodes, args))
-    assert torch.equal(after, before) != double_q
+    targets = []
+
+    def td_target(*columns):
+        targets.append(qmix.td_target(*columns))
+        return targets[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(qmix_lstm, "td_target", td_target)
+        for _ in range(2):
+            qmix_lstm.qmix_loss(networks, end_to_end(random_episodes(0, [7] * 4)), args)
+            networks.theta.detach().normal_()
+    assert torch.equal(*targets) != double_q
 
 
 def test_no_gradient_reaches_the_target_networks():
@@ -416,7 +316,7 @@ def test_no_gradient_reaches_the_target_networks():
     networks = random_networks(0, args)
     before = deepcopy(networks.state_dict())
     optimizer = torch.optim.SGD(networks.parameters(), lr=1.0)
-    qmix_lstm.update(networks, optimizer, padded(random_episodes(0, [5])), args)
+    qmix_lstm.update(networks, optimizer, end_to_end(random_episodes(0, [5])), args)
     for name, value in networks.state_dict().items():
         assert torch.equal(value, before[name]) == name.startswith("target_"), name
 
@@ -425,18 +325,19 @@ def test_no_gradient_reaches_the_target_networks():
 
 
 def test_the_previous_action_is_appended_one_hot_and_nothing_before_the_first_step():
-    batch = padded(random_episodes(0, [2]))
-    batch["actions"] = torch.tensor([[[0, 2], [1, 1]]])
+    batch = end_to_end(random_episodes(0, [2, 1]))
+    batch["actions"] = torch.tensor([[0, 2], [1, 1], [2, 2]])
     inputs = qmix_lstm.agent_inputs(batch, small_args(last_action=True))
     assert torch.equal(inputs[..., :5], batch["obs"])
     nothing = [[0, 0, 0], [0, 0, 0]]
     first = [[1, 0, 0], [0, 0, 1]]
     second = [[0, 1, 0], [0, 1, 0]]
-    assert inputs[0, :, :, 5:].tolist() == [nothing, first, second]
+    of_the_other = [[0, 0, 1], [0, 0, 1]]
+    assert inputs[..., 5:].tolist() == [nothing, first, second, nothing, of_the_other]
 
 
 def test_without_last_action_the_inputs_are_the_observations():
-    batch = padded(random_episodes(0, [2, 4]))
+    batch = end_to_end(random_episodes(0, [2, 4]))
     inputs = qmix_lstm.agent_inputs(batch, small_args(last_action=False))
     assert torch.equal(inputs, batch["obs"])
 
@@ -447,34 +348,35 @@ def test_the_agent_network_is_a_linear_layer_a_recurrent_one_and_a_linear_one(rn
     agent = AgentNetwork(small_args(rnn=rnn, last_action=last_action, num_layers=2), SIZES)
     assert isinstance(agent.rnn, nn.GRU if rnn == "gru" else nn.LSTM)
     input_size = 8 if last_action else 5
-    assert (agent.encoder.in_features, agent.encoder.out_features) == (input_size, 8)
+    encoder, relu = agent.encoder
+    assert (encoder.in_features, encoder.out_features) == (input_size, 8)
+    assert isinstance(relu, nn.ReLU)
     assert (agent.rnn.input_size, agent.rnn.hidden_size, agent.rnn.num_layers) == (8, 8, 2)
     assert (agent.head.in_features, agent.head.out_features) == (8, 3)
 
 
-def test_a_new_agent_values_all_actions_at_0():
+def test_a_new_agent_values_all_actions_alike_everywhere():
     agent = AgentNetwork(small_args(), SIZES)
-    q, _ = agent(torch.randn(2, 4, 2, 8))
-    assert not q.any()
+    q, _ = agent(torch.randn(4, 2, 8))
+    assert torch.equal(q, agent.head.bias.expand_as(q))
 
 
-def test_agents_and_episodes_do_not_see_each_others_pasts():
+def test_rows_do_not_see_each_others_pasts():
     agent = randomised(AgentNetwork(small_args(last_action=False), SIZES))
-    inputs = torch.randn(3, 6, 2, 5)
+    inputs = torch.randn(6, 4, 5)
     together, _ = agent(inputs)
-    for b in range(3):
-        for n in range(2):
-            alone, _ = agent(inputs[b : b + 1, :, n : n + 1])
-            torch.testing.assert_close(together[b, :, n], alone[0, :, 0])
+    for row in range(4):
+        alone, _ = agent(inputs[:, row : row + 1])
+        torch.testing.assert_close(together[:, row], alone[:, 0])
 
 
 def test_values_depend_on_the_past_and_not_on_the_future():
     agent = randomised(AgentNetwork(small_args(last_action=False), SIZES))
-    inputs = torch.randn(1, 6, 2, 5)
+    inputs = torch.randn(6, 2, 5)
     changed = inputs.clone()
-    changed[0, 3] += 1
+    changed[3] += 1
     same = (agent(inputs)[0] == agent(changed)[0]).all(-1).all(-1)
-    assert same.tolist() == [[True, True, True, False, False, False]]
+    assert same.tolist() == [True, True, True, False, False, False]
 
 
 # Acting
@@ -483,35 +385,34 @@ NOTHING = (None, np.array([-1, -1]))  # what two agents remember at first
 SEEN = {"obs": np.ones((2, 5), np.float32), "avail_actions": np.ones((2, 3), np.int8)}
 
 
-class Recorder(nn.Module):
-    """An agent that keeps the values that it gave."""
-
-    def __init__(self, agent: AgentNetwork):
-        super().__init__()
-        self.agent = agent
-        self.values = []
-
-    def forward(self, inputs, hidden=None):
-        q, hidden = self.agent(inputs, hidden)
-        self.values.append(q[0, 0])
-        return q, hidden
-
-
 @pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
 @with_and_without_last_action
 @every_cell
 def test_acting_step_by_step_gives_the_values_of_the_sequence(
-    in_single_precision, rnn, last_action, epsilon
+    in_single_precision, monkeypatch, rnn, last_action, epsilon
 ):
     options = {"rnn": rnn, "last_action": last_action, "start_e": epsilon, "end_e": epsilon}
     args = small_args(env_name="3m", **options)
     env = qmix_lstm.open_env(args)
-    agent = Recorder(randomised(Networks(args, env).agent))
+    agent = randomised(Networks(args, env).agent)
+    values = []
+
+    def recurrent_in_numpy(agent):
+        forward = fast.recurrent_in_numpy(agent)
+
+        def recorded(*inputs):
+            q, hidden = forward(*inputs)
+            values.append(q[0])
+            return q, hidden
+
+        return recorded
+
+    monkeypatch.setattr(qmix_lstm, "recurrent_in_numpy", recurrent_in_numpy)
     episode, _ = qmix_lstm.collect_episode(env, agent, args, ("train", 0), 0)
-    batch = {key: torch.from_numpy(array)[None] for key, array in episode.items()}
-    q = agent.agent(qmix_lstm.agent_inputs(batch, args))[0][0].detach()
-    assert len(agent.values) > 5
-    torch.testing.assert_close(torch.stack(agent.values), q[:-1], rtol=1e-4, atol=1e-5)
+    batch = end_to_end([{key: torch.from_numpy(array) for key, array in episode.items()}])
+    q = plain_q(agent, qmix_lstm.agent_inputs(batch, args)).detach().numpy()
+    assert len(values) > 5
+    np.testing.assert_allclose(values, q[:-1], rtol=1e-4, atol=1e-5)
     if epsilon == 0:
         best = np.where(episode["avail_actions"], q, -np.inf).argmax(-1)
         assert np.array_equal(best[:-1], episode["actions"])
@@ -539,34 +440,36 @@ def test_every_episode_begins_without_a_memory(in_single_precision, monkeypatch,
 
 def test_the_memory_is_the_hidden_state_and_the_actions_just_taken(in_single_precision):
     args = small_args()
-    agent = randomised(AgentNetwork(args, SIZES))
+    network = randomised(AgentNetwork(args, SIZES))
+    agent = fast.recurrent_in_numpy(network)
     seen = SEEN | {"avail_actions": np.array([[0, 0, 1], [1, 0, 0]], np.int8)}
     rng = np.random.default_rng(0)
     actions, (hidden, last_actions) = qmix_lstm.act(agent, seen, NOTHING, 1.0, rng, args)
     assert actions.tolist() == [2, 0]
     assert last_actions.tolist() == [2, 0]
-    inputs = torch.cat((torch.ones(1, 1, 2, 5), torch.zeros(1, 1, 2, 3)), dim=-1)
-    torch.testing.assert_close(hidden, agent(inputs)[1].detach())
+    inputs = torch.cat((torch.ones(1, 2, 5), torch.zeros(1, 2, 3)), dim=-1)
+    for part, expected in zip(hidden[0], network(inputs)[1], strict=True):
+        np.testing.assert_allclose(part, expected[0].detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_an_agent_that_explores_remembers_too(in_single_precision):
     args = small_args()
-    agent = randomised(AgentNetwork(args, SIZES))
+    agent = fast.recurrent_in_numpy(randomised(AgentNetwork(args, SIZES)))
     after = []
     for epsilon in (0.0, 1.0):
         rng = np.random.default_rng(0)
         _, (hidden, _) = qmix_lstm.act(agent, SEEN, NOTHING, epsilon, rng, args)
         after.append(hidden)
-    assert torch.equal(*after)
+    assert np.array_equal(*after)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.4, 1.0])
 def test_agents_explore_as_qmixs_do(in_single_precision, epsilon):
     args = small_args(last_action=False)
-    agent = randomised(AgentNetwork(args, SIZES))
+    agent = fast.recurrent_in_numpy(randomised(AgentNetwork(args, SIZES)))
     torch.manual_seed(1)
     available = random_availability(2, 3).numpy()
-    q, _ = agent(torch.ones(1, 1, 2, 5))
+    q, _ = agent(np.ones((1, 2, 5), np.float32))
     rng = np.random.default_rng(0)
     same_rng = np.random.default_rng(0)
 
@@ -578,7 +481,7 @@ def test_agents_explore_as_qmixs_do(in_single_precision, epsilon):
     def act_in_qmix(seen: dict) -> np.ndarray:
         return qmix.act(lambda obs: obs, seen, epsilon, same_rng)
 
-    values = q[0, 0].detach().numpy()
+    values = q[0]
     actions = actions_of(act, values, available, times=50)
     assert np.array_equal(actions, actions_of(act_in_qmix, values, available, times=50))
 
@@ -605,7 +508,7 @@ def test_updates_bring_the_loss_of_a_batch_down(rnn, last_action):
     args = small_args(tbptt=3, rnn=rnn, last_action=last_action)
     torch.manual_seed(0)
     networks = Networks(args, SIZES)
-    batch = padded(random_episodes(0, [3, 6]))
+    batch = end_to_end(random_episodes(0, [3, 6]))
     optimizer = torch.optim.Adam([networks.theta], lr=0.01)
     losses = []
     for _ in range(150):
@@ -614,27 +517,22 @@ def test_updates_bring_the_loss_of_a_batch_down(rnn, last_action):
 
 
 @pytest.mark.parametrize("limit", [0.01, 1e9])
-def test_clip_gradients_bounds_the_norm_of_the_gradient_of_every_chunk(limit):
+def test_clip_gradients_bounds_the_norm_of_the_gradient(limit):
     args = small_args(clip_gradients=limit, tbptt=2)
     networks = random_networks(0, args)
     norms = []
     optimizer = torch.optim.SGD([networks.theta], lr=0.001)
     optimizer.register_step_pre_hook(lambda *_: norms.append(networks.theta.grad.norm().item()))
-    learning = qmix_lstm.update(networks, optimizer, padded(random_episodes(1, [6, 6])), args)
-    assert len(norms) == 3
-    if limit < 1:
-        assert norms == pytest.approx([limit] * 3, rel=1e-3)
-        assert learning["train/grads"] > limit
-    else:
-        assert learning["train/grads"] == pytest.approx(np.mean(norms))
+    learning = qmix_lstm.update(networks, optimizer, end_to_end(random_episodes(1, [6, 6])), args)
+    assert norms == pytest.approx([min(limit, learning["train/grads"])], rel=1e-3)
 
 
 def test_an_update_that_is_not_finite_is_an_error():
     args = small_args()
     networks = random_networks(0, args)
     optimizer = torch.optim.SGD([networks.theta], lr=1.0)
-    batch = padded(random_episodes(0, [3]))
-    batch["reward"][0, 1] = torch.inf
+    batch = end_to_end(random_episodes(0, [3]))
+    batch["reward"][1] = torch.inf
     with pytest.raises(FloatingPointError):
         qmix_lstm.update(networks, optimizer, batch, args)
 
@@ -662,7 +560,7 @@ def test_evaluation_changes_nothing_of_the_training(in_single_precision, tmp_pat
     assert equal_weights(tmp_path / "often", tmp_path / "seldom")
 
 
-def test_num_updates_counts_batches_whatever_their_chunks(in_single_precision, tmp_path):
+def test_num_updates_counts_batches(in_single_precision, tmp_path):
     options = {"total_timesteps": 12, "batch_size": 4, "tbptt": 1, "log_every": 1}
     folder = trained(tmp_path / "run", **options, **TWO_STEPS)
     assert values_of(folder, "train/num_updates") == [0, 0, 0, 1, 2, 3]

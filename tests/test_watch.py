@@ -55,7 +55,7 @@ def make_random(path: Path):
     """Give networks other weights, so that their agents move about."""
     torch.manual_seed(1)
     model = torch.load(path, weights_only=True)
-    for part in ("agent", "mixer"):
+    for part in ("target_agent", "target_mixer"):
         for weights in model[part].values():
             weights.normal_()
     torch.save(model, path)
@@ -105,7 +105,7 @@ def test_what_if_is_what_the_mixer_says_of_each_changed_value(runs, name):
         q = [found["q"][t, i, taken] for i, taken in enumerate(episode["actions"][t])]
         q[agent] = found["q"][t, agent, action]
         with torch.no_grad():
-            q_tot = run.networks.mixer(torch.tensor(q)[None], state[t : t + 1]).item()
+            q_tot = run.networks.target_mixer(torch.tensor(q)[None], state[t : t + 1]).item()
         assert found["what_if"][t, agent, action] == pytest.approx(q_tot, rel=1e-4, abs=1e-5)
 
 
@@ -118,7 +118,7 @@ def test_what_if_of_the_action_that_was_taken_is_q_tot(runs, name):
 
 def test_an_agents_weight_is_how_q_tot_rises_with_its_value(runs):
     run, episode, found = thoughts(runs("battle"))
-    mixer = run.networks.mixer.double()
+    mixer = run.networks.target_mixer.double()
     q = np.take_along_axis(found["q"], episode["actions"][..., None], -1)[..., 0]
     q = torch.from_numpy(q).double()
     state = torch.from_numpy(episode["state"][: len(q)]).double()
@@ -139,7 +139,7 @@ def test_the_weights_of_a_sum_are_1(runs):
 
 def test_the_mixing_weights_are_those_with_which_the_mixer_mixes(runs):
     run, episode, found = thoughts(runs("battle"))
-    mixer = run.networks.mixer
+    mixer = run.networks.target_mixer
     state = torch.from_numpy(episode["state"][: len(episode["actions"])])
     q = np.take_along_axis(found["q"], episode["actions"][..., None], -1)
     with torch.no_grad():
@@ -275,8 +275,8 @@ def test_the_best_or_the_last_networks_are_watched(runs):
     assert best.step <= last.step
     saved = torch.load(folder / "best.pt", weights_only=True)
     assert best.step == saved["step"]
-    for name, weights in best.networks.mixer.state_dict().items():
-        assert torch.equal(weights, saved["mixer"][name])
+    for name, weights in best.networks.target_mixer.state_dict().items():
+        assert torch.equal(weights, saved["target_mixer"][name])
 
 
 def test_a_copy_of_a_script_is_watched_like_the_original(tmp_path, monkeypatch, watch):

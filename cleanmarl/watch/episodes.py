@@ -60,7 +60,7 @@ class Recorder(gymnasium.Wrapper):
 def play(run: Trained) -> tuple[list[Episode], list[dict[str, float]]]:
     """The episodes that --evaluate plays, and their results."""
     env = Recorder(run.script.open_env(run.args))
-    results = run.script.play_greedily(env, run.networks.agent, run.args, "test")
+    results = run.script.play_greedily(env, run.networks.target_agent, run.args, "test")
     env.close()
     return env.episodes, results
 

@@ -21,7 +21,7 @@ def explain(run: Trained, episode: dict[str, np.ndarray]) -> dict[str, np.ndarra
     - `w1` [T, n_agents, dim] and `w2` [T, dim], if the mixer has `weights(state)`
     """
     tensors = {name: torch.from_numpy(part) for name, part in episode.items()}
-    mixer, actions = run.networks.mixer, tensors["actions"]
+    mixer, actions = run.networks.target_mixer, tensors["actions"]
     length = len(actions)
     state = tensors["state"][:length]
     try:
@@ -37,7 +37,7 @@ def explain(run: Trained, episode: dict[str, np.ndarray]) -> dict[str, np.ndarra
             if hasattr(mixer, "weights"):
                 found["w1"], found["w2"] = mixer.weights(state)
     except (RuntimeError, TypeError, ValueError) as error:
-        wanted = "action_values(networks, episode, args), networks.mixer(q, state)"
+        wanted = "action_values(networks, episode, args), networks.target_mixer(q, state)"
         raise Refused(f"the networks do not answer {wanted}: {error}") from error
     arrays = {name: part.numpy() for name, part in found.items()}
     return arrays | {"returns": discounted(episode["reward"], getattr(run.args, "gamma", 1.0))}

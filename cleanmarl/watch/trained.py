@@ -85,7 +85,8 @@ def load(folder: Path, which: str, num_episodes: int, script: Path | None = None
         env = module.open_env(args)
         networks = module.Networks(args, env)
         env.close()
-        if not hasattr(networks, "mixer"):
-            raise Refused(f"the Networks of {module.__file__} have no mixer to ask")
-        step = load_model(folder, which, networks.agent, mixer=networks.mixer)
+        if not hasattr(networks, "target_mixer"):
+            raise Refused(f"the Networks of {module.__file__} have no target_mixer to ask")
+        asked = {name: getattr(networks, name) for name in ("target_agent", "target_mixer")}
+        step = load_model(folder, which, **asked)
     return Trained(folder, module, args, saved, session, networks, step)

@@ -42,7 +42,7 @@ def print_learned(epsilon: str, options: dict):
     """Train, and print a row."""
     greedy_return, networks, env = train(arguments(GAME, **options))
     observation, _ = env.reset()
-    chosen = in_numpy(networks.agent)(observation["obs"]).argmax(-1)
+    chosen = in_numpy(networks.target_agent)(observation["obs"]).argmax(-1)
     values = in_a_cell(q_tot(networks, observation), 1)
     actions = "".join(map(str, chosen))
     name = options["mixer"].upper()

@@ -16,6 +16,7 @@ import torch
 import tyro
 
 from cleanmarl import qmix
+from cleanmarl.checkpoint import load_model
 
 # From the paper's appendix: one hidden layer of 64 units, a mixing network of 8 units, and target
 # networks that are copied every 100 episodes
@@ -66,21 +67,20 @@ def train(args: qmix.Args) -> tuple[float, qmix.Networks, object]:
     with tempfile.TemporaryDirectory() as parent, contextlib.redirect_stdout(sys.stderr):
         folder = Path(parent) / "run"
         results = qmix.train(args, folder=folder)
-        weights = torch.load(folder / "model.pt", weights_only=True)
-    env = qmix.open_env(args)
-    networks = qmix.Networks(args, env)
-    networks.agent.load_state_dict(weights["agent"])
-    networks.mixer.load_state_dict(weights["mixer"])
+        env = qmix.open_env(args)
+        networks = qmix.Networks(args, env)
+        load_model(folder, "last", **dict(networks.named_children()))
     return results["eval/ep_reward"], networks, env
 
 
 @torch.no_grad()
 def q_tot(networks: qmix.Networks, observation: dict) -> list[list[float]]:
     """Q_tot of the joint actions of two agents with two actions each, [2, 2]."""
-    q = networks.agent(torch.from_numpy(observation["obs"]))  # [n_agents, n_actions]
+    obs = torch.from_numpy(observation["obs"])
+    q = networks.target_agent(obs)  # [n_agents, n_actions]
     joint = torch.cartesian_prod(*q)  # [4, n_agents]
     state = torch.from_numpy(observation["state"]).expand(4, -1)
-    return networks.mixer(joint, state).view(2, 2).tolist()
+    return networks.target_mixer(joint, state).view(2, 2).tolist()
 
 
 def learned_values(networks: qmix.Networks, env) -> dict[str, list[list[float]]]:
