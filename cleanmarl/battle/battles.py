@@ -63,8 +63,10 @@ class Battles:
         self.state_size = int(rules["state_size"])
         self.num_envs = num_envs
         self.num_threads = min(num_envs, num_threads)
-        self.units = np.repeat(self.start[None], num_envs, axis=0)
+        self.units = np.repeat(self.start.units[None], num_envs, axis=0)
         self.battles = np.zeros(num_envs, BATTLE)
+        for b in range(num_envs):
+            self._restart(b, 0)
         self.battles["over"] = True
         self._new = [partial(np.empty, of.shape, of.dtype) for of in seen_of(rules, num_envs)]
         machine_code("look")
@@ -81,11 +83,9 @@ class Battles:
 
     def _restart(self, b: int, seed: int | None):
         """Put battle `b` at its start. Without a seed its random stream continues."""
-        # In one go, since NumPy copies records field by field.
-        self.units.view(np.uint8)[b] = self.start.view(np.uint8)
-        random = self.battles["random"][b] if seed is None else seed
-        self.battles[b] = np.zeros((), BATTLE)
-        self.battles["random"][b] = random
+        if seed is not None:
+            self.battles["random"][b] = seed
+        machine_code("restart")(self.world, self.start, self.units, self.battles, b)
 
     def _fresh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The arrays of a `Seen`, not written yet."""

@@ -13,15 +13,32 @@ from pathlib import Path
 import numpy as np
 from numba import njit, prange, typeof
 
-from cleanmarl.battle import engine, observe, orca
+from cleanmarl.battle import draw, engine, observe, orca
 from cleanmarl.battle.cache import announced, keep
 from cleanmarl.battle.jit import inlined
 from cleanmarl.battle.scenario import load_map
 from cleanmarl.battle.world import BATTLE, Seen, World, build, seen_of
 
-COMPILED = ("jit", "scenario", "world", "orca", "engine", "observe", "compiled")
+COMPILED = ("jit", "scenario", "world", "orca", "engine", "draw", "observe", "compiled")
 TEXTS = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in COMPILED]
 SOURCES = hashlib.sha256(b"".join(TEXTS)).hexdigest()
+
+
+@njit(nogil=True, error_model="numpy")
+def restart(world, start, units, battles, b):
+    """Put battle b at its start; what is drawn comes from its random stream."""
+    battle = battles[b]
+    battle.steps = 0
+    battle.reward = 0.0
+    battle.terminated = battle.truncated = battle.won = battle.over = False
+    for u in range(units.shape[1]):
+        units[b, u] = start.units[u]
+    if start.groups.shape[0] > 0:
+        tried = np.empty(start.kinds.shape[1], np.int64)
+        sizes = np.empty(draw.DIAGONALS, np.int64)
+        search = draw.Search(world, start, np.empty(2), tried, sizes)
+        draw.draw_start(units[b], battle, search)
+    draw.set_attack_point(units[b])
 
 
 @inlined
@@ -133,7 +150,8 @@ def finish(world, units, battles, rewards):
         engine.finish_step(units[b], battles[b], world.rules[0], rewards[b])
 
 
-ENGINE = {"step": step, "look": look, "order": order, "tick": tick, "finish": finish}
+ENGINE = {"restart": restart, "step": step, "look": look}
+ENGINE |= {"order": order, "tick": tick, "finish": finish}
 THREADED = {"step_threaded": step_threaded}
 for _function in (ENGINE | THREADED).values():
     keep(_function, SOURCES)
@@ -172,12 +190,13 @@ def load_threaded() -> dict:
 def types_of_arguments() -> dict[str, tuple]:
     """The types of the arguments of each of the functions above, the same for all scenarios."""
     world, start = build(load_map("3m"), walls="upstream", time_limit=1, agent_ids=False)
-    units = start[None]
+    units = start.units[None]
     battles = np.zeros(1, BATTLE)
     seen = seen_of(world.rules[0], 1)
     numbers = np.zeros((1, 1), np.int64)
     rewards = np.zeros(1)
     arguments = {
+        "restart": (world, start, units, battles, 0),
         "step": (world, units, battles, numbers, seen),
         "step_threaded": (1, world, units, battles, numbers, seen),
         "look": (world, units, seen),

@@ -251,11 +251,10 @@ def engage(unit, other, speed):
 def follow_script(units, u, world, any_seeker, any_allied_healer):
     """What an enemy does: march, choose a target, attack it (9.5)."""
     unit = units[u]
-    rules = world.rules[0]
     had_target = unit.target != NOBODY
     speed = unit.speed
     if unit.attack == HEAL:
-        speed = healer_speed(units, u, rules, had_target, any_seeker)
+        speed = healer_speed(units, u, world.rules[0], had_target, any_seeker)
         if not had_target:
             unit.target = choose_patient(units, u, world.enemies)
     elif not had_target:
@@ -265,7 +264,7 @@ def follow_script(units, u, world, any_seeker, any_allied_healer):
         if better != NOBODY:
             unit.target = better
     if unit.target == NOBODY:
-        head_for_point(unit, rules.attack_x, rules.attack_y, speed)
+        head_for_point(unit, unit.order_x, unit.order_y, speed)
     else:
         engage(unit, units[unit.target], speed)
 
@@ -458,6 +457,12 @@ def next_random(battle):
 
 
 @inlined
+def random_below(battle, n):
+    """A random whole number from 0 to n - 1."""
+    return np.int64((next_random(battle) * np.uint64(n)) >> np.uint64(32))
+
+
+@inlined
 def shuffle(units, battle, turns):
     """Fill `turns` with a uniformly random permutation of the living units (part E).
 
@@ -469,7 +474,7 @@ def shuffle(units, battle, turns):
             turns[count] = u
             count += 1
     for i in range(count - 1, 0, -1):
-        j = np.int64((next_random(battle) * np.uint64(i + 1)) >> np.uint64(32))
+        j = random_below(battle, i + 1)
         turns[i], turns[j] = turns[j], turns[i]
     return count
 
@@ -487,12 +492,23 @@ def count_living(units):
 
 
 @inlined
+def max_reward(units):
+    """The unscaled reward for killing all enemies of this battle (section 5)."""
+    total = WIN_REWARD
+    for u in range(units.shape[0]):
+        unit = units[u]
+        if not unit.is_ally:
+            total += KILL_REWARD + unit.max_hp + unit.max_shield
+    return total
+
+
+@inlined
 def finish_step(units, battle, rules, reward):
     """Reward and end of the episode (section 12), and the time limit."""
     allies, enemies = count_living(units)
     if enemies == 0:
         reward += WIN_REWARD
-    battle.reward = reward * REWARD_SCALE / rules.max_reward
+    battle.reward = reward * REWARD_SCALE / max_reward(units)
     battle.steps += 1
     battle.terminated = allies == 0 or enemies == 0
     battle.truncated = not battle.terminated and battle.steps >= rules.time_limit

@@ -80,6 +80,15 @@ def observe_agent(units, i, world, row):
     if rules.ally_shields:
         row[at + 1] = fraction(unit.shield, unit.max_shield)
     one_hot(row, at + 1 + rules.ally_shields, rules.n_types, unit.type)
+    if rules.own_place:
+        row[rules.obs_place] = part_of(unit.x, rules.width)
+        row[rules.obs_place + 1] = part_of(unit.y, rules.height)
+
+
+@inlined
+def part_of(place, length):
+    """From 0 to 1, also for units that have walked off the map."""
+    return np.float32(min(max(place / length, 0.0), 1.0))
 
 
 @inlined

@@ -1,11 +1,12 @@
 """What a battle consists of: unit kinds, terrain, groups; from this package or your own file.
 
-A scenario is data. `load_map("3m")` gives one of the 23 maps of SMAC, `load_scenario("mine.toml")`
-your own. The tables of the package (`maps.toml`, `terrains.toml`, `units.toml`) have the same shape
-as your file.
+A scenario is data. `load_map("3m")` gives one of the 23 maps of SMAC, `load_map("terran_5_vs_5")`
+random battles as in SMACv2, `load_scenario("mine.toml")` your own. The tables of the package
+(`maps.toml`, `races.toml`, `terrains.toml`, `units.toml`) have the same shape as your file.
 """
 
 import math
+import re
 import tomllib
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache, partial
@@ -32,12 +33,15 @@ from cleanmarl.battle.reading import (
 ATTACKS = ("standard", "kamikaze", "laser", "heal")
 PLANES = ("GROUND", "AIR")
 SIDES = ("ally", "enemy")
+PLACES = ("reflected", "surrounded")
 
 SMALLEST = 0.01  # hp, radius, cooldown
 LARGEST_RADIUS = 2  # cells; two units that touch are then within reach of an order, which is 6
 MOST_UNITS = 100  # of a side
+MOST_OF_A_RACE = 50  # of a side, in the random battles of the package
 MOST_CELLS = 256  # along a side of the map
 MOST_STEPS = 1_000_000  # of an episode
+LEAST_WEIGHT = 0.001  # of 1, where something is drawn
 GAP = 0.05  # between units at the start
 TARGET_RANGE = 6.0  # how far away an agent may pick a target, from centre to centre
 
@@ -101,11 +105,36 @@ class UnitKind:
 
 @dataclass(frozen=True)
 class Group:
-    """Units of one side that stand together at the start."""
+    """Units that start together. Their kinds, their places, or both may be drawn for each battle."""
 
     side: str
-    at: tuple[float, float]
-    units: dict[str, int]
+    """ally, enemy, or both: then the enemies are the same army as the allies"""
+    at: tuple
+    """its place or, of both sides, their two places; empty where places are drawn"""
+    units: dict[str, float]
+    """how many of each kind or, with a `number`, the weight of each kind"""
+    number: tuple[int, int] | None = None
+    """of allies and of enemies, if their kinds are drawn"""
+    not_alone: tuple[str, ...] = ()
+    """kinds that may not fill an army alone"""
+    places: dict[str, float] = field(default_factory=dict)
+    """the weights of `PLACES`, where places are drawn"""
+
+    @property
+    def is_drawn(self) -> bool:
+        return self.side == "both" or self.number is not None
+
+    def sides(self) -> tuple[str, ...]:
+        return SIDES if self.side == "both" else (self.side,)
+
+    def count(self, side: str) -> int:
+        if side not in self.sides():
+            return 0
+        return sum(self.units.values()) if self.number is None else self.number[SIDES.index(side)]
+
+    def place_of(self, side: str) -> tuple[float, float]:
+        """Where a side of it is gathered, if that is given."""
+        return self.at[SIDES.index(side)] if self.side == "both" else self.at
 
 
 class Member(NamedTuple):
@@ -124,18 +153,18 @@ class Scenario:
     blocked: np.ndarray
     """[height, width] bool, True where a cell is a wall; y grows to the north"""
     groups: tuple[Group, ...]
-    attack_point: tuple[float, float]
-    """where the enemies march, in cells"""
+    attack_point: tuple[float, float] | None
+    """where the enemies march, in cells; None for the middle of the allies' starting places"""
     episode_limit: int
     """environment steps"""
     kinds: dict[str, UnitKind]
     """the kinds that occur, by name"""
 
     def kinds_of(self, side: str) -> set[str]:
-        return {name for group in self.groups if group.side == side for name in group.units}
+        return {name for group in self.groups if side in group.sides() for name in group.units}
 
     def members_of(self, group: Group) -> list[Member]:
-        """The units of a group in the order of their numbers, in their places."""
+        """The units of a group that is not drawn, in the order of their numbers."""
         kinds = []
         for name, count in group.units.items():
             kinds += [self.kinds[name]] * count
@@ -143,7 +172,12 @@ class Scenario:
         return [Member(kind, *place) for kind, place in zip(kinds, places, strict=True)]
 
     def count(self, side: str) -> int:
-        return sum(sum(group.units.values()) for group in self.groups if group.side == side)
+        return sum(group.count(side) for group in self.groups)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether anything of a battle's start is drawn."""
+        return any(group.is_drawn for group in self.groups)
 
     @property
     def unit_types(self) -> list[str]:
@@ -192,11 +226,28 @@ def map_names() -> list[str]:
     return list(_table("maps"))
 
 
+def random_names() -> list[str]:
+    """The names of SMACv2's random battles; other numbers of units are possible."""
+    sizes = ("5_vs_5", "10_vs_10", "10_vs_11", "20_vs_20", "20_vs_23")
+    return [f"{race}_{size}" for race in _table("races") for size in sizes]
+
+
 def load_map(name: str) -> Scenario:
-    """One of the maps of the package. For an unknown one: ScenarioError with the nearest names."""
-    if name not in _table("maps"):
-        raise ScenarioError(f"unknown map {name!r}; {nearest(name, map_names())}")
-    return _build(_table("maps")[name], name)
+    """One of the maps of the package, or random battles such as zerg_7_vs_8.
+
+    For an unknown one: ScenarioError with the nearest names.
+    """
+    if name in _table("maps"):
+        return _build(_table("maps")[name], name)
+    found = re.fullmatch(r"(\w+?)_(\d+)_vs_(\d+)", name)
+    if found and found[1] in _table("races"):
+        number = [int(digits) if len(digits) < 9 else 10**9 for digits in found.groups()[1:]]
+        for count in number:
+            expect(1 <= count <= MOST_OF_A_RACE, name, f"1 to {MOST_OF_A_RACE} units a side", count)
+        group = _table("races")[found[1]] | {"side": "both", "number": number}
+        return _build({"episode_limit": 200, "groups": [group]}, name)
+    others = [f"{race}{name[found.end(1):]}" for race in _table("races")] if found else []
+    raise ScenarioError(f"unknown map {name!r}; {nearest(name, map_names() + random_names() + others)}")
 
 
 def load_scenario(source: str | Path | dict) -> Scenario:
@@ -284,24 +335,66 @@ def _ground(table: dict, name: str) -> np.ndarray:
 
 
 def _group(entry, where: str, known_units: list[str]) -> Group:
-    check_keys(entry, where, ["side", "at", "units"], required=("side", "at", "units"))
-    side = read_choice(entry["side"], f"{where}.side", SIDES)
-    at = _place(entry["at"], f"{where}.at")
-    units = entry["units"]
-    ok = isinstance(units, dict) and len(units) > 0
-    expect(ok, f"{where}.units", "a table of kind = count", units)
-    for kind, count in units.items():
-        check_known(kind, f"{where}.units.{kind}", "unit", known_units)
-        read_number(count, f"{where}.units.{kind}", low=1, high=MOST_UNITS, whole=True)
-    return Group(side, at, dict(units))
+    known = ["side", "at", "units", "number", "not_alone", "places"]
+    check_keys(entry, where, known, required=("side", "units"))
+    side = read_choice(entry["side"], f"{where}.side", (*SIDES, "both"))
+    places = _weights(entry["places"], f"{where}.places", "place", PLACES) if "places" in entry else {}
+    check(not places or side == "both", f"{where}.places", 'only with side = "both"')
+    check(not places or "at" not in entry, f"{where}.places", "give either at or places")
+    check(places or "at" in entry, f"{where}.at", "missing")
+    number = _number(entry["number"], f"{where}.number", side) if "number" in entry else None
+    if number:
+        units = _weights(entry["units"], f"{where}.units", "unit", known_units)
+    else:
+        units = _counts(entry["units"], f"{where}.units", known_units)
+    not_alone = read_names(entry.get("not_alone", []), f"{where}.not_alone")
+    for kind in not_alone:
+        check(number, f"{where}.not_alone", "only with number, where kinds are drawn")
+        check_known(kind, f"{where}.not_alone", f"unit {kind!r} of the group", list(units))
+    some = set(units) - set(not_alone)
+    check(some, f"{where}.not_alone", "some kind must be able to fill an army alone")
+    return Group(side, _at(entry, where, side), units, number, not_alone, places)
+
+
+def _at(entry: dict, where: str, side: str) -> tuple:
+    if "at" not in entry:
+        return ()
+    if side != "both":
+        return _place(entry["at"], f"{where}.at")
+    two = read_list(entry["at"], f"{where}.at", "two places, of the allies and of the enemies", 2)
+    return tuple(_place(place, f"{where}.at[{i}]") for i, place in enumerate(two))
+
+
+def _number(value, where: str, side: str) -> tuple[int, int]:
+    whole = {"low": 1, "high": MOST_UNITS, "whole": True}
+    if side == "both":
+        return read_numbers(value, where, 2, **whole)
+    return (read_number(value, where, **whole),) * 2
+
+
+def _counts(value, where: str, known: list[str]) -> dict[str, int]:
+    ok = isinstance(value, dict) and len(value) > 0
+    expect(ok, where, "a table of kind = count", value)
+    for kind, count in value.items():
+        check_known(kind, f"{where}.{kind}", "unit", known)
+        read_number(count, f"{where}.{kind}", low=1, high=MOST_UNITS, whole=True)
+    return dict(value)
+
+
+def _weights(value, where: str, what: str, known) -> dict[str, float]:
+    ok = isinstance(value, dict) and len(value) > 0
+    expect(ok, where, f"a table of {what} = weight", value)
+    for name, weight in value.items():
+        check_known(name, f"{where}.{name}", what, list(known))
+        read_number(weight, f"{where}.{name}", low=LEAST_WEIGHT, high=1)
+    return dict(value)
 
 
 def _build(table: dict, name: str) -> Scenario:
     known = ["name", "terrain", "size", "walls", "episode_limit", "attack_point", "groups", "units"]
     for key in table:
         check_known(key, f"{name}: {key}", "field", known)
-    for key in ("groups", "attack_point"):
-        check(key in table, f"{name}: {key}", "missing")
+    check("groups" in table, f"{name}: groups", "missing")
     own = table.get("units", {})
     expect(isinstance(own, dict), f"{name}: units", "a table of unit kinds", own)
     kinds = {}
@@ -309,18 +402,19 @@ def _build(table: dict, name: str) -> Scenario:
         kinds[kind] = _unit_kind(kind, entry, f"{name}: units.{kind}")
     entries = enumerate(read_list(table["groups"], f"{name}: groups", "a list of groups"))
     groups = tuple(_group(entry, f"{name}: groups[{i}]", list(kinds)) for i, entry in entries)
-    limit = table.get("episode_limit", 150)
+    limit, point = table.get("episode_limit", 150), table.get("attack_point")
     scenario = Scenario(
         name=name,
         blocked=_ground(table, name),
         groups=groups,
-        attack_point=_place(table["attack_point"], f"{name}: attack_point"),
+        attack_point=None if point is None else _place(point, f"{name}: attack_point"),
         episode_limit=read_steps(limit, f"{name}: episode_limit"),
         kinds={kind: kinds[kind] for group in groups for kind in group.units},
     )
     _check_units(scenario, f"{name}: groups")
-    problem = _problem_at(*scenario.attack_point, scenario.blocked)
-    check(not problem, f"{name}: attack_point", f"it is {problem}")
+    if scenario.attack_point:
+        problem = _problem_at(*scenario.attack_point, scenario.blocked)
+        check(not problem, f"{name}: attack_point", f"it is {problem}")
     _check_reach(scenario, f"{name}: groups")
     return scenario
 
@@ -335,10 +429,33 @@ def _check_units(scenario: Scenario, where: str):
         check(count > 0, where, f"there is no group of side {side!r}")
         expect(count <= MOST_UNITS, where, f"at most {MOST_UNITS} units of side {side!r}", count)
     for i, group in enumerate(scenario.groups):
+        if group.is_drawn:
+            _check_drawn(scenario, group, f"{where}[{i}]")
+            continue
         for kind, x, y in scenario.members_of(group):
             problem = _problem_at(x, y, scenario.blocked, flies=kind.plane == "AIR")
             place = f"a {kind.name} of this group would start at ({x:.2f}, {y:.2f}), {problem}"
             check(not problem, f"{where}[{i}].at", place)
+
+
+def _check_drawn(scenario: Scenario, group: Group, where: str):
+    """There is room for all units of a group that is drawn, and all can meet."""
+    blocked = scenario.blocked
+    for side in group.sides() if group.at else ():
+        x, y = group.place_of(side)
+        problem = _problem_at(x, y, blocked)
+        check(not problem, f"{where}.at", f"({x:.2f}, {y:.2f}) is {problem}")
+    # A half of the map, as for reflected places, must have twice the room of each side's units.
+    height, width = blocked.shape
+    largest = max(kind.radius for kind in scenario.kinds.values())
+    half = (width / 2 - max(1, largest)) * height * (1 - blocked.mean())
+    room = int(half / 2 / (2 * largest) ** 2)
+    most = max(map(scenario.count, SIDES))
+    check(most <= room, where, f"the map has room for {max(0, room)} drawn units a side, not {most}")
+    if group.places:
+        free = np.argwhere(~blocked).tolist()
+        in_one_piece = _spread(blocked, free[:1]).sum() == len(free)
+        check(in_one_piece, f"{where}.places", "walls part the map, and units would start anywhere")
 
 
 def _problem_at(x: float, y: float, blocked: np.ndarray, flies: bool = False) -> str:
@@ -378,20 +495,37 @@ def _can_meet(scenario: Scenario, ally: str, enemy: str) -> bool:
 
 def _reachable(scenario: Scenario, side: str, kind: UnitKind) -> np.ndarray:
     """[height, width] bool: the cells that the units of a kind can get to."""
-    height, width = scenario.blocked.shape
-    reachable = np.zeros_like(scenario.blocked)
-    groups = [group for group in scenario.groups if group.side == side]
-    members = [member for group in groups for member in scenario.members_of(group)]
-    cells = [(int(y), int(x)) for of, x, y in members if of is kind]
-    if kind.speed > 0 and kind.plane == "AIR":
-        return ~reachable
+    blocked = scenario.blocked
+    cells = []
+    for group in scenario.groups:
+        if side not in group.sides() or kind.name not in group.units:
+            continue
+        if group.places:
+            cells += np.argwhere(~blocked).tolist()
+        elif group.is_drawn:
+            x, y = group.place_of(side)
+            cells.append((int(y), int(x)))
+        else:
+            members = scenario.members_of(group)
+            cells += [(int(y), int(x)) for of, x, y in members if of is kind]
+    flies = kind.plane == "AIR"
+    if kind.speed > 0:
+        return np.ones_like(blocked) if flies else _spread(blocked, cells)
+    reachable = np.zeros_like(blocked)
+    for y, x in cells:
+        reachable[y, x] = flies or not blocked[y, x]
+    return reachable
+
+
+def _spread(blocked: np.ndarray, cells: list) -> np.ndarray:
+    """[height, width] bool: the free cells that can be walked to from some (y, x)."""
+    height, width = blocked.shape
+    reached = np.zeros_like(blocked)
+    cells = list(cells)
     while cells:
         y, x = cells.pop()
-        if not (0 <= y < height and 0 <= x < width) or reachable[y, x]:
-            continue
-        if kind.plane == "GROUND" and scenario.blocked[y, x]:
-            continue
-        reachable[y, x] = True
-        if kind.speed > 0:
+        inside = 0 <= y < height and 0 <= x < width
+        if inside and not blocked[y, x] and not reached[y, x]:
+            reached[y, x] = True
             cells += [(y, x + 1), (y, x - 1), (y + 1, x), (y - 1, x)]
-    return reachable
+    return reached

@@ -5,16 +5,19 @@ Everything is a flat NumPy array of records, so that a rule can say `unit.hp` an
 - `UNIT`: one per unit, with its statistics and all that changes from tick to tick;
 - `BATTLE`: one per battle, with its random state, step counter and the outcome of the last step;
 - `RULES`: one per scenario, with the sizes and switches that never change;
-- `CELL`: one per cell of the map, and `WALL`: one per obstacle that is near a cell.
+- `CELL`: one per cell of the map, and `WALL`: one per obstacle that is near a cell;
+- `GROUP`: one per group of units whose kinds or places are drawn, and `LOT`: one per kind to draw.
 
-The arrays that rules take together are in a group: `World` and `Seen`.
+The arrays that rules take together are in a group: `World`, `Start` and `Seen`.
 """
 
+import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from cleanmarl.battle.scenario import ATTACKS, PLANES, SIDES, Scenario, UnitKind
+from cleanmarl.battle.scenario import ATTACKS, PLACES, PLANES, SIDES, Group, Scenario, UnitKind
 
 STOP, MOVE, TARGET, MARCH = range(4)  # orders; MARCH is the enemies' attack-move
 STANDARD, KAMIKAZE, LASER, HEAL = range(4)  # attacks, in the order of scenario.ATTACKS
@@ -44,7 +47,7 @@ UNIT = np.dtype(
         ("prev_target", "i4"),
         ("order", "i4"),
         ("order_target", "i4"),
-        ("order_x", "f8"),
+        ("order_x", "f8"),  # where it is to go; of an enemy, where it marches
         ("order_y", "f8"),
         ("shield", "f8"),
         ("energy", "f8"),
@@ -97,14 +100,12 @@ RULES = np.dtype(
         ("n_walls", "i8"),
         ("ally_shields", "i8"),
         ("enemy_shields", "i8"),
+        ("own_place", "i8"),  # whether agents observe where they are
         ("agent_ids", "i8"),
         ("time_limit", "i8"),
         ("width", "i8"),
         ("height", "i8"),
-        ("attack_x", "f8"),
-        ("attack_y", "f8"),
         ("max_radius", "f8"),
-        ("max_reward", "f8"),
         ("published_walls", "?"),
         # where the blocks of an observation begin, after the agent's 4 moves, and their sizes
         ("obs_enemy_size", "i8"),
@@ -112,6 +113,7 @@ RULES = np.dtype(
         ("obs_enemies", "i8"),
         ("obs_allies", "i8"),
         ("obs_own", "i8"),
+        ("obs_place", "i8"),
         ("obs_id", "i8"),
         ("obs_size", "i8"),
         # the same of the state, which begins with the allies
@@ -135,7 +137,25 @@ CELL = np.dtype(
 
 WALL = np.dtype([("x0", "f8"), ("y0", "f8"), ("x1", "f8"), ("y1", "f8")], align=True)
 
+GROUP = np.dtype(
+    [
+        ("first", "i8", 2),  # number of the first unit of each side, and how many there are
+        ("count", "i8", 2),
+        ("place", "f8", (2, 2)),  # x and y for each side, unless places are drawn
+        ("first_lot", "i8"),
+        ("end_lot", "i8"),  # the same if the kinds are not drawn
+        ("reflected", "f8"),  # below this, a random number from 0 to 1 stands for reflected places
+        ("surrounded", "f8"),  # from there and below this, for surrounded ones
+    ],
+    align=True,
+)
+
+LOT = np.dtype([("kind", "i8"), ("below", "f8"), ("not_alone", "?")], align=True)
+
 FAR = 10.0  # cells; how far a unit reaches, in a second, for which lists of walls become long
+
+SPACING = 0.2  # cells; of the spots around a place where a unit looks for room: 25 within 1 cell
+REACH = 40.0  # cells; how far away it looks
 
 # What a unit has under the name that its kind has for it.
 SAME = ("radius", "attacks", "armor", "speed", "range", "scan_range", "splash_radius")
@@ -158,6 +178,21 @@ class World(NamedTuple):
     """[n_enemies] the same of the enemies"""
 
 
+class Start(NamedTuple):
+    """How the battles of a scenario begin."""
+
+    units: np.ndarray
+    """[n_units] UNIT in their places; those whose kinds or places are drawn are not alive yet"""
+    kinds: np.ndarray
+    """[2, n_kinds] UNIT, an ally and an enemy of each kind"""
+    groups: np.ndarray
+    """[n] GROUP that are drawn"""
+    lots: np.ndarray
+    """[n] LOT, group by group"""
+    spots: np.ndarray
+    """[n, 2] where a unit looks for room around its place, the nearest first"""
+
+
 class Seen(NamedTuple):
     """What the learner sees of `num` battles, or of one, without the first dimension."""
 
@@ -171,26 +206,27 @@ class Seen(NamedTuple):
 
 def build(
     scenario: Scenario, *, walls: str, time_limit: int, agent_ids: bool
-) -> tuple[World, np.ndarray]:
-    """The world of a scenario and its units at the start of a battle, [n_units] UNIT."""
-    units = _units(scenario)
+) -> tuple[World, Start]:
+    """The world of a scenario, and how its battles begin."""
+    start = start_of(scenario)
+    units = start.units
     rules = np.zeros(1, RULES)
     rules["time_limit"] = time_limit
     rules["published_walls"] = walls == "published"
     rules["agent_ids"] = agent_ids
     rules["height"], rules["width"] = scenario.blocked.shape
-    rules["attack_x"], rules["attack_y"] = scenario.attack_point
-    rules["max_radius"] = units["radius"].max()
+    rules["own_place"] = scenario.is_random
+    rules["max_radius"] = start.kinds["radius"].max()
     _set_armies(rules[0], scenario, units)
     _set_layout(rules[0])
     kinds = scenario.kinds.values()
     damages = np.array([[kind.damage_to(other) for other in kinds] for kind in kinds], float)
-    reach = float((units["radius"] + units["speed"]).max())
+    reach = float((start.kinds["radius"] + start.kinds["speed"]).max())
     cells, nearby = _cells(scenario.blocked, reach)
     rules["n_walls"] = cells["end"][-1] - cells["begin"][-1]
     allies = np.flatnonzero(units["is_ally"])
     enemies = np.flatnonzero(~units["is_ally"])
-    return World(rules, damages, cells, nearby, allies, enemies), units
+    return World(rules, damages, cells, nearby, allies, enemies), start
 
 
 def seen_of(rules: np.void, num: int) -> Seen:
@@ -206,16 +242,29 @@ def seen_of(rules: np.void, num: int) -> Seen:
 def _set_armies(rules: np.void, scenario: Scenario, units: np.ndarray):
     allies, enemies = units[units["is_ally"]], units[~units["is_ally"]]
     rules["n_allies"], rules["n_enemies"] = len(allies), len(enemies)
-    n_targets = len(enemies)
-    healers = allies["attack"] == HEAL
-    if healers.any():
-        # A healer's target is an ally by its index: there are slots up to the last fighter's.
-        n_targets = max(n_targets, allies["index"][~healers].max(initial=-1) + 1)
-    rules["n_actions"] = 6 + n_targets
+    rules["n_actions"] = 6 + max(len(enemies), _patients(scenario))
     rules["n_types"] = len(scenario.unit_types)
     rules["ally_shields"], rules["enemy_shields"] = map(scenario.has_shields, SIDES)
-    health = (enemies["hp"] + enemies["shield"]).sum()
-    rules["max_reward"] = 10 * len(enemies) + 200 + health
+
+
+def _patients(scenario: Scenario) -> int:
+    """How many slots healers need. Their target is an ally by its index: up to the last fighter."""
+    index, slots, any_healer = 0, 0, False
+    for group in scenario.groups:
+        for kinds in _possible_kinds(scenario, group, "ally"):
+            index += 1
+            any_healer |= any(kind.attack == "heal" for kind in kinds)
+            if any(kind.attack != "heal" for kind in kinds):
+                slots = index
+    return slots if any_healer else 0
+
+
+def _possible_kinds(scenario: Scenario, group: Group, side: str) -> list[list[UnitKind]]:
+    """For each unit of one side of a group, the kinds that it may be."""
+    if group.number:
+        return [[scenario.kinds[name] for name in group.units]] * group.count(side)
+    counts = group.units if group.count(side) else {}
+    return [[scenario.kinds[name]] for name, count in counts.items() for _ in range(count)]
 
 
 def _set_layout(rules: np.void):
@@ -228,7 +277,8 @@ def _set_layout(rules: np.void):
     rules["obs_enemies"] = 4
     rules["obs_allies"] = rules["obs_enemies"] + n_enemies * rules["obs_enemy_size"]
     rules["obs_own"] = rules["obs_allies"] + (n_allies - 1) * rules["obs_ally_size"]
-    rules["obs_id"] = rules["obs_own"] + 1 + of_ally
+    rules["obs_place"] = rules["obs_own"] + 1 + of_ally
+    rules["obs_id"] = rules["obs_place"] + (2 if rules["own_place"] else 0)
     rules["obs_size"] = rules["obs_id"] + (n_allies if rules["agent_ids"] else 0)
     rules["state_ally_size"] = 4 + of_ally
     rules["state_enemy_size"] = 3 + of_enemy
@@ -237,30 +287,73 @@ def _set_layout(rules: np.void):
     rules["state_size"] = rules["state_actions"] + n_allies * rules["n_actions"]
 
 
-def _units(scenario: Scenario) -> np.ndarray:
-    """The units of both sides in their places, in single precision (section 5)."""
-    kinds = list(scenario.kinds)
-    units = np.zeros(sum(scenario.count(side) for side in SIDES), UNIT)
-    number = 0
+def start_of(scenario: Scenario) -> Start:
+    """How the battles of a scenario begin (section 5)."""
+    kinds = np.array([[_unit(scenario, kind, side) for kind in scenario.kinds] for side in SIDES])
+    rows = list(scenario.kinds)
+    units, groups, lots = [], [], []
     index = {"ally": 0, "enemy": 0}
     for group in scenario.groups:
-        for kind, x, y in scenario.members_of(group):
-            unit = units[number]
-            _set_statistics(unit, kind)
-            unit["x"] = unit["start_x"] = x
-            unit["y"] = unit["start_y"] = y
-            unit["is_ally"] = group.side == "ally"
-            unit["order"] = STOP if group.side == "ally" else MARCH
-            unit["index"] = index[group.side]
-            unit["kind"] = kinds.index(kind.name)
-            unit["type"] = scenario.unit_types.index(kind.name) if scenario.unit_types else 0
-            number += 1
-            index[group.side] += 1
-    units["alive"] = True
+        first = [0, 0]
+        for side, of_side in zip(SIDES, kinds, strict=True):
+            first[SIDES.index(side)] = len(units)
+            for possible in _possible_kinds(scenario, group, side):
+                units.append(of_side[rows.index(possible[0].name)].copy())
+                units[-1]["index"] = index[side]
+                index[side] += 1
+        if group.is_drawn:
+            groups.append(_drawn(group, first, lots, rows))
+            continue
+        members = scenario.members_of(group)
+        for unit, member in zip(units[-len(members) :], members, strict=True):
+            unit["x"] = unit["start_x"] = member.x
+            unit["y"] = unit["start_y"] = member.y
+            unit["alive"] = True
+    spots = _spots() if groups else np.zeros((0, 2))
+    return Start(np.array(units), kinds, np.array(groups, GROUP), np.array(lots, LOT), spots)
+
+
+def _unit(scenario: Scenario, name: str, side: str) -> np.void:
+    """A unit of a kind, of which only place and index are open. It is not alive yet."""
+    unit = np.zeros((), UNIT)
+    _set_statistics(unit, scenario.kinds[name])
+    unit["is_ally"] = side == "ally"
+    unit["order"] = STOP if side == "ally" else MARCH
+    if side == "enemy":
+        unit["order_x"], unit["order_y"] = scenario.attack_point or (np.nan, np.nan)
+    unit["kind"] = list(scenario.kinds).index(name)
+    unit["type"] = scenario.unit_types.index(name) if scenario.unit_types else 0
     for field in ("target", "prev_target", "order_target"):
-        units[field] = NOBODY
-    units["last_action"] = -1
-    return units
+        unit[field] = NOBODY
+    unit["last_action"] = -1
+    return unit
+
+
+def _drawn(group: Group, first: list[int], lots: list, rows: list[str]) -> np.void:
+    """A group that is drawn, whose units have the numbers from `first`; adds to the lots."""
+    record = np.zeros((), GROUP)
+    record["first"] = first
+    record["count"] = [group.count(side) for side in SIDES]
+    for side in group.sides() if group.at else ():
+        record["place"][SIDES.index(side)] = group.place_of(side)
+    record["first_lot"] = len(lots)
+    if group.number:
+        below = np.cumsum(list(group.units.values())) / sum(group.units.values())
+        for name, high in zip(group.units, below, strict=True):
+            lots.append((rows.index(name), high, name in group.not_alone))
+    record["end_lot"] = len(lots)
+    weights = [group.places.get(place, 0) for place in PLACES]
+    record["reflected"], record["surrounded"] = np.cumsum(weights) / (sum(weights) or 1)
+    return record
+
+
+@cache
+def _spots() -> np.ndarray:
+    """A sunflower: spot n is SPACING sqrt(n) away, a golden angle further round than the last."""
+    n = np.arange(int((REACH / SPACING) ** 2))
+    angle = n * math.pi * (3 - math.sqrt(5))
+    distance = SPACING * np.sqrt(n)
+    return np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=1)
 
 
 def _set_statistics(unit: np.void, kind: UnitKind):

@@ -1,0 +1,225 @@
+"""What is drawn at the start of a battle, compiled by Numba: armies, and where they stand.
+
+The distributions are those of SMACv2 (Ellis et al., 2023). Random numbers come from the battle's
+own stream.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from cleanmarl.battle.engine import next_random, random_below
+from cleanmarl.battle.jit import inlined
+from cleanmarl.battle.orca import cell_of
+from cleanmarl.battle.world import Start, World
+
+ALLY, ENEMY = 0, 1  # as columns
+DIAGONALS = 4
+FROM_CENTRE = 2.0  # cells on each axis: where enemies that surround the allies stand at the nearest
+# Units stand at multiples of this part of a cell. So mirror images are exact in single precision,
+# on maps of up to 256 cells.
+FINEST = 2.0**-16
+
+
+class Search(NamedTuple):
+    """What it takes to find room for a unit."""
+
+    world: World
+    start: Start
+    turn: np.ndarray
+    """[2] cosine and sine of the angle by which the spots are turned in this battle"""
+    tried: np.ndarray
+    """[n_kinds] how many spots around the present place have no room for a unit of the kind"""
+    sizes: np.ndarray
+    """[DIAGONALS] how many enemies stand on each, where they surround the allies"""
+
+
+@inlined
+def uniform(battle, low, high):
+    return low + (high - low) * (next_random(battle) * 2.0**-32)
+
+
+@inlined
+def draw_start(units, battle, search):
+    """Draw the armies and the places of all groups that are drawn."""
+    angle = uniform(battle, 0.0, 2 * math.pi)
+    search.turn[0], search.turn[1] = math.cos(angle), math.sin(angle)
+    groups = search.start.groups
+    for g in range(groups.shape[0]):
+        group = groups[g]
+        if group.first_lot < group.end_lot:
+            draw_armies(units, battle, group, search.start)
+        how = uniform(battle, 0.0, 1.0)
+        if how < group.reflected:
+            reflect(units, battle, group, search)
+        elif how < group.surrounded:
+            surround(units, battle, group, search)
+        else:
+            for side in (ALLY, ENEMY):
+                x, y = group.place[side, 0], group.place[side, 1]
+                gather(units, group.first[side], group.count[side], x, y, search)
+
+
+# Armies
+
+
+@inlined
+def become(units, u, kinds, kind):
+    """Make a unit one of a kind of its side."""
+    index = units[u].index
+    units[u] = kinds[ALLY if units[u].is_ally else ENEMY, kind]
+    units[u].index = index
+
+
+@inlined
+def draw_kinds(units, battle, first, end, group, start):
+    """Draw the kinds of some units; again, while all of them may not be alone.
+
+    Their order is as random as after a shuffle, since they are drawn independently.
+    """
+    again = first < end
+    while again:
+        for u in range(first, end):
+            number = uniform(battle, 0.0, 1.0)
+            n = group.first_lot
+            while n < group.end_lot - 1 and number >= start.lots[n].below:
+                n += 1
+            become(units, u, start.kinds, start.lots[n].kind)
+            again &= start.lots[n].not_alone
+
+
+@inlined
+def draw_armies(units, battle, group, start):
+    """The enemies are the same army as the allies; if they are more, the others are drawn too."""
+    ally, enemy = group.first[ALLY], group.first[ENEMY]
+    n_allies, n_enemies = group.count[ALLY], group.count[ENEMY]
+    draw_kinds(units, battle, ally, ally + n_allies, group, start)
+    same = min(n_allies, n_enemies)
+    for i in range(same):
+        become(units, enemy + i, start.kinds, units[ally + i].kind)
+    draw_kinds(units, battle, enemy + same, enemy + n_enemies, group, start)
+
+
+# Places
+
+
+@inlined
+def is_free(units, u, x, y, east, world):
+    """Whether a unit has room at a place: on the map west of `east`, in no wall and no unit."""
+    unit, rules = units[u], world.rules[0]
+    if not (0 < x < east and 0 < y < rules.height):
+        return False
+    if unit.plane == 0 and world.cells[cell_of(x, y, rules)].blocked:
+        return False
+    # Backwards, since the last ones to stand are the nearest.
+    for n in range(1, units.shape[0]):
+        other = units[u - n if n <= u else u - n + units.shape[0]]
+        if other.alive:
+            dx, dy, apart = x - other.x, y - other.y, unit.radius + other.radius
+            if dx * dx + dy * dy < apart * apart:
+                return False
+    return True
+
+
+@inlined
+def stand(units, u, x, y, east, search):
+    """Let a unit stand at a place or, if it is taken, at the nearest spot around it that is free.
+
+    Without any room, it stands there all the same.
+    """
+    unit, spots, cos, sin = units[u], search.start.spots, search.turn[0], search.turn[1]
+    n, found, at_x, at_y = search.tried[unit.kind], False, x, y
+    while n < spots.shape[0] and not found:
+        at_x = math.floor((x + cos * spots[n, 0] - sin * spots[n, 1]) / FINEST) * FINEST
+        at_y = math.floor((y + sin * spots[n, 0] + cos * spots[n, 1]) / FINEST) * FINEST
+        found = is_free(units, u, at_x, at_y, east, search.world)
+        n += 1
+    if not found:
+        at_x, at_y = x, y
+    unit.x = unit.start_x = at_x
+    unit.y = unit.start_y = at_y
+    unit.alive = True
+    # Where there was no room for it, there is none for larger ones.
+    kinds = search.start.kinds
+    for kind in range(kinds.shape[1]):
+        other = kinds[ALLY, kind]
+        if other.radius >= unit.radius and other.plane <= unit.plane:
+            search.tried[kind] = max(search.tried[kind], n)
+
+
+@inlined
+def stand_alone(units, u, x, y, east, search):
+    """The same for a unit that has a place of its own."""
+    search.tried[:] = 0
+    stand(units, u, x, y, east, search)
+
+
+@inlined
+def gather(units, first, count, x, y, search):
+    """Let units stand around one place."""
+    search.tried[:] = 0
+    for u in range(first, first + count):
+        stand(units, u, x, y, search.world.rules[0].width, search)
+
+
+@inlined
+def reflect(units, battle, group, search):
+    """Allies stand anywhere in the west, enemies at their mirror images; others in the east."""
+    rules = search.world.rules[0]
+    width, half = float(rules.width), rules.width / 2
+    n_allies = group.count[ALLY]
+    for i in range(n_allies):
+        u = group.first[ALLY] + i
+        x, y = uniform(battle, 0.0, half - 1), uniform(battle, 0.0, rules.height)
+        stand_alone(units, u, x, y, half - max(1.0, units[u].radius), search)
+    for i in range(group.count[ENEMY]):
+        u = group.first[ENEMY] + i
+        if i < n_allies:
+            ally = units[group.first[ALLY] + i]
+            x, y = width - ally.x, float(ally.y)
+        else:
+            x, y = uniform(battle, half, width), uniform(battle, 0.0, rules.height)
+        stand_alone(units, u, x, y, width, search)
+
+
+@inlined
+def surround(units, battle, group, search):
+    """Allies stand at the centre, enemies in one to four groups between it and the corners."""
+    rules = search.world.rules[0]
+    x, y = rules.width / 2, rules.height / 2
+    gather(units, group.first[ALLY], group.count[ALLY], x, y, search)
+    left = 1 + random_below(battle, DIAGONALS)
+    sizes = search.sizes
+    sizes[:] = 0
+    for _ in range(group.count[ENEMY]):
+        sizes[random_below(battle, left)] += 1
+    first = group.first[ENEMY]
+    for diagonal in range(DIAGONALS):
+        # So that every choice of diagonals is as likely.
+        if random_below(battle, DIAGONALS - diagonal) >= left:
+            continue
+        left -= 1
+        east = 1 if diagonal % 2 == 1 else -1
+        north = 1 if diagonal >= 2 else -1
+        t = uniform(battle, 0.0, 1.0)
+        at_x = t * (x + FROM_CENTRE * east) + (1 - t) * (x + x * east)
+        at_y = t * (y + FROM_CENTRE * north) + (1 - t) * (y + y * north)
+        gather(units, first, sizes[left], at_x, at_y, search)
+        first += sizes[left]
+
+
+@inlined
+def set_attack_point(units):
+    """Enemies that have no point to march to march to the middle of the allies' places."""
+    x = y = 0.0
+    count = 0
+    for u in range(units.shape[0]):
+        if units[u].is_ally:
+            x += units[u].x
+            y += units[u].y
+            count += 1
+    for u in range(units.shape[0]):
+        unit = units[u]
+        if not unit.is_ally and math.isnan(unit.order_x):
+            unit.order_x, unit.order_y = x / count, y / count
