@@ -150,14 +150,25 @@ def load_model(folder: Path, which: str, **networks: torch.nn.Module) -> int:
     if not path.is_file():
         none = "a run has none before its first evaluation or checkpoint, or with --no-save-model"
         raise Refused(f"{path} is missing: {none}")
+    misfit = f"{path} does not fit the agent in this environment"
     try:
         model = torch.load(path, map_location="cpu", weights_only=True)
         for name, network in networks.items():
+            there, here = sizes_of(model[name]), sizes_of(network.state_dict())
+            if there != here:
+                raise Refused(f"{misfit}: its {name} has {there}; here it would have {here}")
             network.load_state_dict(model[name])
         return model["step"]
+    except Refused:
+        raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise Refused(f"{path} does not fit the agent in this environment: {reason}") from None
+        raise Refused(f"{misfit}: {' '.join(str(error).split())[:300]}") from None
+
+
+def sizes_of(weights: dict[str, torch.Tensor]) -> str:
+    """How much goes into a network, and comes out, by its first weights and its last."""
+    sizes = [weight.shape for weight in weights.values()]
+    return f"{sizes[0][-1]} inputs and {sizes[-1][0]} outputs" if sizes else "no weights"
 
 
 def state_of(part) -> dict:

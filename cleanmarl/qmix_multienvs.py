@@ -566,7 +566,7 @@ def evaluate_run(args: Args):
     folder = Path(args.evaluate)
     step = load_model(folder, args.which, target_agent=networks.target_agent)
     results = play_greedily(env, networks.target_agent, args, "test")
-    write_evaluation(args, folder, step, results)
+    folder = write_evaluation(args, folder, step, results)
     order = np.argsort([one["ep_reward"] for one in results], kind="stable")
     places = {"worst": 0, "median": len(order) // 2, "best": -1}
     for name, place in places.items() if args.capture_video else ():

@@ -1,11 +1,14 @@
 """What is told of episodes: means, confidence intervals, evaluation.json, GIFs."""
 
 import io
+import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from cleanmarl.arguments import short_name
 from cleanmarl.checkpoint import Refused, write_atomically, write_json
 
 
@@ -52,14 +55,29 @@ def confidence(values: np.ndarray) -> dict[str, float]:
     return {"mean": float(mean), "low": float(low), "high": float(high)}
 
 
-def write_evaluation(args, folder: Path, step: int, results: list[dict[str, float]]):
-    """Print means over episodes with their intervals, and write them to evaluation.json."""
+def folder_of_results(args, run: Path) -> Path:
+    """The folder of the run or, in another environment than its own, one in it that says which."""
+    with suppress(OSError, ValueError):
+        own = json.loads((run / "args.json").read_text())
+        if any(own[name] != getattr(args, name) for name in ("env_type", "env_name", "env_family")):
+            return run / f"in_{short_name(args.env_name)}"
+    return run
+
+
+def write_evaluation(args, run: Path, step: int, results: list[dict[str, float]]) -> Path:
+    """Print means over episodes with their intervals, and write them to evaluation.json.
+
+    It is in the folder of the run or, for another environment than its own, in a folder in it,
+    for example in_3m. Returns that folder. Raises Refused if it cannot be written.
+    """
     evaluation = {name: confidence(values) for name, values in by_name(results).items()}
     for name, of in evaluation.items():
         interval = f"95% confidence {of['low']:.3f} to {of['high']:.3f}"
         print(f"{name}: mean {of['mean']:.3f}, {interval}")
     evaluation |= {"episodes": len(results), "seed": args.seed, "which": args.which, "step": step}
+    folder = folder_of_results(args, run)
     try:
+        folder.mkdir(exist_ok=True)
         write_json(folder / "evaluation.json", evaluation)
     except OSError as error:
         raise Refused(f"cannot write {folder / 'evaluation.json'}: {error}") from error

@@ -346,12 +346,11 @@ def test_a_battle_of_ones_own_is_read_from_a_file(tmp_path):
     assert (env.map_name, env.time_limit) == ("mine.toml", 40)
     assert (env.n_agents, env.n_actions) == (4, 6 + 4)
     assert BattleEnv(map_file=str(path)).obs_size == env.obs_size
-    units, blocked = env.start, env.scenario.blocked
+    units, blocked = env.start.units, env.scenario.blocked
     assert blocked.shape == (12, 20) and blocked.sum() == 20 * 2 + 2 * 3
     assert units["hp"].tolist() == [45, 500, 500, 150, 35, 35, 35, 35]
     assert units["range"].tolist()[:2] == [9, 0.1]
     assert units["speed"].tolist()[:2] == [3.15, 0.5]  # the first like a marine's
-    assert env.world.rules["max_reward"] == 10 * 4 + 200 + 4 * 35
     for observation, *_ in episode(env, seed=0):
         assert env.observation_space["state"].contains(observation["state"])
 
@@ -368,7 +367,7 @@ def test_own_statistics_decide_the_battle(tmp_path):
 
 def test_own_units_may_replace_known_ones():
     scenario = {**SCENARIO, "units": {"MARINE": {"like": "MARINE", "hp": 1}}}
-    assert BattleEnv(map_file=scenario).start["hp"].tolist() == [1, 1, 100]
+    assert BattleEnv(map_file=scenario).start.units["hp"].tolist() == [1, 1, 100]
 
 
 def test_a_scenario_of_a_maps_shape_is_that_map():

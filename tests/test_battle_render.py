@@ -11,7 +11,7 @@ from cleanmarl.battle.world import build
 
 
 def units_of(scenario):
-    return build(scenario, walls="upstream", time_limit=1, agent_ids=False)[1]
+    return build(scenario, walls="upstream", time_limit=1, agent_ids=False)[1].units
 
 
 def shows(frame, colour):

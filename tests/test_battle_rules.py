@@ -52,7 +52,7 @@ class Stage:
         self.rules = self.world.rules[0]
         self.n_allies = len(allies)
         self.battle = np.zeros(1, BATTLE)
-        self._units = start[None].copy()
+        self._units = start.units[None].copy()
         self.units = self._units[0].view(np.recarray)
 
     @property
@@ -102,7 +102,8 @@ def outcome(stage) -> dict[str, bool]:
 
 
 def world_of(map_name: str):
-    return build(load_map(map_name), walls="upstream", time_limit=1, agent_ids=False)
+    world, start = build(load_map(map_name), walls="upstream", time_limit=1, agent_ids=False)
+    return world, start.units
 
 
 def distance(a, b) -> float:
@@ -151,15 +152,25 @@ SIZES = {
 }
 
 
+def max_reward(world, units) -> float:
+    """What the reward is scaled by, told by a victory without a blow, which pays 200."""
+    units, battles = units[None].copy(), np.zeros(1, BATTLE)
+    units["alive"] = units["is_ally"]
+    compiled.finish(world, units, battles, np.zeros(1))
+    return pytest.approx(200 * 20 / battles["reward"][0])
+
+
 def test_there_are_the_23_maps_of_smac():
     assert sorted(map_names()) == sorted(SIZES)
 
 
 @pytest.mark.parametrize("map_name", SIZES)
 def test_map_has_the_sizes_of_table_13_4(map_name):
-    rules = world_of(map_name)[0].rules[0]
-    names = ("n_allies", "n_enemies", "n_actions", "obs_size", "state_size", "max_reward")
-    assert (*(rules[name] for name in names), load_map(map_name).episode_limit) == SIZES[map_name]
+    world, units = world_of(map_name)
+    names = ("n_allies", "n_enemies", "n_actions", "obs_size", "state_size")
+    sizes = [world.rules[0][name] for name in names]
+    others = (max_reward(world, units), load_map(map_name).episode_limit)
+    assert (*sizes, *others) == SIZES[map_name]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +281,8 @@ def test_rows_are_as_high_as_their_largest_unit_and_as_wide_as_the_widest_row():
     group = {"side": "ally", "at": [9, 16], "units": {"MARAUDER": 1, "MARINE": 3}}
     enemies = {"side": "enemy", "at": [23, 16], "units": {"MARINE": 5}}
     table = {"groups": [group, enemies], "attack_point": [9, 16]}
-    _, units = build(load_scenario(table), walls="upstream", time_limit=1, agent_ids=False)
+    _, start = build(load_scenario(table), walls="upstream", time_limit=1, agent_ids=False)
+    units = start.units
     # radii 0.5625 and 0.375 in a grid of 2 x 2: height 2 * 0.9375 + 0.05, width 2 * 0.9375
     allies = [(8.625, 15.6), (9.6125, 15.6), (8.4375, 16.5875), (9.2375, 16.5875)]
     # five in a grid of 3 x 3, whose last row is empty but its gap counts:

@@ -55,7 +55,6 @@ def refused(scenario, message: str):
 
 MALFORMED = [
     (without(SCENARIO, "groups"), "groups: missing"),
-    (without(SCENARIO, "attack_point"), "attack_point: missing"),
     ({**SCENARIO, "atack_point": [1, 1]}, r"atack_point: unknown field; did you mean attack_point"),
     ({**SCENARIO, "attack_point": [1]}, "attack_point: expected 2 numbers"),
     ({**SCENARIO, "attack_point": [1, "x"]}, r"attack_point\[1\]: expected a number .*, got 'x'"),
@@ -79,7 +78,7 @@ MALFORMED = [
     ({**SCENARIO, "groups": []}, "groups: there is no group of side 'ally'"),
     ({**SCENARIO, "groups": [ALLIES]}, "groups: there is no group of side 'enemy'"),
     ({**SCENARIO, "groups": [ENEMIES]}, "groups: there is no group of side 'ally'"),
-    (with_group(side="allies"), r"groups\[0\].side: expected one of ally, enemy, got 'allies'"),
+    (with_group(side="allies"), r"groups\[0\].side: expected one of ally, enemy, both, got 'allies'"),
     (with_group(sides="ally"), r"groups\[0\].sides: unknown field; did you mean side"),
     (with_group(at=[9]), r"groups\[0\].at: expected 2 numbers"),
     (with_group(at=[9, None]), r"groups\[0\].at\[1\]: expected a number"),

@@ -6,9 +6,9 @@ The engine, and Numba with it, is loaded where one of them is first used.
 
 import gymnasium
 
-from cleanmarl.battle.scenario import ScenarioError, map_names
+from cleanmarl.battle.scenario import ScenarioError, map_names, random_names
 
-__all__ = ["BattleEnv", "BattleVectorEnv", "ScenarioError", "map_names"]
+__all__ = ["BattleEnv", "BattleVectorEnv", "ScenarioError", "map_names", "random_names"]
 
 
 def __getattr__(name: str) -> type:
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> type:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-for _name in map_names():
+for _name in map_names() + random_names():
     gymnasium.register(
         id=f"cleanmarl/{_name}-v0",
         entry_point="cleanmarl.battle:BattleEnv",

@@ -36,7 +36,8 @@ def restart(world, start, units, battles, b):
     if start.groups.shape[0] > 0:
         tried = np.empty(start.kinds.shape[1], np.int64)
         sizes = np.empty(draw.DIAGONALS, np.int64)
-        search = draw.Search(world, start, np.empty(2), tried, sizes)
+        standing = np.empty((1 + units.shape[1], 3))
+        search = draw.Search(world, start, np.empty(2), standing, tried, sizes)
         draw.draw_start(units[b], battle, search)
     draw.set_attack_point(units[b])
 

@@ -12,14 +12,11 @@ import numpy as np
 from cleanmarl.battle.engine import next_random, random_below
 from cleanmarl.battle.jit import inlined
 from cleanmarl.battle.orca import cell_of
-from cleanmarl.battle.world import Start, World
+from cleanmarl.battle.world import FINEST, Start, World
 
 ALLY, ENEMY = 0, 1  # as columns
 DIAGONALS = 4
 FROM_CENTRE = 2.0  # cells on each axis: where enemies that surround the allies stand at the nearest
-# Units stand at multiples of this part of a cell. So mirror images are exact in single precision,
-# on maps of up to 256 cells.
-FINEST = 2.0**-16
 
 
 class Search(NamedTuple):
@@ -28,7 +25,9 @@ class Search(NamedTuple):
     world: World
     start: Start
     turn: np.ndarray
-    """[2] cosine and sine of the angle by which the spots are turned in this battle"""
+    """[2] cosine and sine of the quarter turns of all spots in this battle"""
+    standing: np.ndarray
+    """[1 + n_units, 3] x, y and radius of the units that stand already; row 0 has their number"""
     tried: np.ndarray
     """[n_kinds] how many spots around the present place have no room for a unit of the kind"""
     sizes: np.ndarray
@@ -43,8 +42,13 @@ def uniform(battle, low, high):
 @inlined
 def draw_start(units, battle, search):
     """Draw the armies and the places of all groups that are drawn."""
-    angle = uniform(battle, 0.0, 2 * math.pi)
-    search.turn[0], search.turn[1] = math.cos(angle), math.sin(angle)
+    turn = random_below(battle, 4)
+    search.turn[0] = 1 - turn if turn % 2 == 0 else 0
+    search.turn[1] = 2 - turn if turn % 2 == 1 else 0
+    search.standing[0, 0] = 0
+    for u in range(units.shape[0]):
+        if units[u].alive:
+            take_place(units[u], search.standing)
     groups = search.start.groups
     for g in range(groups.shape[0]):
         group = groups[g]
@@ -105,21 +109,37 @@ def draw_armies(units, battle, group, start):
 
 
 @inlined
-def is_free(units, u, x, y, east, world):
-    """Whether a unit has room at a place: on the map west of `east`, in no wall and no unit."""
-    unit, rules = units[u], world.rules[0]
+def take_place(unit, standing):
+    standing[0, 0] += 1
+    n = int(standing[0, 0])
+    standing[n, 0], standing[n, 1], standing[n, 2] = unit.x, unit.y, unit.radius
+
+
+@inlined
+def is_ground(unit, x, y, east, world):
+    """Whether a unit could be at a place, if it were alone: on the map west of `east`, no wall."""
+    rules = world.rules[0]
     if not (0 < x < east and 0 < y < rules.height):
         return False
-    if unit.plane == 0 and world.cells[cell_of(x, y, rules)].blocked:
-        return False
-    # Backwards, since the last ones to stand are the nearest.
-    for n in range(1, units.shape[0]):
-        other = units[u - n if n <= u else u - n + units.shape[0]]
-        if other.alive:
-            dx, dy, apart = x - other.x, y - other.y, unit.radius + other.radius
-            if dx * dx + dy * dy < apart * apart:
-                return False
-    return True
+    walks = rules.n_walls > 0 and unit.plane == 0
+    return not (walks and world.cells[cell_of(x, y, rules)].blocked)
+
+
+@inlined
+def overlaps(unit, x, y, standing, n):
+    dx, dy, apart = x - standing[n, 0], y - standing[n, 1], unit.radius + standing[n, 2]
+    return dx * dx + dy * dy < apart * apart
+
+
+@inlined
+def in_the_way(unit, x, y, standing, guess):
+    """The row of one that stands where a unit at a place would overlap it; 0 if there is none."""
+    if guess > 0 and overlaps(unit, x, y, standing, guess):
+        return guess
+    for n in range(int(standing[0, 0]), 0, -1):  # those that came last are the nearest
+        if overlaps(unit, x, y, standing, n):
+            return n
+    return 0
 
 
 @inlined
@@ -129,17 +149,22 @@ def stand(units, u, x, y, east, search):
     Without any room, it stands there all the same.
     """
     unit, spots, cos, sin = units[u], search.start.spots, search.turn[0], search.turn[1]
-    n, found, at_x, at_y = search.tried[unit.kind], False, x, y
+    x, y = math.floor(x / FINEST) * FINEST, math.floor(y / FINEST) * FINEST
+    n, found, other, at_x, at_y = search.tried[unit.kind], False, 0, x, y
     while n < spots.shape[0] and not found:
-        at_x = math.floor((x + cos * spots[n, 0] - sin * spots[n, 1]) / FINEST) * FINEST
-        at_y = math.floor((y + sin * spots[n, 0] + cos * spots[n, 1]) / FINEST) * FINEST
-        found = is_free(units, u, at_x, at_y, east, search.world)
+        at_x = x + cos * spots[n, 0] - sin * spots[n, 1]
+        at_y = y + sin * spots[n, 0] + cos * spots[n, 1]
+        if is_ground(unit, at_x, at_y, east, search.world):
+            # Mostly the same that is in the way at the spot before.
+            other = in_the_way(unit, at_x, at_y, search.standing, other)
+            found = other == 0
         n += 1
     if not found:
         at_x, at_y = x, y
     unit.x = unit.start_x = at_x
     unit.y = unit.start_y = at_y
     unit.alive = True
+    take_place(unit, search.standing)
     # Where there was no room for it, there is none for larger ones.
     kinds = search.start.kinds
     for kind in range(kinds.shape[1]):

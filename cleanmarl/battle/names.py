@@ -19,7 +19,7 @@ def observation_names(scenario: Scenario, agent: int, agent_ids: bool = False) -
     """The entries of an agent's observation, in the order of `observe.observe_agent` (13.1).
 
     Units are numbered from 0 within their side, as in the arrays. Distances are divided by the
-    range of sight, health and shields by their maxima.
+    range of sight, health and shields by their maxima, the place of an agent by the map's size.
     """
     types = [f"is {kind.lower().replace('_', ' ')}" for kind in scenario.unit_types]
     names = [f"moves: can go {direction}" for direction in MOVES]
@@ -30,6 +30,8 @@ def observation_names(scenario: Scenario, agent: int, agent_ids: bool = False) -
             if (side, number) != ("ally", agent):
                 names += [f"{side} {number}: {entry}" for entry in entries]
     own = ["health", *(["shield"] if scenario.has_shields("ally") else []), *types]
+    if scenario.is_random:
+        own += ["place from the west", "place from the south"]
     names += [f"itself: {entry}" for entry in own]
     if agent_ids:
         names += [f"number: is agent {number}" for number in range(scenario.count("ally"))]

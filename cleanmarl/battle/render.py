@@ -49,7 +49,8 @@ def draw(scenario: Scenario, units: np.ndarray, steps: int) -> np.ndarray:
         units: [n_units] UNIT
         steps: environment steps since the start of the battle, for the caption
     """
-    starts = tuple(group.at for group in scenario.groups)
+    given = [group for group in scenario.groups if group.at]
+    starts = tuple(group.place_of(side) for group in given for side in group.sides())
     stage = _stage(scenario.blocked.shape, scenario.blocked.tobytes(), starts)
     image = stage.background.copy()
     pen = ImageDraw.Draw(image, "RGBA")

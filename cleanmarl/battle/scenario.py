@@ -105,7 +105,7 @@ class UnitKind:
 
 @dataclass(frozen=True)
 class Group:
-    """Units that start together. Their kinds, their places, or both may be drawn for each battle."""
+    """Units that start together. Their kinds and their places may be drawn for each battle."""
 
     side: str
     """ally, enemy, or both: then the enemies are the same army as the allies"""
@@ -246,8 +246,10 @@ def load_map(name: str) -> Scenario:
             expect(1 <= count <= MOST_OF_A_RACE, name, f"1 to {MOST_OF_A_RACE} units a side", count)
         group = _table("races")[found[1]] | {"side": "both", "number": number}
         return _build({"episode_limit": 200, "groups": [group]}, name)
-    others = [f"{race}{name[found.end(1):]}" for race in _table("races")] if found else []
-    raise ScenarioError(f"unknown map {name!r}; {nearest(name, map_names() + random_names() + others)}")
+    known = map_names() + random_names()
+    if found:  # with other numbers, of a race that is misspelt
+        known += {race + name[found.end(1) :] for race in _table("races")} - {*known}
+    raise ScenarioError(f"unknown map {name!r}; {nearest(name, known)}")
 
 
 def load_scenario(source: str | Path | dict) -> Scenario:
@@ -338,7 +340,9 @@ def _group(entry, where: str, known_units: list[str]) -> Group:
     known = ["side", "at", "units", "number", "not_alone", "places"]
     check_keys(entry, where, known, required=("side", "units"))
     side = read_choice(entry["side"], f"{where}.side", (*SIDES, "both"))
-    places = _weights(entry["places"], f"{where}.places", "place", PLACES) if "places" in entry else {}
+    places = {}
+    if "places" in entry:
+        places = _weights(entry["places"], f"{where}.places", "place", PLACES)
     check(not places or side == "both", f"{where}.places", 'only with side = "both"')
     check(not places or "at" not in entry, f"{where}.places", "give either at or places")
     check(places or "at" in entry, f"{where}.at", "missing")
@@ -451,7 +455,9 @@ def _check_drawn(scenario: Scenario, group: Group, where: str):
     half = (width / 2 - max(1, largest)) * height * (1 - blocked.mean())
     room = int(half / 2 / (2 * largest) ** 2)
     most = max(map(scenario.count, SIDES))
-    check(most <= room, where, f"the map has room for {max(0, room)} drawn units a side, not {most}")
+    check(
+        most <= room, where, f"the map has room for {max(0, room)} drawn units a side, not {most}"
+    )
     if group.places:
         free = np.argwhere(~blocked).tolist()
         in_one_piece = _spread(blocked, free[:1]).sum() == len(free)

@@ -154,8 +154,11 @@ LOT = np.dtype([("kind", "i8"), ("below", "f8"), ("not_alone", "?")], align=True
 
 FAR = 10.0  # cells; how far a unit reaches, in a second, for which lists of walls become long
 
-SPACING = 0.2  # cells; of the spots around a place where a unit looks for room: 25 within 1 cell
-REACH = 40.0  # cells; how far away it looks
+RING = 0.3  # cells; around its place, a unit looks for room on rings that are so far apart
+REACH = 40.0  # cells; the last of them
+# Places that are drawn are multiples of this part of a cell. So mirror images are exact in single
+# precision, on maps of up to 256 cells.
+FINEST = 2.0**-16
 
 # What a unit has under the name that its kind has for it.
 SAME = ("radius", "attacks", "armor", "speed", "range", "scan_range", "splash_radius")
@@ -349,11 +352,12 @@ def _drawn(group: Group, first: list[int], lots: list, rows: list[str]) -> np.vo
 
 @cache
 def _spots() -> np.ndarray:
-    """A sunflower: spot n is SPACING sqrt(n) away, a golden angle further round than the last."""
-    n = np.arange(int((REACH / SPACING) ** 2))
-    angle = n * math.pi * (3 - math.sqrt(5))
-    distance = SPACING * np.sqrt(n)
-    return np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=1)
+    """Ring after ring, of 6, 12, 18, ... spots; first the place itself, last the widest ring."""
+    spots = [np.zeros((1, 2))]
+    for ring in range(1, int(REACH / RING) + 1):
+        angle = 2 * math.pi * np.arange(6 * ring) / (6 * ring)
+        spots.append(ring * RING * np.stack([np.cos(angle), np.sin(angle)], axis=1))
+    return np.floor(np.concatenate(spots) / FINEST) * FINEST
 
 
 def _set_statistics(unit: np.void, kind: UnitKind):

@@ -140,12 +140,14 @@ def scenario(env_name: str) -> dict[str, str]:
 
 def list_envs():
     """Print what can be trained on, by `env_type`."""
-    from cleanmarl.battle import map_names
+    from cleanmarl.battle import map_names, random_names
     from cleanmarl.env.lbf import patterns
     from cleanmarl.env.pettingzoo import FAMILIES, modules_of
 
     print("--env-type smaclite (or smaclite-upstream), --env-name")
-    print_names([*map_names(), "mine.toml (a scenario file of your own)"])
+    print_names(map_names())
+    print("--env-type smaclite, --env-name")
+    print_names([*random_names(), "mine.toml (a scenario file of your own)"])
     print("--env-type lbf, --env-name")
     print_names(patterns())
     for family, package in FAMILIES.items():

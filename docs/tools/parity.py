@@ -61,7 +61,8 @@ class Replay:
         self.map_name = str(trace["map"])
         scenario = load_map(self.map_name)
         walls, limit = str(self.trace["walls"]), scenario.episode_limit
-        self.world, self.start = build(scenario, walls=walls, time_limit=limit, agent_ids=False)
+        self.world, start = build(scenario, walls=walls, time_limit=limit, agent_ids=False)
+        self.start = start.units
         kinds = np.array(list(scenario.kinds))[self.start["kind"]]
         if kinds.tolist() != trace["unit_kind"].tolist():
             raise TraceError(f"its units are not those of the map {self.map_name}")
