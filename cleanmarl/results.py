@@ -82,3 +82,4 @@ def write_evaluation(args, run: Path, step: int, results: list[dict[str, float]]
     except OSError as error:
         raise Refused(f"cannot write {folder / 'evaluation.json'}: {error}") from error
     print(f"the {args.which} networks, of step {step}: {folder / 'evaluation.json'}")
+    return folder

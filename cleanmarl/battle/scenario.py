@@ -455,9 +455,8 @@ def _check_drawn(scenario: Scenario, group: Group, where: str):
     half = (width / 2 - max(1, largest)) * height * (1 - blocked.mean())
     room = int(half / 2 / (2 * largest) ** 2)
     most = max(map(scenario.count, SIDES))
-    check(
-        most <= room, where, f"the map has room for {max(0, room)} drawn units a side, not {most}"
-    )
+    problem = f"{most} units of a side have no room on this map, only {max(0, room)}"
+    check(most <= room, where, problem)
     if group.places:
         free = np.argwhere(~blocked).tolist()
         in_one_piece = _spread(blocked, free[:1]).sum() == len(free)
