@@ -13,7 +13,7 @@ import pytest
 from numba import int64, njit, typeof
 
 import cleanmarl.battle
-from cleanmarl.battle import BattleEnv, compiled, map_names
+from cleanmarl.battle import BattleEnv, compiled, map_names, random_names
 from cleanmarl.battle.cache import DiskCache, announced, keep
 from cleanmarl.battle.world import seen_of
 
@@ -183,10 +183,12 @@ def test_the_code_fits_every_scenario():
         ],
     }
     types = set()
-    for which in [{"map_name": name} for name in map_names()] + [{"map_file": scenario}]:
+    for which in [{"map_name": name} for name in map_names() + random_names()] + [
+        {"map_file": scenario}
+    ]:
         env = BattleEnv(**which)
         seen = seen_of(env.world.rules[0], 1)
-        types.add(tuple(map(typeof, (env.world, env.units, env.battles, seen))))
+        types.add(tuple(map(typeof, (env.world, env.start, env.units, env.battles, seen))))
     assert len(types) == 1
 
 
@@ -195,7 +197,7 @@ def test_the_engine_is_kept_under_a_digest_of_its_sources():
         assert function._cache.sources == compiled.SOURCES
 
 
-@pytest.mark.parametrize("name", ["orca", "world", "scenario"])
+@pytest.mark.parametrize("name", ["draw", "orca", "world", "scenario"])
 def test_the_digest_changes_with_any_source_of_the_engine(tmp_path, name):
     package = Path(cleanmarl.battle.__file__).parent
     compiled_files = shutil.ignore_patterns("__pycache__")

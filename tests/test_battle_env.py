@@ -51,13 +51,15 @@ def equal(a, b) -> bool:
 
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m.*imum value is:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*Not able to test alternative render modes:UserWarning")
-@pytest.mark.parametrize("map_name", ["3m", "MMM", "2s3z", "2s_vs_1sc", "corridor", "2c_vs_64zg"])
+@pytest.mark.parametrize(
+    "map_name", ["3m", "MMM", "2s3z", "2s_vs_1sc", "corridor", "2c_vs_64zg", "terran_5_vs_6"]
+)
 def test_gymnasium_finds_nothing_wrong(map_name):
     check_env(BattleEnv(map_name), skip_render_check=True)
 
 
 @pytest.mark.parametrize("agent_ids", [False, True])
-@pytest.mark.parametrize("map_name", ["3m", "MMM", "bane_vs_bane"])
+@pytest.mark.parametrize("map_name", ["3m", "MMM", "bane_vs_bane", "zerg_5_vs_5"])
 def test_observations_lie_in_their_space(map_name, agent_ids):
     env = BattleEnv(map_name, agent_ids=agent_ids, time_limit=30)
     for observation, *_ in episode(env, seed=1):
@@ -80,6 +82,7 @@ def test_gymnasium_makes_every_map_by_its_name():
     env = gymnasium.make("cleanmarl/3m-v0", disable_env_checker=True)
     assert isinstance(env.unwrapped, BattleEnv) and env.unwrapped.map_name == "3m"
     assert "cleanmarl/27m_vs_30m-v0" in gymnasium.registry
+    assert "cleanmarl/terran_20_vs_23-v0" in gymnasium.registry
     env = gymnasium.make("cleanmarl/MMM-v0", disable_env_checker=True, agent_ids=True)
     assert env.unwrapped.obs_size == 160 + 10
 
@@ -394,7 +397,8 @@ def both(map_name: str, num_envs: int, mode: AutoresetMode, **options):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
-    ("map_name", "steps"), [("3m", 300), ("so_many_baneling", 150), ("MMM", 150)]
+    ("map_name", "steps"),
+    [("3m", 300), ("so_many_baneling", 150), ("MMM", 150), ("terran_5_vs_6", 150)],
 )
 def test_battles_side_by_side_are_as_gymnasiums_vector_of_them(map_name, steps, mode):
     ours, gymnasiums = both(map_name, 4, mode, time_limit=14, agent_ids=True)

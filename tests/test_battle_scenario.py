@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from cleanmarl.battle import BattleEnv, ScenarioError
 from cleanmarl.battle.scenario import load_map, load_scenario, map_names
 
+BOTH = {"side": "both", "number": [3, 4], "units": {"ZEALOT": 0.5, "STALKER": 0.5}}
+BOTH |= {"places": {"reflected": 1, "surrounded": 1}}
 ALLIES = {"side": "ally", "at": [9, 16], "units": {"MARINE": 2}}
 ENEMIES = {"side": "enemy", "at": [23, 16], "units": {"ZEALOT": 1}}
 SCENARIO = {"terrain": "SIMPLE", "attack_point": [9, 16], "groups": [ALLIES, ENEMIES]}
@@ -30,6 +32,12 @@ def with_unit(**fields) -> dict:
 
 def with_group(**fields) -> dict:
     return {**SCENARIO, "groups": [{**ALLIES, **fields}, ENEMIES]}
+
+
+def with_drawn(**fields) -> dict:
+    """Random battles, without the fields that are None."""
+    group = {key: value for key, value in {**BOTH, **fields}.items() if value is not None}
+    return {"groups": [group]}
 
 
 def fight(allies: dict, enemies: dict, walls=(), **kinds) -> dict:
@@ -78,7 +86,10 @@ MALFORMED = [
     ({**SCENARIO, "groups": []}, "groups: there is no group of side 'ally'"),
     ({**SCENARIO, "groups": [ALLIES]}, "groups: there is no group of side 'enemy'"),
     ({**SCENARIO, "groups": [ENEMIES]}, "groups: there is no group of side 'ally'"),
-    (with_group(side="allies"), r"groups\[0\].side: expected one of ally, enemy, both, got 'allies'"),
+    (
+        with_group(side="allies"),
+        r"groups\[0\].side: expected one of ally, enemy, both, got 'allies'",
+    ),
     (with_group(sides="ally"), r"groups\[0\].sides: unknown field; did you mean side"),
     (with_group(at=[9]), r"groups\[0\].at: expected 2 numbers"),
     (with_group(at=[9, None]), r"groups\[0\].at\[1\]: expected a number"),
@@ -89,6 +100,35 @@ MALFORMED = [
     (with_group(units={"MARINE": 0}), r"groups\[0\].units.MARINE: expected a whole .*, got 0"),
     (with_group(units={"MARINE": 2.5}), r"groups\[0\].units.MARINE: expected a whole .*, got 2.5"),
     ({**SCENARIO, "groups": [without(ALLIES, "at"), ENEMIES]}, r"groups\[0\].at: missing"),
+    (with_group(number=0), r"groups\[0\].number: expected a whole number from 1 to 100, got 0"),
+    (with_group(number=[1, 2]), r"groups\[0\].number: expected a whole number"),
+    (with_group(numbr=3), r"groups\[0\].numbr: unknown field; did you mean number"),
+    (with_group(not_alone=["MARINE"]), r"groups\[0\].not_alone: only with number"),
+    (with_group(places={"reflected": 1}), r"groups\[0\].places: only with side = \"both\""),
+    (with_group(number=2, units={"MARINE": 0}), r"groups\[0\].units.MARINE: .* 0.001 to .*, got 0"),
+    (with_group(number=2, units={"MARIN": 1}), r"groups\[0\].units.MARIN: unknown unit; did you"),
+    (with_group(number=2, at=[9, 3]), r"groups\[0\].at: \(9.00, 3.00\) is in a wall"),
+    (with_drawn(number=3), r"groups\[0\].number: expected 2 numbers, got 3"),
+    (with_drawn(number=[3, 0]), r"groups\[0\].number\[1\]: expected a whole .* got 0"),
+    (
+        with_drawn(number=[90, 9], units={"COLOSSUS": 1}),
+        r"groups\[0\]: 90 units of a side have no room on this map, only",
+    ),
+    (with_drawn(units={}), r"groups\[0\].units: expected a table of unit = weight"),
+    (with_drawn(units={"ZEALOT": 0}), r"groups\[0\].units.ZEALOT: expected a number from 0.001"),
+    (with_drawn(places={}), r"groups\[0\].places: expected a table of place = weight"),
+    (with_drawn(places={"reflect": 1}), r"groups\[0\].places.reflect: .*did you mean reflected"),
+    (with_drawn(places=None), r"groups\[0\].at: missing"),
+    (with_drawn(at=[[1, 1], [2, 2]]), r"groups\[0\].places: give either at or places"),
+    (with_drawn(places=None, at=[1, 1]), r"groups\[0\].at\[0\]: expected 2 numbers, got 1"),
+    (with_drawn(places=None, at=[[1, 1], [9]]), r"groups\[0\].at\[1\]: expected 2 numbers"),
+    (with_drawn(not_alone="ZEALOT"), r"groups\[0\].not_alone: expected a list of names"),
+    (with_drawn(not_alone=["ZEALT"]), r"groups\[0\].not_alone: .*did you mean ZEALOT"),
+    (with_drawn(not_alone=["ZEALOT", "STALKER"]), r"groups\[0\].not_alone: some kind must be able"),
+    (
+        {**with_drawn(), "walls": [[9, 0, 10, 32]]},
+        r"groups\[0\].places: walls part the map",
+    ),
     ({**SCENARIO, "units": []}, "units: expected a table of unit kinds"),
     ({**SCENARIO, "units": {"OWN": 3}}, "units.OWN: expected a table"),
     ({**SCENARIO, "units": {"OWN": {"hp": 3}}}, "units.OWN.attack: missing"),
@@ -136,6 +176,9 @@ TABLES |= {
     "walls[0][2]": lambda value: {**OWN_GROUND, "walls": [[0, 0, value, 1]]},
     "groups[0].at[1]": lambda value: with_group(at=[9, value]),
     "groups[0].units.MARINE": lambda value: with_group(units={"MARINE": value}),
+    "groups[0].number[0]": lambda value: with_drawn(number=[value, 1]),
+    "groups[0].units.ZEALOT": lambda value: with_drawn(units={"ZEALOT": value}),
+    "groups[0].places.reflected": lambda value: with_drawn(places={"reflected": value}),
 }
 
 
@@ -309,11 +352,22 @@ def scenarios(draw) -> dict:
         st.sampled_from(kinds), mostly(st.integers(1, 3)), min_size=1, max_size=2
     )
     sides = ["ally", "enemy", *draw(st.lists(st.sampled_from(["ally", "enemy"]), max_size=2))]
+    groups = [{"side": side, "at": draw(place), "units": draw(units)} for side in sides]
+    weight = mostly(st.floats(0.001, 1))
+    weights = st.dictionaries(st.sampled_from(kinds), weight, min_size=1, max_size=3)
+    places = st.dictionaries(st.sampled_from(["reflected", "surrounded"]), weight, min_size=1)
+    few = mostly(st.integers(1, 3))
+    for group in groups[2:]:
+        if draw(st.booleans()):
+            group |= {"number": draw(few), "units": draw(weights)}
+    if draw(st.booleans()):
+        group = {"side": "both", "number": [draw(few), draw(few)], "units": draw(weights)}
+        groups.append(group | {"places": draw(places)})
     return {
         "size": list(size),
         "walls": walls,
         "attack_point": draw(place),
-        "groups": [{"side": side, "at": draw(place), "units": draw(units)} for side in sides],
+        "groups": draw(st.permutations(groups)),
         "units": {"OWN": {"like": like, **own}},
     }
 

@@ -60,6 +60,10 @@ SHORT = TWO_STEPS | {"total_timesteps": 40, "checkpoint_every": 6, "log_every": 
 DICE = TWO_STEPS | {"env_name": "dice_game", "total_timesteps": 60, "checkpoint_every": 5}
 
 
+# Other armies and places in each battle
+RANDOM = {"env_name": "terran_3_vs_3", "time_limit": 30}
+
+
 def resumed(script: str, folder: Path, **options) -> Path:
     """Resume a run; `options` are other arguments than its own."""
     saved = load_checkpoint(folder, script, with_episodes=True)
@@ -249,8 +253,8 @@ OPTIONS = {"mixer": "vdn", "double_q": True, "normalize_reward": True, "optimize
 OPTIONS |= {"train_freq": 2, "target_network_update_freq": 3, "polyak": 1.0, "td_lambda": 0.9}
 STOPPED = [(script, {}) for script in SCRIPTS]
 STOPPED += [("qmix", LBF), ("qmix", SPREAD), ("qmix", OPTIONS)]
-STOPPED += [("qmix_lstm", {"rnn": "lstm", "tbptt": 3})]
-STOPPED += [("qmix_multienvs", options | {"num_envs": 3}) for options in ({}, LBF)]
+STOPPED += [("qmix", RANDOM), ("qmix_lstm", {"rnn": "lstm", "tbptt": 3})]
+STOPPED += [("qmix_multienvs", options | {"num_envs": 3}) for options in ({}, LBF, RANDOM)]
 
 
 @pytest.mark.parametrize(("script", "options"), STOPPED, ids=str)
@@ -859,6 +863,33 @@ def test_an_evaluation_of_what_is_no_battle_is_of_reward_and_length(command, cop
     }
     assert evaluation["ep_length"] == {"mean": 2, "low": 2, "high": 2}
     assert err.count("warning: no video") == 3
+
+
+FIGHT = RANDOM | {"total_timesteps": 100}
+
+
+@every_script
+def test_agents_are_evaluated_in_another_scenario_of_the_same_sizes(script, command, copied):
+    folder = copied(script, **FIGHT)
+    before = contents(folder)
+    other = ("--evaluate", "run", "--env-name", "zerg_3_vs_3", "--num-eval-ep", "2")
+    status, out, _ = command(script, *other, "--capture-video")
+    assert (status, "run/in_zerg_3_vs_3/evaluation.json" in out) == (0, True)
+    expected = play(script, folder, **FIGHT | {"env_name": "zerg_3_vs_3", "num_eval_ep": 2})
+    mean = evaluation_of(folder / "in_zerg_3_vs_3")["ep_reward"]["mean"]
+    assert mean == pytest.approx(np.mean([one["ep_reward"] for one in expected]))
+    added = {str(path.relative_to(folder)) for path in contents(folder).keys() - before.keys()}
+    names = ("evaluation.json", "worst.gif", "median.gif", "best.gif")
+    assert added == {f"in_zerg_3_vs_3/{name}" for name in names}
+    assert {path: contents(folder)[path] for path in before} == before
+
+
+def test_it_is_said_what_does_not_fit_in_another_scenario(refused, copied):
+    copied("qmix", **FIGHT)
+    # Observations have 4 + 5 x 8 + 4 + 2 numbers and 3 of the agent; protoss has shields
+    message = refused("qmix", "--evaluate", "run", "--env-name", "protoss_3_vs_3")
+    assert "does not fit" in message
+    assert "53 inputs and 9 outputs" in message and "59 inputs and 9 outputs" in message
 
 
 OTHER_NETWORKS = ["--hidden-dim 9", "--env-name MMM", "--num-layers 2"]

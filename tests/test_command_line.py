@@ -508,7 +508,7 @@ def test_help_shows_the_arguments_in_groups(command):
 def test_list_envs_prints_what_there_is_of_each_type(command, tmp_path):
     status, out, _ = command("qmix", "--list-envs")
     assert status == 0
-    for name in ("27m_vs_30m", "Foraging", "simple_spread_v3", "pursuit_v5"):
+    for name in ("27m_vs_30m", "protoss_10_vs_11", "Foraging", "simple_spread_v3", "pursuit_v5"):
         assert name in out
     assert not (tmp_path / "runs").exists()
 

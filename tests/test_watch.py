@@ -21,6 +21,7 @@ from cleanmarl.battle.world import HEAL
 from cleanmarl.watch.episodes import Episode, places, play
 from cleanmarl.watch.explain import discounted, explain
 from cleanmarl.watch.page import page
+from cleanmarl.watch.scene import film, words
 from cleanmarl.watch.trained import load
 from tests.helpers import LBF, MODULES, ROOT, SOURCES, TWO_STEPS, every_script, trained
 
@@ -31,6 +32,7 @@ RUNS = {
     "sum": ("qmix_multienvs", {"env_name": "3m", "time_limit": 20, "mixer": "vdn"}),
     "pictures": ("qmix_memefficient", LBF | {"time_limit": 12}),
     "no scene": ("qmix", TWO_STEPS),
+    "random": ("qmix", {"env_name": "terran_4_vs_4", "time_limit": 20}),
 }
 
 
@@ -192,7 +194,7 @@ def test_the_episodes_are_those_that_evaluate_plays(tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("agent_ids", [False, True])
-@pytest.mark.parametrize("name", map_names())
+@pytest.mark.parametrize("name", [*map_names(), "terran_5_vs_6", "protoss_3_vs_2"])
 def test_every_entry_of_an_observation_and_every_action_has_a_name(name, agent_ids):
     env = BattleEnv(name, agent_ids=agent_ids)
     for agent in range(env.n_agents):
@@ -202,7 +204,7 @@ def test_every_entry_of_an_observation_and_every_action_has_a_name(name, agent_i
         assert len(action_names(env.scenario, heals, env.n_actions)) == env.n_actions
 
 
-@pytest.mark.parametrize("name", ["3m", "2s3z", "MMM"])
+@pytest.mark.parametrize("name", ["3m", "2s3z", "MMM", "terran_5_vs_6"])
 def test_what_is_named_is_what_is_there(name):
     env = BattleEnv(name, agent_ids=True)
     observation, _ = env.reset(seed=1)
@@ -261,6 +263,18 @@ def test_the_page_is_written_to_the_folder_of_the_run_and_named(runs, watch):
     status, out, err = watch(folder, "--episodes", 2)
     assert (status, out.strip(), err) == (0, str(folder / "watch.html"), "")
     assert (folder / "watch.html").read_text().startswith("<!doctype html>")
+
+
+def test_each_episode_of_random_battles_is_shown_with_its_own_army(runs):
+    run = load(runs("random"), "last", 6)
+    armies = set()
+    for episode in play(run)[0]:
+        agents = words(run, episode)["agents"]
+        units = film(run, episode)["units"]
+        kinds = [unit["kind"] for unit in units if unit["ally"]]
+        assert agents == [f"{kind} {i}" for i, kind in enumerate(kinds)]
+        armies.add(tuple(kinds))
+    assert len(armies) > 2
 
 
 def test_the_page_can_be_written_elsewhere(runs, watch, tmp_path):

@@ -46,7 +46,9 @@ class BattleEnv(Battles, gym.Env):
         self._ever_seeded = True
         self._restart(0, seed)
         self._over = False
-        return self._observation(self._look()), {}
+        observation = self._observation(self._look())
+        self.action_space.at_start = observation["avail_actions"]
+        return observation, {}
 
     def step(self, actions: np.ndarray):
         """One environment step: eight ticks, half a second.

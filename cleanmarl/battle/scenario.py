@@ -41,7 +41,7 @@ MOST_UNITS = 100  # of a side
 MOST_OF_A_RACE = 50  # of a side, in the random battles of the package
 MOST_CELLS = 256  # along a side of the map
 MOST_STEPS = 1_000_000  # of an episode
-LEAST_WEIGHT = 0.001  # of 1, where something is drawn
+LEAST_WEIGHT, LARGEST_WEIGHT = 0.001, 1000  # where something is drawn
 GAP = 0.05  # between units at the start
 TARGET_RANGE = 6.0  # how far away an agent may pick a target, from centre to centre
 
@@ -390,7 +390,7 @@ def _weights(value, where: str, what: str, known) -> dict[str, float]:
     expect(ok, where, f"a table of {what} = weight", value)
     for name, weight in value.items():
         check_known(name, f"{where}.{name}", what, list(known))
-        read_number(weight, f"{where}.{name}", low=LEAST_WEIGHT, high=1)
+        read_number(weight, f"{where}.{name}", low=LEAST_WEIGHT, high=LARGEST_WEIGHT)
     return dict(value)
 
 

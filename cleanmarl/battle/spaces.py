@@ -9,7 +9,7 @@ class AvailableActions(spaces.MultiDiscrete):
 
     Args:
         available: [..., n_agents, n_actions], not 0 where an action is available; the environment
-            keeps it up to date
+            keeps it up to date, and `at_start`, those at the last reset
     """
 
     def __init__(self, available: np.ndarray):

@@ -71,7 +71,9 @@ class BattleVectorEnv(Battles, VectorEnv):
             raise ValueError(f"options['reset_mask'] {wanted}")
         for b in np.flatnonzero(mask):
             self._restart(b, seeds[b])
-        return self._observation(self._look()), {}
+        observation = self._observation(self._look())
+        self.action_space.at_start = observation["avail_actions"]
+        return observation, {}
 
     def step(self, actions: np.ndarray):
         """One environment step of every battle.
