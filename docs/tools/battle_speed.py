@@ -3,6 +3,7 @@
     python docs/tools/battle_speed.py [MAP ...] [--seconds 2]
     python docs/tools/battle_speed.py [MAP ...] --num-envs 8 --num-threads 2
     python docs/tools/battle_speed.py [MAP ...] --against FOLDER
+    python docs/tools/battle_speed.py [MAP ...] --random
 
 `reset` and `step` of a `BattleEnv` are measured. Every agent takes a random available action;
 choosing them is not counted. Each map is measured in several rounds, and the median is printed.
@@ -13,6 +14,11 @@ With `--against`, this checkout is compared with another one, whose root is FOLD
 process of its own, and they take turns: both fight the same battles again and again, and for each
 step the shortest time counts, so that other programs do not. Printed is how many times as many
 steps this checkout makes, and last the median of all maps.
+
+With `--random`, random battles (SMACv2's, or such MAPs) are compared with battles that begin alike,
+of as many units of each kind as the random ones have on average, on the same ground. They take
+turns, and medians over the turns are printed. How fast a step is depends on how many units live;
+the last ratio is of such battles in which nobody falls.
 """
 
 import argparse
@@ -25,12 +31,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanmarl.battle import BattleEnv, BattleVectorEnv, map_names
+from cleanmarl.battle import BattleEnv, BattleVectorEnv, ScenarioError, map_names, random_names
+from cleanmarl.battle.scenario import Group, load_map
 
 HERE = Path(__file__).resolve().parents[2]
 ROUNDS = 5
 STEPS = 200  # of the battles that are fought again and again
 TURN = 0.05  # seconds
+RESETS = 100
 
 
 def random_actions(avail_actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -137,6 +145,88 @@ def compare(map_name: str, other: Path, seconds: float) -> float:
     return their_time / our_time
 
 
+def random_battles(group: Group) -> dict:
+    """The random battles of the package with such a group."""
+    both = {"side": "both", "number": group.number, "units": group.units, "places": group.places}
+    return {"episode_limit": 200, "groups": [both | {"not_alone": group.not_alone}]}
+
+
+def fixed_battles(group: Group) -> dict:
+    """Battles without chance, like those on average."""
+    groups = []
+    for side, at, number in zip(("ally", "enemy"), ([9, 16], [23, 16]), group.number, strict=True):
+        total = sum(group.units.values())
+        shares = np.cumsum([0, *group.units.values()]) / total * number
+        counts = np.diff(np.ceil(shares - 1e-9)).astype(int).tolist()
+        units = {kind: count for kind, count in zip(group.units, counts, strict=True) if count}
+        groups.append({"side": side, "at": at, "units": units})
+    return {"episode_limit": 200, "groups": groups}
+
+
+def where_nobody_falls(scenario: dict, group: Group) -> dict:
+    """The same battles, with units that have many health points and do not explode."""
+    strong = {kind: {"like": kind, "hp": 10_000} for kind in group.units}
+    if "BANELING" in strong:
+        strong["BANELING"]["attack"] = "standard"
+    return scenario | {"units": strong}
+
+
+class Stopwatch:
+    """An environment, and how long its resets and its steps take."""
+
+    def __init__(self, env: BattleEnv):
+        self.env = env
+        self.rng = np.random.default_rng(0)
+        self.observation, _ = env.reset(seed=0)
+
+    def reset_time(self) -> float:
+        """Of one reset, in seconds: the mean over RESETS."""
+        began = time.perf_counter()
+        for _ in range(RESETS):
+            self.observation, _ = self.env.reset()
+        return (time.perf_counter() - began) / RESETS
+
+    def step_time(self) -> float:
+        """Of one step, in seconds: the mean over whole battles that take at least TURN."""
+        spent = 0.0
+        steps = 0
+        while spent < TURN:
+            self.observation, _ = self.env.reset()
+            over = False
+            while not over:
+                actions = random_actions(self.observation["avail_actions"], self.rng)
+                began = time.perf_counter()
+                self.observation, _, terminated, truncated, _ = self.env.step(actions)
+                spent += time.perf_counter() - began
+                steps += 1
+                over = terminated or truncated
+        return spent / steps
+
+
+def print_random_speeds(names: list[str], seconds: float):
+    """Each turn measures both, one right after the other."""
+    print("                   reset, us             steps/s")
+    print("battles            random fixed ratio    random   fixed ratio  nobody falls")
+    for name in names:
+        (group,) = load_map(name).groups
+        both = [random_battles(group), fixed_battles(group)]
+        watches = [Stopwatch(BattleEnv(map_file=one)) for one in both]
+        strong = [where_nobody_falls(one, group) for one in both]
+        strong_watches = [Stopwatch(BattleEnv(map_file=one)) for one in strong]
+        turns = []
+        began = time.perf_counter()
+        while not turns or time.perf_counter() < began + seconds:
+            turns.append([watch.reset_time() for watch in watches])
+            turns[-1] += [watch.step_time() for watch in (*watches, *strong_watches)]
+        times = np.array(turns)
+        random_reset, fixed_reset, random_step, fixed_step, *_ = np.median(times, axis=0)
+        longer = np.median(times[:, 0] / times[:, 1])
+        faster, as_many = np.median(times[:, [3, 5]] / times[:, [2, 4]], axis=0)
+        resets = f"{1e6 * random_reset:>6.1f} {1e6 * fixed_reset:>5.1f} {longer:>5.2f}"
+        steps = f"{1 / random_step:>9,.0f} {1 / fixed_step:>7,.0f} {faster:>5.2f}"
+        print(f"{name:<18} {resets} {steps} {as_many:>13.2f}", flush=True)
+
+
 def print_speeds(maps: list[str], seconds: float):
     print("map                steps/s    us/step")
     for name in maps:
@@ -170,18 +260,25 @@ def main():
     parser.add_argument("--num-envs", type=int, default=0, help="battles of a vector environment")
     parser.add_argument("--num-threads", type=int, default=2, help="its threads")
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="root of another checkout")
+    parser.add_argument("--random", action="store_true", help="compare random battles with fixed")
     parser.add_argument("--take-turns", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    maps = args.maps or map_names()
+    maps = args.maps or (random_names() if args.random else map_names())
     for name in maps:
-        if name not in map_names():
-            parser.error(f"unknown map {name!r}; known are {', '.join(map_names())}")
+        try:
+            is_random = load_map(name).is_random
+        except ScenarioError as error:
+            parser.error(str(error))
+        if args.random and not is_random:
+            parser.error(f"--random: the battles of {name} are not random")
     if args.against and not (args.against / "cleanmarl").is_dir():
         parser.error(f"--against: there is no folder cleanmarl in {args.against}")
     if args.take_turns:
         take_turns(maps[0])
     elif args.against:
         print_ratios(maps, args.seconds, args.against)
+    elif args.random:
+        print_random_speeds(maps, args.seconds)
     elif args.num_envs:
         print_thread_speeds(maps, args.seconds, args.num_envs, args.num_threads)
     else:
