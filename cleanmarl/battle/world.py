@@ -154,7 +154,7 @@ LOT = np.dtype([("kind", "i8"), ("below", "f8"), ("not_alone", "?")], align=True
 
 FAR = 10.0  # cells; how far a unit reaches, in a second, for which lists of walls become long
 
-RING = 0.4  # cells; around its place, a unit looks for room on rings that are so far apart
+RING = 0.5  # cells; around its place, a unit looks for room on rings that are so far apart
 REACH = 40.0  # cells; the last of them
 # Places that are drawn are multiples of this part of a cell. So mirror images are exact in single
 # precision, on maps of up to 256 cells.
