@@ -229,12 +229,13 @@ def test_the_tables_and_pictures_are_those_of_the_code(tmp_path):
     for page in PAGES:
         copy = tmp_path / page.relative_to(ROOT)
         assert copy.read_text() == page.read_text(), "python docs/tools/tables.py puts it right"
-    drawn = sorted((docs / "images/maps").iterdir())
-    assert [path.stem for path in drawn] == sorted(battle.map_names())
+    drawn = sorted((docs / "images").glob("*/*.png"))
+    assert [path.stem for path in drawn if path.parent.name == "maps"] == sorted(battle.map_names())
+    assert len(drawn) == len(battle.map_names()) + 3
     for path in drawn:
         new, old = (
             np.asarray(Image.open(picture).convert("RGB"), float)
-            for picture in (path, DOCS / "images/maps" / path.name)
+            for picture in (path, DOCS / path.relative_to(docs))
         )
         # of 255; fonts and palettes depend on the version of Pillow
         assert np.abs(new - old).mean() < 1
@@ -485,6 +486,18 @@ def test_the_diff_for_boltzmann_is_greedy_at_temperature_0(copy):
     observation = {"obs": None, "avail_actions": np.array([[1, 0, 1], [1, 1, 1]], np.int8)}
     rng = np.random.default_rng(1)
     assert copy("qmix_boltzmann").act(lambda obs: q, observation, 0.0, rng).tolist() == [0, 1]
+
+
+def test_the_diff_for_blind_agents_leaves_them_time_and_number(copy):
+    script = copy("qmix_blind")
+    args = script.Args(env_name="protoss_3_vs_3")
+    env, networks = random_networks(script, args)
+    for number in range(3):
+        episode, _ = script.collect_episode(env, networks.agent, args, ("test", number))
+        for step, obs in enumerate(episode["obs"]):
+            assert (obs[:, 0] == np.float32(step / 100)).all()
+            assert (obs[:, -3:] == np.eye(3)).all() and (obs[:, 1:-3] == 0).all()
+        assert episode["state"].any()
 
 
 def test_the_diff_for_the_largest_share_learns_the_same(copy, tmp_path):

@@ -6,6 +6,8 @@ Each table replaces the one with the same head; below a command or a heading, th
 
 - the arguments of each script, in its page
 - units and maps, in docs/battles.md; every map is drawn to docs/images/maps/
+- races and random battles, in docs/random_battles.md; six battles of each race are drawn to
+  docs/images/random/
 - results, below each `plot` command of docs/results.md, docs/trials.md and docs/modify.md, with the
   figures that the pages show; the times to win in docs/results.md; the headline of README.md
 """
@@ -22,7 +24,7 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
-from cleanmarl.battle import BattleEnv, map_names
+from cleanmarl.battle import BattleEnv, map_names, random_names
 from cleanmarl.battle.render import CAPTION
 from cleanmarl.battle.scenario import Scenario, UnitKind, _table, load_map
 from cleanmarl.benchmark.__main__ import make_parser
@@ -35,6 +37,7 @@ AIMS = {"3m": "", "8m": "", "2s3z": "95%", "3s5z": "90%", "1c3s5z": "85%", "MMM"
 AIMS["corridor"] = "98%"
 SETTINGS = ("defaults", "recommended")  # folders of records: the columns of the headline
 SIZE, COLOURS, COLUMNS = 480, 96, 3
+BATTLES = 6  # drawn of each race
 
 
 @dataclass
@@ -117,12 +120,31 @@ def redraw(text: str, page: Path) -> str:
 
 def draw(name: str, folder: Path):
     env = BattleEnv(name, render_mode="rgb_array")
-    env.reset(seed=1)
+    save(picture_of(env, 1, SIZE), folder / f"{name}.png")
+
+
+def draw_random(race: str, folder: Path):
+    """Battles with the seeds from 1 on, in rows."""
+    env = BattleEnv(f"{race}_10_vs_10", render_mode="rgb_array")
+    small = [picture_of(env, 1 + n, SIZE // 2) for n in range(BATTLES)]
+    width, height = small[0].size
+    picture = Image.new("RGB", (COLUMNS * width, BATTLES // COLUMNS * height))
+    for n, one in enumerate(small):
+        picture.paste(one, (n % COLUMNS * width, n // COLUMNS * height))
+    save(picture, folder / f"{race}.png")
+
+
+def picture_of(env: BattleEnv, seed: int, size: int) -> Image.Image:
+    """The start of a battle, at most `size` pixels wide and high."""
+    env.reset(seed=seed)
     picture = Image.fromarray(env.render()[CAPTION:])
-    picture.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
+    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return picture
+
+
+def save(picture: Image.Image, path: Path):
     how = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 1, "dither": Image.Dither.NONE}
-    picture = picture.quantize(COLOURS, **how)
-    picture.save(folder / f"{name}.png", optimize=True)
+    picture.quantize(COLOURS, **how).save(path, optimize=True)
 
 
 def gallery() -> list[str]:
@@ -143,6 +165,24 @@ def maps_table() -> list[str]:
         both = [army(scenario, side) for side in ("ally", "enemy")]
         sizes = env.n_actions, env.obs_size, env.state_size, env.time_limit
         lines.append(row((f"`{name}`", *both, *sizes, f"`{terrain}`")))
+    return lines
+
+
+def races_table() -> list[str]:
+    lines = ["| race | unit: probability | may not fill an army alone |", "| --- | --- | --- |"]
+    for race, entry in _table("races").items():
+        chances = ", ".join(f"{words(unit)} {chance}" for unit, chance in entry["units"].items())
+        lines.append(row((race, chances, ", ".join(map(words, entry.get("not_alone", []))))))
+    return lines
+
+
+def random_table() -> list[str]:
+    lines = ["| battles | agents | enemies | actions | obs | state |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for name in random_names():
+        env = BattleEnv(name)
+        counts = env.n_agents, env.scenario.count("enemy")
+        lines.append(row((f"`{name}`", *counts, env.n_actions, env.obs_size, env.state_size)))
     return lines
 
 
@@ -215,11 +255,15 @@ def put(table: list[str], text: str, below: str = "") -> str:
 def main(args: Args):
     for name in map_names():
         draw(name, args.docs / "images/maps")
+    for race in _table("races"):
+        draw_random(race, args.docs / "images/random")
     tables = []  # page, words above the table, lines
     for script in SCRIPTS:
         tables.append((f"{script}.md", "", args_table(DOCS.parent / f"cleanmarl/{script}.py")))
     for one in (gallery(), maps_table(), units_table()):
         tables.append(("battles.md", "", one))
+    for one in (races_table(), random_table()):
+        tables.append(("random_battles.md", "", one))
     tables.append(("../README.md", "## Measured", headline()))
     tables.append(("results.md", "## Minutes to a winning team", times_to_win()))
     for page, below, one in tables:
