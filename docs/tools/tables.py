@@ -126,7 +126,7 @@ def draw(name: str, folder: Path):
 def draw_random(race: str, folder: Path):
     """Battles with the seeds from 1 on, in rows."""
     env = BattleEnv(f"{race}_10_vs_10", render_mode="rgb_array")
-    small = [picture_of(env, 1 + n, SIZE // 2) for n in range(BATTLES)]
+    small = [picture_of(env, 1 + n, SIZE * 2 // 3) for n in range(BATTLES)]
     width, height = small[0].size
     picture = Image.new("RGB", (COLUMNS * width, BATTLES // COLUMNS * height))
     for n, one in enumerate(small):
