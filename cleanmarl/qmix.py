@@ -87,7 +87,7 @@ class Args:
     """qmix, or vdn: Q_tot is the plain sum"""
     hyper_dim: Units = 64
     """units of the mixing network and of its hypernetworks"""
-    hypernet_layers: Annotated[int, Between(1, 2)] = 2
+    hypernet_layers: Annotated[int, Between(1, 2)] = 1
     """layers of the hypernetworks of W1 and W2: 1 or 2"""
 
     # Exploration
@@ -138,9 +138,11 @@ class Args:
 
 
 def start(layer: nn.Linear, scale: float) -> nn.Linear:
-    """Scale a layer's first weights, so that Q_tot starts near 0."""
+    """Scale a layer's first weights; 0 zeroes its bias, too. So Q_tot starts at 0."""
     with torch.no_grad():
         layer.weight *= scale
+        if scale == 0:
+            layer.bias.zero_()
     return layer
 
 
@@ -171,7 +173,7 @@ class QMixer(nn.Module):
             return nn.Sequential(hidden, nn.ReLU(), last)
 
         self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers, 0.1)
-        self.b1 = hypernetwork(dim, 1, 0.1)
+        self.b1 = hypernetwork(dim, 1, 0)
         self.w2 = hypernetwork(dim, args.hypernet_layers, 0.1)
         self.b2 = hypernetwork(1, 2, 0)
 

@@ -212,7 +212,7 @@ DEFAULTS = {
     "num_layers": 1,
     "mixer": "qmix",
     "hyper_dim": 64,
-    "hypernet_layers": 2,
+    "hypernet_layers": 1,
     # Exploration
     "start_e": 1,
     "end_e": 0.025,
