@@ -31,7 +31,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanmarl.battle import BattleEnv, BattleVectorEnv, ScenarioError, map_names, random_names
+from cleanmarl import battle
+from cleanmarl.battle import BattleEnv, BattleVectorEnv, ScenarioError, map_names
 from cleanmarl.battle.scenario import Group, load_map
 
 HERE = Path(__file__).resolve().parents[2]
@@ -263,7 +264,9 @@ def main():
     parser.add_argument("--random", action="store_true", help="compare random battles with fixed")
     parser.add_argument("--take-turns", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    maps = args.maps or (random_names() if args.random else map_names())
+    if args.take_turns:  # maybe with an older package, which has no random battles
+        return take_turns(args.maps[0])
+    maps = args.maps or (battle.random_names() if args.random else map_names())
     for name in maps:
         try:
             is_random = load_map(name).is_random
@@ -273,9 +276,7 @@ def main():
             parser.error(f"--random: the battles of {name} are not random")
     if args.against and not (args.against / "cleanmarl").is_dir():
         parser.error(f"--against: there is no folder cleanmarl in {args.against}")
-    if args.take_turns:
-        take_turns(maps[0])
-    elif args.against:
+    if args.against:
         print_ratios(maps, args.seconds, args.against)
     elif args.random:
         print_random_speeds(maps, args.seconds)
