@@ -737,7 +737,7 @@ def play(script: str, folder: Path, name: str = "model.pt", **options) -> list[d
     args = small_args(script, **options)
     env = module.open_env(args)
     networks = module.Networks(args, env)
-    networks.agent.load_state_dict(torch.load(folder / name, weights_only=True)["agent"])
+    networks.agent.load_state_dict(torch.load(folder / name, weights_only=True)["target_agent"])
     return module.play_greedily(env, networks.agent, args, "test")
 
 
