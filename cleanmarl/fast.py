@@ -47,7 +47,7 @@ def recurrent_in_numpy(network: nn.Module) -> Callable:
     returned before. It is for the few rows of a step. Raises TypeError for other layers, and
     `forward` does where it calls functions of tensors: act with the network itself then.
     """
-    if any(True for _ in network.parameters(recurse=False)):
+    if list(network.parameters(recurse=False)):
         raise TypeError("recurrent_in_numpy() knows no parameters outside of layers")
     layers = {}
     for name, layer in network.named_children():
