@@ -54,8 +54,8 @@ class Args:
     """episodes in the replay buffer"""
     batch_size: Annotated[int, Between(1, "buffer_size")] = 10
     """episodes in a batch"""
-    newest: bool = True
-    """each batch has the episodes since the last update"""
+    mean_age: Annotated[float, Between(1, np.inf)] = 500
+    """mean age of the episodes in a batch, in episodes; inf: all alike"""
     train_freq: Count = 1
     """episodes between updates"""
     optimizer: Optimizer = "Adam"
@@ -66,7 +66,7 @@ class Args:
     """discount factor"""
     td_lambda: Fraction = 0.6
     """lambda of the returns to learn from; 0 for one-step targets"""
-    double_q: bool = True
+    double_q: bool = False
     """choose next actions by the network, not by the target network"""
     target_network_update_freq: Count = 1
     """episodes between updates of the target networks"""
@@ -276,11 +276,11 @@ class EpisodeBuffer:
     def sample(self, args: Args, number: int) -> dict[str, torch.Tensor]:
         """Batch `number`: whole episodes end to end, and their `lengths` [B]."""
         rng = random_stream(args, "sample", number)
-        # The newest episodes (Zhang and Sutton, 2017), and others at random
-        num_new = min(args.train_freq, args.batch_size) if args.newest else 0
-        num_old = len(self.episodes) - num_new
-        others = rng.choice(num_old, args.batch_size - num_new, replace=False)
-        chosen = [self.episodes[i] for i in (*others, *range(-num_new, 0))]
+        # The newer, the more likely (Wang and Ross, 2019)
+        age = np.arange(len(self.episodes))[::-1]
+        weight = np.exp(-age / args.mean_age)
+        drawn = rng.choice(len(age), args.batch_size, replace=False, p=weight / weight.sum())
+        chosen = [self.episodes[i] for i in drawn]
         batch = {"lengths": np.array([len(one["reward"]) for one in chosen])}
         for key, dtype in self.SAMPLED_AS.items():
             parts = [one[key] for one in chosen]

@@ -501,7 +501,7 @@ def filled(capacity: int, lengths: list[int]) -> EpisodeBuffer:
 
 def test_a_full_buffer_drops_its_oldest_episodes():
     buffer = filled(3, [1] * 5)
-    args = small_args(batch_size=1, newest=False)
+    args = small_args(batch_size=1)
     sampled = {reward for n in range(30) for reward in buffer.sample(args, n)["reward"].tolist()}
     assert sampled == {200, 300, 400}
 
@@ -523,25 +523,22 @@ def test_a_sample_is_whole_different_episodes_end_to_end(number, lengths, data):
     assert len(set(chosen)) == batch_size
 
 
-def test_every_episode_is_sampled_equally_often():
+@pytest.mark.parametrize("mean_age", [np.inf, 2.0])
+def test_the_newer_an_episode_the_more_often_it_is_sampled(mean_age):
     buffer = filled(5, [1] * 5)
-    args = small_args(batch_size=2, newest=False)
-    drawn = torch.cat([buffer.sample(args, number)["reward"] for number in range(2000)]) / 100
-    assert torch.bincount(drawn.int()) / 2000 == pytest.approx(np.full(5, 0.4), abs=0.05)
+    args = small_args(batch_size=1, mean_age=mean_age)
+    drawn = torch.cat([buffer.sample(args, number)["reward"] for number in range(4000)]) / 100
+    weight = np.exp(-np.arange(4, -1, -1) / mean_age)
+    expected = weight / weight.sum()
+    assert torch.bincount(drawn.int()) / 4000 == pytest.approx(expected, abs=0.03)
+    assert mean_age == 2 or np.allclose(expected, 0.2)
 
 
-@pytest.mark.parametrize(("train_freq", "batch_size"), [(1, 3), (2, 3), (4, 3)])
-def test_newest_puts_the_episodes_since_the_last_update_into_the_batch(train_freq, batch_size):
-    buffer = filled(8, [1] * 8)
-    args = small_args(batch_size=batch_size, train_freq=train_freq)
-    expected = set(range(8 - min(train_freq, batch_size), 8))
-    others = set()
-    for number in range(50):
-        drawn = {int(reward) // 100 for reward in buffer.sample(args, number)["reward"]}
-        assert len(drawn) == batch_size
-        assert drawn >= expected
-        others |= drawn - expected
-    assert others == (set(range(8)) - expected if batch_size > train_freq else set())
+def test_mean_age_is_the_mean_age_in_a_large_buffer():
+    buffer = filled(500, [1] * 500)
+    args = small_args(batch_size=4, mean_age=50)
+    drawn = torch.cat([buffer.sample(args, number)["reward"] for number in range(1000)]) / 100
+    assert float(499 - drawn.mean()) == pytest.approx(50, rel=0.05)
 
 
 def test_a_batch_is_determined_by_the_seed_and_its_number():

@@ -259,21 +259,18 @@ def test_normalize_reward_standardises_the_rewards_of_the_batch():
 
 
 @properties
-@given(seeds, st.lists(st.integers(1, 6), min_size=1, max_size=8), st.booleans(), st.data())
-def test_a_sample_is_whole_different_episodes_end_to_end_the_longest_first(
-    number, lengths, newest, data
-):
+@given(seeds, st.lists(st.integers(1, 6), min_size=1, max_size=8), st.data())
+def test_a_sample_is_whole_different_episodes_end_to_end_the_longest_first(number, lengths, data):
     buffer = EpisodeBuffer(10)
     for i, length in enumerate(lengths, start=1):
         buffer.store(numbered_episode(i, length))
     batch_size = data.draw(st.integers(1, len(lengths)))
-    batch = buffer.sample(small_args(batch_size=batch_size, newest=newest), number)
+    batch = buffer.sample(small_args(batch_size=batch_size), number)
     assert len(batch["lengths"]) == batch_size
     assert batch["lengths"].tolist() == sorted(batch["lengths"].tolist(), reverse=True)
     begins = batch["lengths"].cumsum(0) - batch["lengths"]
     chosen = [int(batch["reward"][begin]) // 100 for begin in begins]
     assert len(set(chosen)) == len(chosen)
-    assert len(lengths) in chosen or not newest
     episodes = [numbered_episode(i, lengths[i - 1]) for i in chosen]
     for key in episodes[0]:
         expected = np.concatenate([episode[key] for episode in episodes])
@@ -285,7 +282,7 @@ def test_a_full_buffer_drops_its_oldest_episodes():
     buffer = EpisodeBuffer(3)
     for number in range(5):
         buffer.store(numbered_episode(number, 1))
-    args = small_args(batch_size=1, newest=False)
+    args = small_args(batch_size=1)
     sampled = {buffer.sample(args, number)["reward"].item() for number in range(30)}
     assert sampled == {200, 300, 400}
 

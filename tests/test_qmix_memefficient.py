@@ -142,7 +142,7 @@ def test_a_full_buffer_drops_its_oldest_episodes():
     buffer = EpisodeBuffer(3)
     for number in range(5):
         buffer.store(random_episode(number, 1))
-    args = small_args("qmix", batch_size=1, newest=False)
+    args = small_args("qmix", batch_size=1)
     sampled = {reward for n in range(30) for reward in buffer.sample(args, n)["reward"].tolist()}
     assert sampled == {200, 300, 400}
 
