@@ -22,6 +22,7 @@ import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ import torch
 from PIL import Image
 
 from cleanmarl import battle, env, qmix, qmix_memefficient
+from cleanmarl.arguments import read, titles_and_meanings
 from cleanmarl.battle.scenario import load_scenario
 from cleanmarl.checkpoint import load_checkpoint
 from docs._ext.code_lines import lines_of
@@ -241,12 +243,30 @@ def test_the_tables_and_pictures_are_those_of_the_code(tmp_path):
         assert np.abs(new - old).mean() < 1
 
 
+def arguments(script: str) -> dict[str, tuple[str, str]]:
+    """Of the arguments that a script has in the table: the meaning and the default."""
+    head, _, *rows = re.findall(r"^\|(.*)\|$", (DOCS / "arguments.md").read_text(), re.MULTILINE)
+    column = head.split("|").index(script.removeprefix("qmix_"))
+    cells = [row.split("|") for row in rows]
+    named = [row for row in cells if row[0].startswith("`--") and row[column]]
+    return {row[0].strip("`-").replace("-", "_"): (row[1], row[column]) for row in named}
+
+
 @every_script
-def test_the_page_of_a_script_has_every_argument_with_its_default_and_its_meaning(script):
-    page = (DOCS / f"{script}.md").read_text()
-    rows = re.findall(r"^\| `--([\w-]+)` \| `(.*)` \| (.+) \|$", page, re.MULTILINE)
-    defaults = {name.replace("-", "_"): eval(default) for name, default, _ in rows}
-    assert defaults == asdict(MODULES[script].Args())
+def test_the_table_of_arguments_has_every_argument_with_its_default_and_its_meaning(script):
+    Args = MODULES[script].Args
+    kinds, found = get_type_hints(Args), arguments(script)
+    typed = {name: shlex.split(cell.strip("*`"))[0] for name, (_, cell) in found.items()}
+    assert {name: read(kinds[name], word) for name, word in typed.items()} == asdict(Args())
+    about = titles_and_meanings(Args)
+    assert all(about[name][1] in meaning for name, (meaning, _) in found.items())
+
+
+@every_script
+def test_the_table_of_arguments_has_other_defaults_than_those_of_qmix_in_bold(script):
+    own, first = asdict(MODULES[script].Args()), asdict(qmix.Args())
+    bold = {name for name, (_, cell) in arguments(script).items() if cell.startswith("**")}
+    assert bold == {name for name in own.keys() & first.keys() if own[name] != first[name]}
 
 
 # Programs that measure
