@@ -493,9 +493,9 @@ def test_a_whole_number_of_another_type_is_refused(value):
 
 
 @pytest.mark.parametrize("env_type", ["lbf", "pz"])
-def test_an_environment_type_without_a_name_is_told_some_and_where_all_are(refusal, env_type):
+def test_without_a_name_the_refusal_says_how_to_list_all_environments(refusal, env_type):
     message = refusal("--env-type", env_type)
-    assert "--list-envs" in message and "nearest" not in message
+    assert "--list-envs" in message and "did you mean" not in message
 
 
 def test_help_shows_the_arguments_in_groups(command):

@@ -908,12 +908,12 @@ def test_replayed_environments_play_on_like_undisturbed_ones(replayed):
 
 
 @pytest.mark.parametrize("task", [BATTLE, LBF], ids=lambda task: task[1])
-def test_replay_refuses_an_action_that_is_not_available_any_more(task):
+def test_replay_refuses_an_action_that_is_no_longer_available(task):
     envs = open_three(task)
     observation, _ = envs.reset(seed=[7, 8, 9])
     legal = some_actions(observation)[0].tolist()
     impossible = [envs.n_actions - 1] * envs.n_agents  # there is nothing to attack or load yet
-    with pytest.raises(ValueError, match="not available"):
+    with pytest.raises(ValueError, match="no longer available"):
         replay(envs, [7, 8, 9], [[legal, impossible], [], []])
     envs.close()
 
