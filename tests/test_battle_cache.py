@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_read_is_named(run, tmp_path):
     file.mkdir()
     said, kept = run()
     assert f"{kept.cache_path} cannot be read (Is a directory)" in said
-    assert "Each program will" in said
+    assert "Every program will compile it again" in said
 
 
 def test_a_full_disk_is_named_and_what_to_set(run, monkeypatch):
@@ -110,8 +110,8 @@ def test_a_full_disk_is_named_and_what_to_set(run, monkeypatch):
         assert first.startswith("compiling a small function")
         reason = f"{kept.cache_path} cannot keep it (No space left on device)"
         assert last == (
-            f"compiled a small function in 0 s. Each program will: {reason}; "
-            "set NUMBA_CACHE_DIR to a folder that can"
+            f"compiled a small function in 0 s. Every program will compile it again: {reason}; "
+            "set NUMBA_CACHE_DIR to a writable folder"
         )
 
 
@@ -128,7 +128,7 @@ def test_where_no_folder_can_be_written_one_line_says_so_and_what_to_set(
         assert first == (
             f"compiling a small function (in each program, 10 to 60 s: neither "
             f"{tmp_path / 'package'} nor the user's cache folder can be written; "
-            "set NUMBA_CACHE_DIR to a folder that can) ..."
+            "set NUMBA_CACHE_DIR to a writable folder) ..."
         )
         assert last == "compiled a small function in 0 s"
 

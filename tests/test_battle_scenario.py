@@ -112,7 +112,7 @@ MALFORMED = [
     (with_drawn(number=[3, 0]), r"groups\[0\].number\[1\]: expected a whole .* got 0"),
     (
         with_drawn(number=[90, 9], units={"COLOSSUS": 1}),
-        r"groups\[0\]: 90 units of a side have no room on this map, only",
+        r"groups\[0\]: this map has room for \d+ units of a side, not for 90",
     ),
     (with_drawn(units={}), r"groups\[0\].units: expected a table of unit = weight"),
     (with_drawn(units={"ZEALOT": 0}), r"groups\[0\].units.ZEALOT: expected a number from 0.001"),
@@ -127,7 +127,7 @@ MALFORMED = [
     (with_drawn(not_alone=["ZEALOT", "STALKER"]), r"groups\[0\].not_alone: some kind must be able"),
     (
         {**with_drawn(), "walls": [[9, 0, 10, 32]]},
-        r"groups\[0\].places: walls part the map",
+        r"groups\[0\].places: walls divide the map",
     ),
     ({**SCENARIO, "units": []}, "units: expected a table of unit kinds"),
     ({**SCENARIO, "units": {"OWN": 3}}, "units.OWN: expected a table"),
@@ -270,7 +270,7 @@ ACROSS = [6, 0, 9, 10]  # a wall three cells thick from the south to the north
 
 
 def test_walls_that_part_the_sides_are_refused():
-    message = "groups: no ally can get to an enemy that it can hurt: see walls"
+    message = "groups: no ally can reach an enemy that it can hurt: see walls"
     refused(fight({"ZEALOT": 2}, {"ZERGLING": 2}, [ACROSS]), message)
     load_scenario(fight({"ZEALOT": 2}, {"ZERGLING": 2}, [[6, 0, 9, 9]]))
 
@@ -283,7 +283,7 @@ def test_who_shoots_or_flies_over_a_wall_may_fight():
 
 def test_those_who_stand_still_out_of_reach_of_each_other_are_refused():
     scenario = fight({"SPINE_CRAWLER": 1}, {"OWN": 1}, OWN={"like": "MARINE", "speed": 0})
-    refused(scenario, "groups: no ally can get to an enemy that it can hurt: see walls, speed")
+    refused(scenario, "groups: no ally can reach an enemy that it can hurt: see walls, speed")
     load_scenario(fight({"SPINE_CRAWLER": 1}, {"MARINE": 1}))
 
 
