@@ -726,7 +726,6 @@ def test_a_file_that_is_not_a_record_is_named(call, tmp_path):
 
 RESULTS = ROOT / "docs/results.md"
 TRIALS = ROOT / "docs/trials.md"
-MODIFY = ROOT / "docs/modify.md"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -767,7 +766,7 @@ def test_the_published_records_are_of_the_published_sweeps(monkeypatch):
     assert {record for folder in folders for record in folder.glob("*.json")} <= of_sweeps
 
 
-PLOTTED = [(page, words) for page in (RESULTS, TRIALS, MODIFY) for words in shown("plot", page)]
+PLOTTED = [(page, words) for page in (RESULTS, TRIALS) for words in shown("plot", page)]
 
 
 @pytest.mark.parametrize(("page", "words"), PLOTTED)
