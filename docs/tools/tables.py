@@ -8,8 +8,8 @@ Each table replaces the one with the same head; below a command or a heading, th
 - units and maps, in docs/battles.md; every map is drawn to docs/images/maps/
 - races and random battles, in docs/random_battles.md; six battles of each race are drawn to
   docs/images/random/
-- results, below each `plot` command of docs/results.md, docs/trials.md and docs/modify.md, with the
-  figures that the pages show; the times to win in docs/results.md; the headline of README.md
+- results, below each `plot` command of docs/results.md and docs/trials.md, with the figures that
+  the pages show; the times to win in docs/results.md; the headline of README.md
 """
 
 import re
@@ -185,17 +185,18 @@ def maps_table() -> list[str]:
     lines += [dense(["---"] * 3 + ["---:"] * 4)]
     for name in map_names():
         env = BattleEnv(name)
-        both = [army(env.scenario, side) for side in ("ally", "enemy")]
+        allies, enemies = (army(env.scenario, side) for side in ("ally", "enemy"))
+        enemies = "the same" if enemies == allies else enemies
         sizes = env.n_actions, env.obs_size, env.state_size, env.time_limit
-        lines.append(dense((f"`{name}`", *both, *map(str, sizes))))
+        lines.append(dense((f"`{name}`", allies, enemies, *map(str, sizes))))
     return lines
 
 
 def races_table() -> list[str]:
-    lines = ["| race | unit: probability |", "| --- | --- |"]
+    lines = [dense(("race", "unit: probability")), dense(["---", "---"])]
     for race, entry in _table("races").items():
         chances = ", ".join(f"{words(unit)} {chance}" for unit, chance in entry["units"].items())
-        lines.append(row((race, chances)))
+        lines.append(dense((race, chances)))
     return lines
 
 
@@ -211,11 +212,11 @@ def random_table() -> list[str]:
         races[tuple(of[race] for of in sizes.values())].append(race)
     shared = [" and ".join(names) for names in races.values()]
     heads = [f"{what}, {names}" for names in shared for what in ("obs", "state")]
-    lines = [row(("units", "actions", *heads)), f"| --- |{' ---: |' * (1 + len(heads))}"]
+    lines = [dense(("numbers", "actions", *heads)), dense(["---", *["---:"] * (1 + len(heads))])]
     for number, of in sizes.items():
         firsts = [of[names[0]] for names in races.values()]
         lengths = [length for first in firsts for length in first[1:]]
-        lines.append(row((f"`{number}`", firsts[0][0], *lengths)))
+        lines.append(dense((f"`{number}`", firsts[0][0], *lengths)))
     return lines
 
 
@@ -300,7 +301,7 @@ def main(args: Args):
     for page, below, one in tables:
         path = args.docs / page
         path.write_text(put(one, path.read_text(), below))
-    for name in ("results.md", "trials.md", "modify.md"):
+    for name in ("results.md", "trials.md"):
         page = args.docs / name
         page.write_text(redraw(page.read_text(), page))
 
