@@ -34,7 +34,7 @@ from cleanmarl.arguments import read, titles_and_meanings
 from cleanmarl.battle.scenario import load_scenario
 from cleanmarl.checkpoint import load_checkpoint
 from docs._ext.code_lines import lines_of
-from docs.tools import speed, spread_teams
+from docs.tools import peers, speed, spread_teams
 from tests.helpers import (
     MODULES,
     ROOT,
@@ -353,6 +353,11 @@ def test_the_growth_of_the_cost_is_drawn_and_printed(tmp_path, monkeypatch, caps
     speed.draw_growth(speed.Args("growth", seconds=0.2, picture=picture))
     assert cells(capsys.readouterr().out)[0] == ["batch_size", "2", "4"]
     assert "<svg" in picture.read_text()
+
+
+def test_the_steps_of_another_program_are_counted():
+    counted = ("cleanmarl.battle", "BattleEnv")
+    assert peers.rate([ROOT], counted, 0.2, "FOLDER/ours.py", "3m") > 0
 
 
 @pytest.mark.parametrize("script", ["qmix", "qmix_multienvs", "qmix_lstm"])
