@@ -1,7 +1,7 @@
 """QMIX in four single-file scripts, their environments, and SMAClite's battles, compiled.
 
-What stands here must happen before NumPy and PyTorch are imported: import `cleanmarl` first.
-It also lets Ctrl-C during the imports end a script without a traceback.
+Import `cleanmarl` before NumPy and PyTorch: it sets variables that they read when they load.
+It also ends a script without a traceback if Ctrl-C is pressed during the imports.
 """
 
 import os
@@ -10,23 +10,23 @@ import sys
 from contextlib import suppress
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small here
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # idle threads of PyTorch soon make room
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # idle threads of PyTorch soon stop spinning
 
 interrupted: list[int] = []
-"""signals that have come; Python drops the KeyboardInterrupt of some of them"""
+"""signals received; Python drops the KeyboardInterrupt of some of them"""
 
 
 def interrupt(number: int, frame):
-    """Python's own handler of Ctrl-C; but it is remembered."""
+    """Like Python's own handler of Ctrl-C, but remember the signal."""
     interrupted.append(number)
     raise KeyboardInterrupt
 
 
 def show_error(kind: type[BaseException], error: BaseException, trace):
-    """Python's own `sys.excepthook`; but Ctrl-C shows no traceback."""
+    """Like Python's own `sys.excepthook`, but Ctrl-C shows no traceback."""
     if issubclass(kind, KeyboardInterrupt):
         print("stopped", file=sys.stderr)
-    elif interrupted and issubclass(kind, ImportError):  # which NumPy's import makes of it
+    elif interrupted and issubclass(kind, ImportError):  # NumPy's import turns Ctrl-C into this
         print("stopped", file=sys.stderr)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
@@ -35,7 +35,7 @@ def show_error(kind: type[BaseException], error: BaseException, trace):
 
 
 def show_unraisable(error):
-    """Python's own `sys.unraisablehook`, which reports what a destructor cannot raise."""
+    """Like Python's own `sys.unraisablehook` (for errors in destructors), but not for Ctrl-C."""
     if not issubclass(error.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(error)
 
@@ -43,5 +43,5 @@ def show_unraisable(error):
 sys.excepthook = show_error
 sys.unraisablehook = show_unraisable
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    with suppress(ValueError):  # of a thread, which cannot set it
+    with suppress(ValueError):  # raised in a thread, which cannot set a handler
         signal.signal(signal.SIGINT, interrupt)

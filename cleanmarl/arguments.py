@@ -1,7 +1,7 @@
-"""The command line of a script, from its `Args`: types, bounds, groups, --resume and --evaluate.
+"""The command line of a script, made from its `Args`; also --resume and --evaluate.
 
-A field `gamma: Fraction = 0.99` is `--gamma 0.9` on the command line. The docstring below it is
-its help, and a comment above some fields is the title of their group.
+A field `gamma: Fraction = 0.99` becomes the option `--gamma`. The docstring below a field is its
+help text. A comment above a field is the title of the group that begins there.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import torch
 
 from cleanmarl.checkpoint import Refused, load_checkpoint
 
-# What may change when a run is resumed. (More total_timesteps also stretch the exploration.)
+# Arguments that may change when a run is resumed. (More total_timesteps also prolong exploration.)
 FREE = {"total_timesteps", "checkpoint_every", "checkpoint_buffer", "device", "torch_threads"}
 FREE |= {"save_model", "capture_video", "use_wnb", "wnb_project", "wnb_entity"}
 FREE |= {"resume", "evaluate", "which", "list_envs"}
@@ -30,7 +30,7 @@ FREE |= {"resume", "evaluate", "which", "list_envs"}
 
 @dataclass(frozen=True)
 class Between:
-    """Bounds of an argument, as a part of its type: `Annotated[int, Between(1, 9)]`."""
+    """Bounds of an argument, as part of its type: `Annotated[int, Between(1, 9)]`."""
 
     low: float
     high: float | str  # a number, or the argument that this one must not exceed
@@ -52,12 +52,12 @@ def script_of(Args: type) -> str:
 
 
 def load_file(path: Path) -> ModuleType:
-    """A script as a module, by its path; what stands beside it can be imported, too.
+    """Load a script as a module; the script can import modules from its own folder.
 
-    Raises ImportError if it is no Python file, and whatever the script raises.
+    Raises ImportError if the file is not a Python file, and any error that the script raises.
     """
     path = path.resolve()
-    name = f"script {path}"  # no module has such a name
+    name = f"script {path}"  # no other module can have this name
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None:
         raise ImportError("it is not a Python file")
@@ -74,12 +74,12 @@ def load_file(path: Path) -> ModuleType:
 
 
 def short_name(env_name: str) -> str:
-    """An environment's name without the module or the folder that it comes from."""
+    """An environment's name without its module or folder."""
     return Path(env_name.rpartition(":")[2]).name.removesuffix(".toml")
 
 
 def read(kind, text: str):
-    """The value of a type that a word stands for. Raises ArgumentTypeError."""
+    """Convert a word to a value of type `kind`. Raises ArgumentTypeError."""
     choices = (True, False) if kind is bool else typing.get_args(kind)
     if type(None) in choices:  # int | None
         return None if text == "None" else read(choices[0], text)
@@ -97,7 +97,7 @@ def read(kind, text: str):
 
 
 def check(args):
-    """Raise Refused if an argument has another type, or is out of its bounds."""
+    """Raise Refused if an argument has a wrong type or is out of its bounds."""
     hints = typing.get_type_hints(type(args), include_extras=True)
     for name, kind in typing.get_type_hints(type(args)).items():
         value = getattr(args, name)
@@ -114,11 +114,11 @@ def check(args):
     available["mps"] = torch.backends.mps.is_available()
     if not available.get(args.device):
         here = ", ".join(name for name in available if available[name])
-        raise Refused(f"--device must be one that is available here ({here}), got {args.device}")
+        raise Refused(f"--device must be available here ({here}), got {args.device}")
 
 
 def metavar(kind) -> str:
-    """What `--help` shows in place of a value."""
+    """The placeholder for a value in `--help`."""
     words = [word for word in typing.get_args(kind) if isinstance(word, str)]
     return "{" + ",".join(words) + "}" if words else "WORD" if kind is str else "NUMBER"
 
@@ -131,7 +131,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def titles_and_meanings(Args: type) -> dict[str, tuple[str, str]]:
-    """Of each field of `Args`: the comment above its group, and the docstring below it."""
+    """For each field of `Args`: the comment above its group, and the docstring below the field."""
     pattern = r'^    (?:# (.+)|(\w+): .+(?:\n    """((?:.|\n)+?)""")?)$'
     found, title = {}, "Arguments"
     for comment, name, meaning in re.findall(pattern, inspect.getsource(Args), re.MULTILINE):
@@ -162,7 +162,7 @@ def make_parser(Args: type, description: str, default) -> Parser:
 
 
 def parse(Args: type, description: str, words: list[str], default):
-    """The arguments that a command line gives. Raises Refused; exits after --help."""
+    """Parse a command line. Raises Refused; exits after --help."""
     words = [re.sub(r"^--[^=]+", lambda name: name[0].replace("_", "-"), word) for word in words]
     found, unknown = make_parser(Args, description, default).parse_known_args(words)
     if not unknown:
@@ -175,13 +175,13 @@ def parse(Args: type, description: str, words: list[str], default):
 
 
 def check_resumed(args, own):
-    """Raise Refused if a resumed run would train otherwise than with its `own` arguments."""
+    """Raise Refused if `args` would change the training of a run with the arguments `own`."""
     if args.evaluate:
-        raise Refused("--resume and --evaluate exclude each other")
+        raise Refused("give either --resume or --evaluate, not both")
     changed = [n for n, value in asdict(own).items() if value != getattr(args, n) and n not in FREE]
     if changed:
         values = ", ".join(f"{option(name)} {getattr(own, name)}" for name in changed)
-        raise Refused(f"--resume keeps the run's own arguments, which are {values}")
+        raise Refused(f"a resumed run keeps its own arguments: {values}")
     if args.total_timesteps < own.total_timesteps:
         least = own.total_timesteps
         raise Refused(f"--total-timesteps of a resumed run must be at least its own, {least}")
@@ -190,7 +190,8 @@ def check_resumed(args, own):
 def parse_args(Args: type, description: str) -> tuple[Any, dict | None]:
     """The arguments of the command line; with --resume or --evaluate also the run's checkpoint.
 
-    The run's own arguments are the defaults then. Raises Refused; exits after --help.
+    With a checkpoint, the run's own arguments are the defaults. Raises Refused; exits after
+    --help.
     """
     words, saved = sys.argv[1:], None
     args = parse(Args, description, words, Args())
@@ -201,7 +202,7 @@ def parse_args(Args: type, description: str) -> tuple[Any, dict | None]:
         own = saved["args"] | {"resume": "", "evaluate": ""}
         if differ := own.keys() ^ {known.name for known in fields(Args)}:
             names = ", ".join(map(option, sorted(differ)))
-            raise Refused(f"{folder} and this script do not have the same arguments: {names}")
+            raise Refused(f"{folder} and this script have different arguments: {names}")
         check(Args(**own))
         args = parse(Args, description, words, Args(**own))
         if args.resume:

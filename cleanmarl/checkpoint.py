@@ -1,4 +1,4 @@
-"""The files of a run: written whole or not at all, sealed by a checksum, and never unpickled."""
+"""The files of a run: written whole or not at all, protected by a checksum, never unpickled."""
 
 import io
 import json
@@ -14,11 +14,11 @@ import torch
 import zstandard
 from tqdm import tqdm
 
-FORMAT = 3  # of the checkpoints
+FORMAT = 3  # version of the checkpoint format
 
 
 class Refused(ValueError):
-    """What the user asks for cannot be done; the message says why in one line."""
+    """The user's request cannot be carried out; the message says why in one line."""
 
 
 def warn(text: str):
@@ -28,7 +28,7 @@ def warn(text: str):
 def write_atomically(path: Path, content: bytes):
     """Write a file whole or not at all. Raises OSError."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.unlink(missing_ok=True)  # it may be a link to elsewhere
+    temporary.unlink(missing_ok=True)  # it may be a link to another file
     try:
         with temporary.open("xb") as file:
             file.write(content)
@@ -44,7 +44,7 @@ def write_json(path: Path, content):
 
 
 def plain(value):
-    """NumPy's numbers as Python's: what is loaded without unpickling holds no others."""
+    """Convert NumPy's numbers to Python's: loading without unpickling allows no others."""
     if isinstance(value, np.ndarray):
         raise TypeError("a checkpoint holds tensors, lists and numbers, but no NumPy arrays")
     if isinstance(value, np.generic):
@@ -72,7 +72,7 @@ def seal_of(path: Path) -> bytes:
 
 
 def read_sealed(path: Path) -> bytes:
-    """What was sealed by its checksum. Raises ValueError if it is missing or damaged."""
+    """The content of a file with a checksum. Raises ValueError if it is missing or damaged."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -83,7 +83,7 @@ def read_sealed(path: Path) -> bytes:
 
 
 def pack(episodes: list[dict[str, np.ndarray]]) -> bytes:
-    """Episodes, compressed: a line that says what follows, and the arrays; and so on."""
+    """Compress episodes: for each, a line with the types and shapes, and then its arrays."""
     compressor, parts = zstandard.ZstdCompressor(level=1).compressobj(), []
     for episode in episodes:
         layout = {name: (array.dtype.str, array.shape) for name, array in episode.items()}
@@ -93,7 +93,7 @@ def pack(episodes: list[dict[str, np.ndarray]]) -> bytes:
 
 
 def unpack(content: bytes) -> list[dict[str, np.ndarray]]:
-    """The episodes that were packed, bit for bit."""
+    """The packed episodes, bit for bit."""
     file = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(content))
     episodes = []
     while line := file.readline():
@@ -101,20 +101,20 @@ def unpack(content: bytes) -> list[dict[str, np.ndarray]]:
         for name, (dtype, shape) in json.loads(line).items():
             size = math.prod(shape) * np.dtype(dtype).itemsize
             array = np.frombuffer(file.read(size), dtype).reshape(shape)
-            episodes[-1][name] = array.copy()  # of its own, to be changed and freed
+            episodes[-1][name] = array.copy()  # own memory, so it can be changed and freed
     return episodes
 
 
 def read_checkpoint(path: Path, script: str, with_episodes: bool) -> dict:
-    """Raises ValueError if it is not whole, Refused if it is whole but not for this script."""
+    """Raises ValueError if the file is incomplete, Refused if it does not fit this script."""
     content = io.BytesIO(read_sealed(path))
     try:
         saved = torch.load(content, map_location="cpu", weights_only=True)
         made_by, version = saved["script"], saved["format"]
-    except Exception:  # nothing that a run has written
+    except Exception:  # no run has written this file
         raise ValueError(f"{path.name} is damaged") from None
     if version != FORMAT:
-        raise Refused(f"{path} has format {version}, which this version cannot resume: train anew")
+        raise Refused(f"{path} has format {version}, which this version cannot load: train again")
     if made_by != script:
         raise Refused(f"{path} is from {made_by}.py, not from {script}.py")
     episodes = []
@@ -124,7 +124,7 @@ def read_checkpoint(path: Path, script: str, with_episodes: bool) -> dict:
 
 
 def load_checkpoint(folder: Path, script: str, with_episodes: bool) -> dict:
-    """The last whole checkpoint of a run. Raises Refused if there is none for this script."""
+    """The last complete checkpoint of a run. Raises Refused if this script cannot use any."""
     faults = []
     for path in (folder / "checkpoint.pt", folder / "checkpoint.old"):
         try:
@@ -137,26 +137,26 @@ def load_checkpoint(folder: Path, script: str, with_episodes: bool) -> dict:
         for fault in faults:
             warn(f"{fault} in {folder}, so the run is resumed from {path.name}")
         return saved
-    wanted = "wanted the folder of a run, for example runs/smaclite__3m__..."
-    raise Refused(f"no whole checkpoint in {folder} ({', '.join(faults)}), {wanted}")
+    wanted = "expected the folder of a run, for example runs/smaclite__3m__..."
+    raise Refused(f"no complete checkpoint in {folder} ({', '.join(faults)}), {wanted}")
 
 
 def load_model(folder: Path, which: str, **networks: torch.nn.Module) -> int:
-    """Give networks, by their names in `Networks`, the "best" or the "last" weights of a run.
+    """Load the "best" or the "last" weights of a run into networks, named as in `Networks`.
 
-    Returns the step at which they were saved.
+    Returns the step at which the weights were saved. Raises Refused.
     """
     path = folder / ("best.pt" if which == "best" else "model.pt")
     if not path.is_file():
-        none = "a run has none before its first evaluation or checkpoint, or with --no-save-model"
-        raise Refused(f"{path} is missing: {none}")
+        when = "a run writes it at its first evaluation or checkpoint, unless --no-save-model"
+        raise Refused(f"{path} is missing: {when}")
     misfit = f"{path} does not fit the agent in this environment"
     try:
         model = torch.load(path, map_location="cpu", weights_only=True)
         for name, network in networks.items():
             there, here = sizes_of(model[name]), sizes_of(network.state_dict())
             if there != here:
-                raise Refused(f"{misfit}: its {name} has {there}; here it would have {here}")
+                raise Refused(f"{misfit}: its {name} has {there}; this environment needs {here}")
             network.load_state_dict(model[name])
         return model["step"]
     except Refused:
@@ -166,7 +166,7 @@ def load_model(folder: Path, which: str, **networks: torch.nn.Module) -> int:
 
 
 def sizes_of(weights: dict[str, torch.Tensor]) -> str:
-    """How much goes into a network, and comes out, by its first weights and its last."""
+    """Number of inputs and outputs of a network, from its first and last weights."""
     sizes = [weight.shape for weight in weights.values()]
     return f"{sizes[0][-1]} inputs and {sizes[-1][0]} outputs" if sizes else "no weights"
 

@@ -1,6 +1,6 @@
-"""Ways around PyTorch's time per call, which is most of the time where networks are small.
+"""Ways to avoid PyTorch's time per call, which dominates if networks are small.
 
-They fail with a clear error where a changed script breaks what they rely on.
+If a changed script breaks their assumptions, they fail with a clear error.
 """
 
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from torch import nn
 
 
 def in_numpy(network: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
-    """A network of Linear and ReLU as a function of arrays, with the weights of now.
+    """A network of Linear and ReLU as a function of arrays, with the current weights.
 
     It is for the few rows of a step: with PyTorch, a training on 3m takes 1.1 times as long.
-    Raises TypeError for other layers or another `forward`: act with the network itself then.
+    Raises TypeError for other layers or another `forward`: then act with the network itself.
     """
     layers = []
     for layer in network:
@@ -26,10 +26,10 @@ def in_numpy(network: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
             or type(network).forward != nn.Sequential.forward
         ):
             raise TypeError(
-                "in_numpy() knows Linear and ReLU, one after the other, and no forward()"
+                "in_numpy() supports only Linear and ReLU in sequence, without an own forward()"
             )
         if type(layer) is nn.Linear and layer.bias is None:
-            raise TypeError("in_numpy() knows no Linear without a bias")
+            raise TypeError("in_numpy() does not support a Linear without a bias")
         layers.append([part.detach().cpu().numpy().T for part in layer.parameters()])
 
     def forward(x: np.ndarray) -> np.ndarray:
@@ -41,14 +41,14 @@ def in_numpy(network: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def recurrent_in_numpy(network: nn.Module) -> Callable:
-    """A network's own `forward` on arrays, with the weights of now.
+    """A network's own `forward` on arrays, with the current weights.
 
-    Its layers are LSTM, GRU, and what `in_numpy` knows. Give it None or the hidden state that it
-    returned before. It is for the few rows of a step. Raises TypeError for other layers, and
-    `forward` does where it calls functions of tensors: act with the network itself then.
+    Its layers are LSTM, GRU, and those that `in_numpy` supports. Pass None or the hidden state that
+    the last call returned. It is for the few rows of a step. Raises TypeError for other layers, or
+    when `forward` calls functions of tensors: then act with the network itself.
     """
     if list(network.parameters(recurse=False)):
-        raise TypeError("recurrent_in_numpy() knows no parameters outside of layers")
+        raise TypeError("recurrent_in_numpy() does not support parameters outside of layers")
     layers = {}
     for name, layer in network.named_children():
         if type(layer) in STEPS:
@@ -64,9 +64,9 @@ def recurrent_layer(layer: nn.GRU | nn.LSTM) -> Callable:
     """[steps, rows, input_size], hidden state -> [steps, rows, hidden_size], hidden state."""
     if layer.batch_first or layer.bidirectional or layer.proj_size or layer.dropout:
         others = "batch_first, bidirectional, proj_size or dropout"
-        raise TypeError(f"recurrent_in_numpy() knows no recurrent layer with {others}")
+        raise TypeError(f"recurrent_in_numpy() does not support recurrent layers with {others}")
     if not layer.bias:
-        raise TypeError("recurrent_in_numpy() knows no recurrent layer without a bias")
+        raise TypeError("recurrent_in_numpy() does not support a recurrent layer without a bias")
     step = STEPS[type(layer)]
     weights = [[part.detach().cpu().numpy().T for part in parts] for parts in layer.all_weights]
 
@@ -89,7 +89,7 @@ def recurrent_layer(layer: nn.GRU | nn.LSTM) -> Callable:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 + 0.5 * np.tanh(0.5 * x)  # which never overflows
+    return 0.5 + 0.5 * np.tanh(0.5 * x)  # this form never overflows
 
 
 def lstm_step(x, h, c, w_ih, w_hh, b_ih, b_hh) -> tuple[np.ndarray, np.ndarray]:
@@ -114,12 +114,12 @@ STEPS = {nn.GRU: gru_step, nn.LSTM: lstm_step}
 
 
 def as_vector(*networks: nn.Module) -> torch.Tensor:
-    """Lay all parameters end to end in one tensor, and their gradients likewise.
+    """Store all parameters one after the other in one tensor, and their gradients likewise.
 
-    They become views of it: to change the vector is to change the networks, and the other way
-    round. An optimizer step, a norm or an average then takes one call and not one per parameter;
-    a training on 3m takes 0.95 of the time. Make the vector last, when the networks are where they
-    stay, and let `check_vectors` look at it.
+    The parameters become views of this vector: a change of one changes the other. An optimizer
+    step, a norm or an average then takes one call instead of one per parameter; a training on 3m
+    takes 0.95 of the time. Make the vector last, after the networks are on their device, and let
+    `check_vectors` check it.
     """
     parameters = [parameter for network in networks for parameter in network.parameters()]
     vector = nn.utils.parameters_to_vector(parameters).detach().requires_grad_()
@@ -134,10 +134,10 @@ def as_vector(*networks: nn.Module) -> torch.Tensor:
 
 
 def check_vectors(networks: nn.Module):
-    """Raise RuntimeError unless `theta` holds all that is learned, and `target_theta` its targets.
+    """Raise RuntimeError unless `theta` has all learned parameters and `target_theta` all targets.
 
-    A network that was moved, replaced or added after `as_vector` would not be learned otherwise,
-    and a target network `target_<name>` would follow another than `<name>`.
+    Without this check, a network that was moved, replaced or added after `as_vector` would not
+    learn, and a target network `target_<name>` might follow another network than `<name>`.
     """
     learned, targets = {}, {}
     for name, parameter in networks.named_parameters():
@@ -151,13 +151,13 @@ def check_vectors(networks: nn.Module):
         places[name.removeprefix("target_")] = offset
     if learned != targets:
         raise RuntimeError(
-            "theta and target_theta are not laid out alike, so update_targets() would mix them up: "
-            "make both of the same networks in the same order, or follow each network by itself"
+            "theta and target_theta have different orders, so update_targets() would mix them up: "
+            "make both from the same networks in the same order, or update each target by itself"
         )
 
 
 def make_optimizer(name: str, theta: torch.Tensor, learning_rate: float) -> torch.optim.Optimizer:
-    """An optimizer of torch.optim, as one fused operation where it has that."""
+    """An optimizer of torch.optim, fused into one operation if it supports that."""
     kind = getattr(torch.optim, name)
     fused = {"fused": True} if "fused" in signature(kind).parameters else {}
     return kind([theta], lr=learning_rate, **fused)

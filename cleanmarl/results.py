@@ -1,4 +1,4 @@
-"""What is told of episodes: means, confidence intervals, evaluation.json, GIFs."""
+"""Results of episodes: means, confidence intervals, evaluation.json, GIFs."""
 
 import io
 import json
@@ -13,19 +13,19 @@ from cleanmarl.checkpoint import Refused, write_atomically, write_json
 
 
 def outcome(info: dict) -> dict[str, bool]:
-    """Whether an episode was won, or a success, where its last info tells."""
+    """Whether an episode was won or a success, if its last info says so."""
     names = {"battle_won": "battle_won", "is_success": "success"}
     return {names[key]: info[key] for key in names if key in info}
 
 
 def by_name(results: list[dict[str, float]]) -> dict[str, np.ndarray]:
-    """The values of all episodes. One that does not say that it was a success was none."""
+    """name -> the values of all episodes. A missing value, for example of success, counts as 0."""
     names = {name: None for one in results for name in one}
     return {name: np.array([one.get(name, 0) for one in results]) for name in names}
 
 
 def means(prefix: str, results: list[dict[str, float]]) -> dict[str, float]:
-    """Metrics of episodes: the means of their results; of evaluations also the spread."""
+    """Metrics of episodes: means of their results; for evaluations also the reward's spread."""
     metrics = {f"{prefix}/{name}": of.mean() for name, of in by_name(results).items()}
     if prefix == "eval":
         metrics["eval/std_ep_reward"] = np.std([one["ep_reward"] for one in results])
@@ -33,7 +33,7 @@ def means(prefix: str, results: list[dict[str, float]]) -> dict[str, float]:
 
 
 def save_gif(path: Path, frames: list[np.ndarray], fps: int = 10):
-    """Pictures [height, width, 3], uint8, as a GIF. Raises OSError."""
+    """Save pictures, uint8 [height, width, 3], as a GIF. Raises OSError."""
     first, *others = [Image.fromarray(frame) for frame in frames]
     content = io.BytesIO()
     options = {"save_all": True, "append_images": others, "duration": 1000 // fps, "loop": 0}
@@ -42,7 +42,7 @@ def save_gif(path: Path, frames: list[np.ndarray], fps: int = 10):
 
 
 def confidence(values: np.ndarray) -> dict[str, float]:
-    """Mean and 95% interval: from the normal distribution or, of 0s and 1s, Wilson's (1927)."""
+    """Mean and 95% interval: normal distribution, or Wilson's (1927) if all values are 0 or 1."""
     n, z, mean = len(values), 1.96, values.mean()
     middle = mean
     half = z * values.std(ddof=1 if n > 1 else 0) / n**0.5
@@ -56,7 +56,7 @@ def confidence(values: np.ndarray) -> dict[str, float]:
 
 
 def folder_of_results(args, run: Path) -> Path:
-    """The folder of the run or, in another environment than its own, one in it that says which."""
+    """The run's folder or, for another environment than the run's, a subfolder with its name."""
     with suppress(OSError, ValueError):
         own = json.loads((run / "args.json").read_text())
         if any(own[name] != getattr(args, name) for name in ("env_type", "env_name", "env_family")):
@@ -67,8 +67,8 @@ def folder_of_results(args, run: Path) -> Path:
 def write_evaluation(args, run: Path, step: int, results: list[dict[str, float]]) -> Path:
     """Print means over episodes with their intervals, and write them to evaluation.json.
 
-    It is in the folder of the run or, for another environment than its own, in a folder in it,
-    for example in_3m. Returns that folder. Raises Refused if it cannot be written.
+    The file is in the folder of the run. For another environment than the run's, it is in a folder
+    there, for example in_3m. Returns that folder. Raises Refused if the file cannot be written.
     """
     evaluation = {name: confidence(values) for name, values in by_name(results).items()}
     for name, of in evaluation.items():
@@ -81,5 +81,5 @@ def write_evaluation(args, run: Path, step: int, results: list[dict[str, float]]
         write_json(folder / "evaluation.json", evaluation)
     except OSError as error:
         raise Refused(f"cannot write {folder / 'evaluation.json'}: {error}") from error
-    print(f"the {args.which} networks, of step {step}: {folder / 'evaluation.json'}")
+    print(f"{args.which} networks, saved at step {step}: {folder / 'evaluation.json'}")
     return folder

@@ -1,4 +1,4 @@
-"""What every training needs: its folder, curves, checkpoints, Ctrl-C.
+"""What every training run needs: its folder, curves, checkpoints, Ctrl-C.
 
 A script uses it like this:
 
@@ -11,7 +11,7 @@ A script uses it like this:
             run.log(scalars)                      # a point of each curve
             run.save()                            # write checkpoint.pt and model.pt
 
-Nothing here knows what is learned or how.
+Nothing here depends on the learning algorithm.
 """
 
 import gc
@@ -53,18 +53,18 @@ from cleanmarl.checkpoint import (
     write_sealed,
 )
 
-# Beside the progress bar: the first of these that there is
+# Shown beside the progress bar: the first of these that exists
 SHOWN = {"eval/battle_won": "won", "eval/success": "success", "eval/ep_reward": "eval"}
 BAR = "{percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} steps, {rate_noinv_fmt}, {remaining} left"
 
 
 class RunFailed(RuntimeError):
-    """A run has ended without its results; the message says why in one line."""
+    """A run has ended, but its results are not saved; the message says why in one line."""
 
 
 @contextmanager
 def refusing():
-    """While a run is set up: whatever is wrong is `Refused`."""
+    """While a run is set up, turn errors into `Refused`."""
     try:
         yield
     except (ValueError, ImportError, OSError, OverflowError, RuntimeError, AssertionError) as error:
@@ -75,13 +75,13 @@ def refusing():
 
 @contextmanager
 def clear_errors(script: str):
-    """In `main`: one line; exit status 2 for what is refused, 1 for what failed.
+    """For `main`: print an error as one line, and exit with status 2 (refused) or 1 (failed).
 
-    Ctrl-C ends the script at once, until a `Run` catches it.
+    Ctrl-C ends the script at once; inside a `Run`, the run handles it.
     """
-    if cleanmarl.interrupted:  # by a Ctrl-C that Python has dropped
+    if cleanmarl.interrupted:  # a Ctrl-C whose KeyboardInterrupt Python has dropped
         raise KeyboardInterrupt
-    with suppress(ValueError):  # signals reach the main thread alone
+    with suppress(ValueError):  # only the main thread can set handlers
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
@@ -92,15 +92,15 @@ def clear_errors(script: str):
 
 
 def made_with() -> dict[str, str]:
-    """What a run is made with: command, commit, versions and machine."""
+    """Command, commit, versions and machine of a run."""
     words, commit = ["git", "describe", "--always", "--dirty", "--exclude=*"], ""
     with suppress(OSError):
         here = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
         commit = subprocess.run(words, **here).stdout.strip()
     machine = platform.processor()
-    with suppress(OSError, IndexError):  # where Linux tells the processor's name
+    with suppress(OSError, IndexError):  # the processor's name on Linux
         machine = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
-    module = getattr(sys.modules["__main__"], "__spec__", None)  # of python -m
+    module = getattr(sys.modules["__main__"], "__spec__", None)  # set by python -m
     program = ["-m", module.name] if module else sys.argv[:1]
     versions = [f"{name} {version(name)}" for name in ("torch", "numpy", "numba", "gymnasium")]
     return {
@@ -115,13 +115,13 @@ class Run:
     """One training: its folder, curves, progress bar and checkpoints.
 
     Args:
-        args: the script's; these are read: env_type, env_name, seed, total_timesteps, resume,
+        args: the script's arguments; `Run` reads env_type, env_name, seed, total_timesteps, resume,
             save_model, checkpoint_buffer, use_wnb, wnb_project, wnb_entity
         saved: the checkpoint to resume; None for a new run
-        state: what a checkpoint holds, by name: what has a state_dict, or a dataclass.
-            The parts of its "networks" are also saved in model.pt and best.pt
+        state: name -> part of the checkpoint: an object with a state_dict, or a dataclass.
+            The networks in "networks" are also saved in model.pt and best.pt
         episodes: the deque of the replay buffer; an episode is a dict of arrays
-        folder: of a new run; None for runs/<env_type>__<env_name>__<script>__<seed>__<time>
+        folder: folder of a new run; default runs/<env_type>__<env_name>__<script>__<seed>__<time>
 
     Raises Refused if the folder cannot be used, or if `saved` does not fit.
     """
@@ -130,15 +130,15 @@ class Run:
         self.args = args
         self.episodes = episodes
         self.state = state
-        self.stopped = 0  # or the signal that asks the loop to end
+        self.stopped = 0  # otherwise the signal that asks the loop to end
         self.step = 0
-        self.seconds_before = 0.0  # of training, before this process
+        self.seconds_before = 0.0  # training time before this process
         self.latest: dict[str, float] = {}  # value of each metric
         self.best_score: list[float] = []
         self.logged: list[tuple[dict, int]] = []  # since the last checkpoint, or at its step
-        self.files: list[tuple[str, int]] = []  # of episodes, and how many are in each
-        self.number = 0  # of the next file of episodes
-        self.last_packed = None  # the last episode that is in them
+        self.files: list[tuple[str, int]] = []  # files of episodes, and their numbers of episodes
+        self.number = 0  # number of the next file of episodes
+        self.last_packed = None  # the last episode in these files
         self.unsaved = False
         with refusing():
             self.folder = self.open_folder(folder)
@@ -151,7 +151,7 @@ class Run:
             self.open_writer()
 
     def open_folder(self, folder: Path | None) -> Path:
-        """Make a new folder or take the resumed one, for this process alone."""
+        """Make a new folder or open the resumed one, and lock it for this process."""
         args = self.args
         parts = (args.env_type, short_name(args.env_name), script_of(type(args)), args.seed)
         name = "__".join(map(str, (*parts, time.strftime("%Y%m%d-%H%M%S"))))
@@ -173,7 +173,7 @@ class Run:
         return folder
 
     def restore(self, saved: dict):
-        """Go back to a checkpoint. Raises ValueError where it does not fit."""
+        """Restore a checkpoint. Raises ValueError if it does not fit."""
         if seal_of(saved["path"]) != saved["seal"]:
             raise ValueError(f"another process has just trained in {self.folder}: resume it again")
         for name, part in self.state.items():
@@ -188,10 +188,10 @@ class Run:
         if self.episodes:
             self.last_packed = self.episodes[-1]
         elif self.step:
-            warn("the run is resumed without its replay buffer, which it fills anew")
+            warn("the run is resumed with an empty replay buffer")
 
     def begin_session(self):
-        """Add to run.json what runs now, and with what; `cleanmarl.watch` looks for the script."""
+        """Add this session to run.json; `cleanmarl.watch` finds the script there."""
         path = self.folder / "run.json"
         self.sessions = json.loads(path.read_text()) if path.is_file() else []
         file = str(Path(inspect.getfile(type(self.args))).resolve())
@@ -200,7 +200,7 @@ class Run:
         write_json(path, self.sessions)
 
     def open_writer(self):
-        """Write curves from the last checkpoint on; later points are not shown."""
+        """Continue the curves from the last checkpoint; points logged after it are hidden."""
         first = self.logged[0][1] if self.logged else self.step + 1
         self.writer = SummaryWriter(str(self.folder), purge_step=first)
         for scalars, step in self.logged:
@@ -220,38 +220,38 @@ class Run:
         with suppress(ValueError):
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.handlers[number] = signal.signal(number, self.stop)
-        gc.freeze()  # what was imported stays: collections need not look at it again
+        gc.freeze()  # imported objects stay, so later collections can skip them
         return self
 
     def stop(self, number: int, frame):
-        """The first signal ends the loop when it is convenient, a second at once."""
+        """The first signal ends the loop after the current round, a second ends it at once."""
         self.stopped = number
         signal.signal(number, signal.SIG_DFL)
 
     @property
     def seconds(self) -> float:
-        """Time of training, over all sessions."""
+        """Training time of all sessions."""
         return time.perf_counter() - self.began
 
     @property
     def speed(self) -> float:
-        """Environment steps a second."""
+        """Environment steps per second."""
         return self.step / self.seconds
 
     def advance(self, step: int):
-        """Show that the training is at an environment step."""
+        """Set the current environment step, and move the progress bar."""
         self.step = step
         self.bar.update(min(step, self.args.total_timesteps) - self.bar.n)
 
     def log(self, scalars: dict[str, float]):
-        """A point of each curve, at the step to which the training has advanced.
+        """Add a point to each curve, at the current step.
 
-        After an evaluation, the networks are saved as best.pt if none were better.
+        After an evaluation, save the networks as best.pt if none were better.
         """
         scalars = {name: float(value) for name, value in scalars.items()}
         self.latest |= scalars
         self.logged.append((scalars, self.step))
-        with suppress(OSError):  # of a full disk, of which `save` tells
+        with suppress(OSError):  # full disk: `save` will warn
             self.add_to_curves(scalars, self.step)
         if self.wandb:
             self.attempt(self.wandb.log, scalars, step=self.step)
@@ -266,7 +266,7 @@ class Run:
             self.writer.add_scalar(name, value, step)
 
     def show(self, evaluated: bool):
-        """The latest values beside the bar; without a terminal, a line."""
+        """Show the latest values beside the bar; without a terminal, print a line."""
         text = BAR
         if "rollout/ep_reward" in self.latest:
             text += f", reward {self.latest['rollout/ep_reward']:.4g}"
@@ -284,21 +284,21 @@ class Run:
             print(line, file=sys.stderr)
 
     def write_status(self):
-        """How far the training is, for programs that watch it."""
+        """Write the progress of the training for other programs."""
         status = {"step": self.step, "total_timesteps": self.args.total_timesteps}
         status |= {"seconds": self.seconds} | self.latest
-        with suppress(OSError):  # of a full disk, of which `save` tells
+        with suppress(OSError):  # full disk: `save` will warn
             write_json(self.folder / "status.json", status)
 
     def open_wandb(self):
-        import wandb  # here, because it takes long to import
+        import wandb  # import it only here, because it is slow
 
         where = {"project": self.args.wnb_project or None, "entity": self.args.wnb_entity or None}
         run = {"name": self.folder.name, "id": self.folder.name, "dir": str(self.folder)}
         self.wandb = wandb.init(config=asdict(self.args), resume="allow", **run, **where)
 
     def attempt(self, call, *args, **options):
-        """Weights & Biases may fail; the training does not."""
+        """Call Weights & Biases; if it fails, switch it off and continue the training."""
         try:
             call(*args, **options)
         except Exception as error:
@@ -306,10 +306,10 @@ class Run:
             warn(f"Weights & Biases is switched off: {error}")
 
     def keep_best(self, *score: float):
-        """Write best.pt if no score was as high: win or success rate, then reward."""
+        """Write best.pt if this score is the highest: win or success rate, then reward."""
         if list(score) > self.best_score and self.args.save_model:
             self.best_score = list(score)
-            with suppress(OSError):  # of a full disk, of which `save` tells
+            with suppress(OSError):  # full disk: `save` will warn
                 self.write_model("best.pt")
 
     def write_model(self, name: str):
@@ -318,7 +318,7 @@ class Run:
         write_atomically(self.folder / name, to_bytes(weights | {"step": self.step}))
 
     def save(self):
-        """Write model.pt and a checkpoint; warn if it fails."""
+        """Write model.pt and a checkpoint; warn if that fails."""
         try:
             if self.args.save_model:
                 self.write_model("model.pt")
@@ -331,7 +331,7 @@ class Run:
             warn(f"nothing was saved at step {self.step}: {error.strerror}")
 
     def write_episodes(self) -> list[tuple[str, int]]:
-        """Write the episodes that are new; returns the files of all."""
+        """Write the new episodes; returns the files of all episodes."""
         if not self.args.checkpoint_buffer:
             return []
         newest_first = takewhile(lambda one: one is not self.last_packed, reversed(self.episodes))
@@ -347,7 +347,7 @@ class Run:
         return files
 
     def write_checkpoint(self, files: list[tuple[str, int]]):
-        """The last checkpoint stays as checkpoint.old, unless it was damaged."""
+        """Write a checkpoint; the previous one becomes checkpoint.old, unless it is damaged."""
         own = {"step": self.step, "seconds_before": self.seconds, "latest": self.latest}
         own |= {"best_score": self.best_score, "files": files}
         own["logged"] = [(scalars, step) for scalars, step in self.logged if step == self.step]
@@ -359,7 +359,8 @@ class Run:
             os.replace(path, path.with_suffix(".old"))
         os.replace(new, path)
         self.keep_old = True
-        needed = {Path(name).name for name, _ in (*files, *self.files)}  # by this and the old one
+        # files of this checkpoint and of the old one
+        needed = {Path(name).name for name, _ in (*files, *self.files)}
         self.files = files
         self.number += 1
         self.logged = own["logged"]
@@ -372,17 +373,18 @@ class Run:
         return [*(self.folder / "episodes").glob("[0-9]" * 6 + ".packed")]
 
     def flush_curves(self):
-        """Have all points in TensorBoard's files, if need be in new ones."""
+        """Write all points to TensorBoard's files, to new files if necessary."""
         try:
             self.writer.flush()
-        except OSError:  # of its thread, which has ended
+        except OSError:  # the writer's thread has ended with this error
             self.open_writer()
             self.writer.flush()
 
     def __exit__(self, kind, error, traceback):
-        """Close everything, say how the run ended, and exit accordingly.
+        """Close everything, print how the run ended, and exit with the matching status.
 
-        What an environment's error interrupts is saved; what is not finite is not.
+        Save the run after an error, for example of the environment, but not after a
+        FloatingPointError.
         """
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
@@ -394,7 +396,7 @@ class Run:
         ending = f"failed: {error!r}" if error else "stopped" if self.stopped else "done"
         self.sessions[-1] |= {"ended": now(), "ending": ending}
         self.write_status()
-        with suppress(OSError):  # of a full disk, of which `save` has told
+        with suppress(OSError):  # full disk: `save` has warned
             self.writer.close()
             write_json(self.folder / "run.json", self.sessions)
         self.lock.release()
@@ -414,6 +416,6 @@ def now() -> str:
 
 
 def random_stream(args, purpose: str, *number: int) -> np.random.Generator:
-    """Random numbers for one episode or update: no generator need be saved."""
+    """Random numbers of one episode or update, so checkpoints need no generator."""
     purposes = ("train", "explore", "sample", "eval", "test")
     return np.random.default_rng((args.seed, purposes.index(purpose), *number))

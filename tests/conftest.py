@@ -1,4 +1,4 @@
-"""For all tests: the scripts in this process."""
+"""Fixtures for all tests."""
 
 import gc
 import importlib
@@ -8,14 +8,14 @@ import sys
 import pytest
 from tensorboard.summary.writer import event_file_writer
 
-# TensorBoard reads its files in the order of their names, which end with a second and a number of
-# the process. Several are made within a second here, so that number must not grow from 9 to 10.
+# TensorBoard reads its files in the order of their names, which end with the time in seconds and a
+# counter. Tests make several files within a second, so the counter must not grow from 9 to 10.
 event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)
 
 
 @pytest.fixture(autouse=True)
 def process():
-    """What a training changes in the process is put back after a test."""
+    """Undo after each test what a training changes in the process."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in handlers.items():
@@ -27,7 +27,7 @@ def process():
 def command(tmp_path, monkeypatch, capsys):
     """`command(script, *arguments)`: exit status, output and errors of a script.
 
-    It runs in this process, in an empty folder.
+    The script runs in this process, in an empty folder.
     """
 
     def call(script: str, *arguments: str) -> tuple[int, str, str]:

@@ -1,4 +1,4 @@
-"""What several test files need: the scripts, small trainings, and what they leave behind."""
+"""Helpers of several test files: the scripts, small trainings, and their results."""
 
 import contextlib
 import importlib
@@ -36,20 +36,20 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def small_args(script: str, **options):
-    """Arguments of a script for a training that takes a moment."""
+    """Arguments of a script for a very short training."""
     return MODULES[script].Args(**SMALL | OWN.get(script, {}) | options)
 
 
 def trained(script: str, folder: Path, **options) -> Path:
-    """Train a script with small arguments in a new folder, which is returned."""
+    """Train a script with small arguments in a new folder; returns the folder."""
     MODULES[script].train(small_args(script, **options), folder=folder)
     return folder
 
 
 def run_program(program: str, *arguments: str) -> tuple[int, str, str]:
-    """Run a program in this process, which is faster: exit status, output, errors.
+    """Run a program in this process, which is faster; returns exit status, output, errors.
 
-    It is the path of a file, or the name of a module, as after `python -m`.
+    `program` is the path of a file, or the name of a module, as after `python -m`.
     """
     out, err, status = io.StringIO(), io.StringIO(), 0
     threads = torch.get_num_threads()
@@ -85,7 +85,7 @@ def values_of(folder: Path, name: str) -> list[float]:
 
 
 def weights(folder: Path, name: str = "model.pt") -> dict[str, torch.Tensor]:
-    """The weights that a run saved, of all its networks."""
+    """The weights of all networks that a run saved."""
     model = torch.load(folder / name, weights_only=True)
     del model["step"]
     return {f"{part}.{name}": value for part, of in model.items() for name, value in of.items()}
@@ -104,9 +104,9 @@ def random_availability(*shape: int) -> torch.Tensor:
 
 
 def actions_of(act: Callable, q, available, times: int) -> np.ndarray:
-    """What `act` does when it observes the same again and again: [times, ...].
+    """The actions of `act` for repeated identical observations: [times, ...].
 
-    An agent sees its action values, so that its network may be the identity.
+    Agents observe their action values, so the network can be the identity.
     """
     observation = {"obs": np.asarray(q, np.float32)}
     observation["avail_actions"] = np.asarray(available, np.int8)
@@ -114,7 +114,7 @@ def actions_of(act: Callable, q, available, times: int) -> np.ndarray:
 
 
 def numbered_episode(number: int, length: int) -> dict[str, np.ndarray]:
-    """An episode that is marked: 100 number + t is its reward and what is seen at step t."""
+    """A marked episode: reward and observations of step t are 100 number + t."""
     marks = 100 * number + np.arange(length + 1, dtype=np.float32)
     return {
         "obs": np.tile(marks[:, None, None], (1, 2, 3)),

@@ -1,4 +1,4 @@
-"""The compiled code: what it is kept under, and that nothing keeps a program from starting."""
+"""The cache of compiled code: its key, and its failures, which never stop a program."""
 
 import errno
 import importlib
@@ -25,9 +25,9 @@ def twice(x):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
-    """`run(sources)` is a program that calls a small function: what it says, and its cache.
+    """`run(sources)` calls a small function as a program would; returns its output and its cache.
 
-    The function is in a folder of its own, and its code is kept in `tmp_path / "kept"`.
+    The function is in its own folder, and its code is kept in `tmp_path / "kept"`.
     """
     file = tmp_path / "package" / "tiny.py"
     file.parent.mkdir()
@@ -52,7 +52,7 @@ def kept_files(tmp_path, ending: str) -> list[Path]:
     return sorted((tmp_path / "kept").rglob(f"*.{ending}"))
 
 
-def test_what_is_compiled_is_announced_and_kept(run):
+def test_compiling_is_announced_and_the_code_is_kept(run):
     first, _ = run()
     assert first.splitlines() == [
         "compiling a small function (once on this machine, 10 to 60 s) ...",
@@ -96,10 +96,10 @@ def test_a_file_that_cannot_be_read_is_named(run, tmp_path):
     file.mkdir()
     said, kept = run()
     assert f"{kept.cache_path} cannot be read (Is a directory)" in said
-    assert "Each program will" in said
+    assert "Every program will compile it again" in said
 
 
-def test_a_full_disk_is_named_and_what_to_set(run, monkeypatch):
+def test_a_full_disk_is_reported_with_advice(run, monkeypatch):
     def no_space(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -110,14 +110,12 @@ def test_a_full_disk_is_named_and_what_to_set(run, monkeypatch):
         assert first.startswith("compiling a small function")
         reason = f"{kept.cache_path} cannot keep it (No space left on device)"
         assert last == (
-            f"compiled a small function in 0 s. Each program will: {reason}; "
-            "set NUMBA_CACHE_DIR to a folder that can"
+            f"compiled a small function in 0 s. Every program will compile it again: {reason}; "
+            "set NUMBA_CACHE_DIR to a writable folder"
         )
 
 
-def test_where_no_folder_can_be_written_one_line_says_so_and_what_to_set(
-    run, tmp_path, monkeypatch
-):
+def test_without_a_writable_folder_one_line_says_so_with_advice(run, tmp_path, monkeypatch):
     file = tmp_path / "a file in the place of a folder"
     file.touch()
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(file))
@@ -128,7 +126,7 @@ def test_where_no_folder_can_be_written_one_line_says_so_and_what_to_set(
         assert first == (
             f"compiling a small function (in each program, 10 to 60 s: neither "
             f"{tmp_path / 'package'} nor the user's cache folder can be written; "
-            "set NUMBA_CACHE_DIR to a folder that can) ..."
+            "set NUMBA_CACHE_DIR to a writable folder) ..."
         )
         assert last == "compiled a small function in 0 s"
 
@@ -174,7 +172,7 @@ def test_the_engine_is_compiled_once_for_steps_and_replays(tmp_path):
 
 
 def test_the_code_fits_every_scenario():
-    """It does not look at the types of what it is given."""
+    """The machine code does not check the types of its arguments."""
     scenario = {
         "size": [4, 4],
         "attack_point": [1, 1],

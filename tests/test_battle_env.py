@@ -1,4 +1,4 @@
-"""The battles as Gymnasium environments: one, many, and those of your own scenarios."""
+"""Battles as Gymnasium environments: one, many, and your own scenarios."""
 
 import copy
 import pickle
@@ -19,7 +19,7 @@ def random_actions(observation: dict, rng: np.random.Generator) -> np.ndarray:
 
 
 def episode(env, seed, rng_seed: int = 0, steps: int = 200) -> list:
-    """All that an environment returns in an episode of random actions."""
+    """Everything that an environment returns in an episode of random actions."""
     rng = np.random.default_rng(rng_seed)
     observation, info = env.reset(seed=seed)
     returned = [(observation, info)]
@@ -125,7 +125,7 @@ def test_different_seeds_give_different_episodes():
     assert len({tuple(fight(env, seed)) for seed in range(8)}) > 1
 
 
-def test_a_reset_without_seed_goes_on_with_the_random_stream():
+def test_a_reset_without_a_seed_continues_the_random_stream():
     runs = []
     for _ in range(2):
         env = BattleEnv("so_many_baneling")
@@ -133,7 +133,7 @@ def test_a_reset_without_seed_goes_on_with_the_random_stream():
     assert equal(runs[0], runs[1])
 
 
-def test_returned_arrays_are_not_written_again():
+def test_returned_arrays_do_not_change_later():
     env = BattleEnv("3m")
     rng = np.random.default_rng(0)
     observation, _ = env.reset(seed=0)
@@ -162,7 +162,7 @@ def test_agent_ids_are_appended_to_every_observation():
         assert np.array_equal(other[0]["state"], one[0]["state"])
 
 
-def test_the_mask_says_which_actions_a_step_takes():
+def test_a_step_accepts_exactly_the_actions_of_the_mask():
     env = BattleEnv("MMM")
     rng = np.random.default_rng(4)
     observation, _ = env.reset(seed=4)
@@ -275,7 +275,7 @@ def test_a_lost_battle_is_terminated_and_not_won():
     assert not observation["obs"].any()
 
 
-def test_the_default_are_upstreams_walls():
+def test_upstream_walls_are_the_default():
     def south_of_11(**walls):
         allies = {"side": "ally", "at": [9, 11], "units": {"MARINE": 1}}
         scenario = {**SCENARIO, "groups": [allies, ENEMIES]}
@@ -290,7 +290,7 @@ def test_the_default_are_upstreams_walls():
         BattleEnv("3m", walls="none")
 
 
-def test_an_unknown_map_is_answered_with_the_nearest_names():
+def test_the_error_for_an_unknown_map_gives_the_nearest_names():
     with pytest.raises(ScenarioError, match=r"unknown map '2s3x'; did you mean .*2s3z"):
         BattleEnv("2s3x")
     with pytest.raises(ScenarioError, match=r"unknown map '\?'; known are 3m, 8m"):
@@ -342,7 +342,7 @@ damage = 1
 """
 
 
-def test_a_battle_of_ones_own_is_read_from_a_file(tmp_path):
+def test_your_own_battle_is_read_from_a_file(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(MINE)
     env = BattleEnv(map_file=path)
@@ -353,12 +353,12 @@ def test_a_battle_of_ones_own_is_read_from_a_file(tmp_path):
     assert blocked.shape == (12, 20) and blocked.sum() == 20 * 2 + 2 * 3
     assert units["hp"].tolist() == [45, 500, 500, 150, 35, 35, 35, 35]
     assert units["range"].tolist()[:2] == [9, 0.1]
-    assert units["speed"].tolist()[:2] == [3.15, 0.5]  # the first like a marine's
+    assert units["speed"].tolist()[:2] == [3.15, 0.5]  # the first is a marine's
     for observation, *_ in episode(env, seed=0):
         assert env.observation_space["state"].contains(observation["state"])
 
 
-def test_own_statistics_decide_the_battle(tmp_path):
+def test_your_own_statistics_decide_the_battle(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(MINE)
     env = BattleEnv(map_file=path)
@@ -368,12 +368,12 @@ def test_own_statistics_decide_the_battle(tmp_path):
     assert env.units[0]["hp"][4] == pytest.approx(35 - 20 + 0.38 / 2, abs=0.05)
 
 
-def test_own_units_may_replace_known_ones():
+def test_your_own_units_may_replace_known_ones():
     scenario = {**SCENARIO, "units": {"MARINE": {"like": "MARINE", "hp": 1}}}
     assert BattleEnv(map_file=scenario).start.units["hp"].tolist() == [1, 1, 100]
 
 
-def test_a_scenario_of_a_maps_shape_is_that_map():
+def test_a_scenario_with_the_content_of_a_map_is_that_map():
     groups = [
         {"side": side, "at": [x, 16], "units": {"MARINE": 3}}
         for side, x in (("ally", 9), ("enemy", 23))
@@ -400,7 +400,7 @@ def both(map_name: str, num_envs: int, mode: AutoresetMode, **options):
     ("map_name", "steps"),
     [("3m", 300), ("so_many_baneling", 150), ("MMM", 150), ("terran_5_vs_6", 150)],
 )
-def test_battles_side_by_side_are_as_gymnasiums_vector_of_them(map_name, steps, mode):
+def test_a_vector_of_battles_equals_gymnasiums_vector(map_name, steps, mode):
     ours, gymnasiums = both(map_name, 4, mode, time_limit=14, agent_ids=True)
     assert ours.observation_space == gymnasiums.observation_space
     assert ours.single_action_space == gymnasiums.single_action_space
@@ -440,7 +440,7 @@ def test_seeds_may_be_given_per_battle(mode):
         ours.reset(seed=[1, 2])
 
 
-def test_the_last_observation_of_a_battle_is_in_the_infos_when_it_restarts_at_once():
+def test_with_same_step_autoreset_the_last_observation_is_in_the_infos():
     envs = BattleVectorEnv("3m", 2, time_limit=2, autoreset_mode="SameStep")
     start, _ = envs.reset(seed=0)
     envs.step(np.full((2, 3), 2))
@@ -452,7 +452,7 @@ def test_the_last_observation_of_a_battle_is_in_the_infos_when_it_restarts_at_on
     assert infos["final_obs"][1]["state"][3] * 32 == pytest.approx(-0.4 + 2 * 1.575, abs=1e-4)
 
 
-def test_a_battle_that_is_over_waits_for_its_reset_where_that_is_left_to_the_caller():
+def test_without_autoreset_a_battle_that_is_over_waits_for_its_reset():
     envs = BattleVectorEnv("3m", 2, time_limit=1, autoreset_mode=AutoresetMode.DISABLED)
     envs.reset(seed=0)
     envs.step(np.ones((2, 3), int))
@@ -489,7 +489,7 @@ def test_an_unavailable_action_names_the_battle(num_threads):
         envs.step(actions)
 
 
-def test_an_unavailable_action_leaves_all_battles_as_they_were():
+def test_an_unavailable_action_changes_no_battle():
     for num_threads in (1, 3):
         envs, untouched = (BattleVectorEnv("3m", 3, num_threads=num_threads) for _ in range(2))
         envs.reset(seed=0), untouched.reset(seed=0)
@@ -500,7 +500,7 @@ def test_an_unavailable_action_leaves_all_battles_as_they_were():
         assert equal(envs.step(np.full((3, 3), 4)), untouched.step(np.full((3, 3), 4)))
 
 
-def test_vectors_refuse_what_they_cannot_be():
+def test_vectors_refuse_impossible_numbers():
     for name in ("num_envs", "num_threads"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
             BattleVectorEnv("3m", **{name: 0})
@@ -510,7 +510,7 @@ def test_vectors_refuse_what_they_cannot_be():
         envs.step([1, 1, 1])
 
 
-def test_a_pickled_battle_goes_on_as_the_original_does():
+def test_a_pickled_battle_continues_like_the_original():
     env = BattleEnv("3m")
     env.reset(seed=0)
     copied = pickle.loads(pickle.dumps(env))

@@ -1,4 +1,4 @@
-"""The engine against recordings of the original SMAClite, and that the comparison can fail."""
+"""The engine agrees with recordings of the original SMAClite, and the comparison can fail."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ def test_the_engine_agrees_with_the_recorded_battles(path):
     assert "WRONG" not in out and out.endswith("all episodes agree\n")
 
 
-def test_recordings_with_either_offset_of_wall_lines_are_there():
+def test_there_are_recordings_with_both_offsets_of_wall_lines():
     walls = {path.stem: str(np.load(path)["ep0_walls"]) for path in TRACES.glob("*.npz")}
     assert sorted(name for name, offset in walls.items() if offset == "published") == [
         "published-2s_vs_1sc",
@@ -39,7 +39,7 @@ def test_recordings_with_either_offset_of_wall_lines_are_there():
     assert sum(offset == "upstream" for offset in walls.values()) == 8
 
 
-def test_the_report_has_the_largest_error_of_each_quantity_and_what_agrees():
+def test_the_report_has_the_largest_errors_and_the_flags_that_agree():
     _, out, _ = replay(TRACES / "3m.npz")
     lines = out.splitlines()
     assert lines[0] == "3m, random actions, seed 1, walls upstream"
@@ -91,7 +91,7 @@ def another_target(arrays):
 
 
 def nan_in(change):
-    """The same change of floats, to NaN."""
+    """The same change, but to NaN, for floats."""
 
     def to_nan(arrays):
         before = {key: array.copy() for key, array in arrays.items()}
@@ -133,7 +133,7 @@ def test_a_recording_that_differs_in_one_place_fails_and_the_quantity_is_named(t
 @pytest.mark.parametrize(
     "quantity", ["position", "hp", "reward", "step reward", "observation", "state"]
 )
-def test_what_is_not_a_number_does_not_agree(tmp_path, quantity):
+def test_nan_does_not_agree(tmp_path, quantity):
     status, out, _ = replay(tampered(tmp_path, nan_in(WRONG[quantity])))
     assert status == 1 and f"  WRONG      {quantity}: " in out
 
@@ -179,12 +179,12 @@ def without(*keys: str):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without("map"), "is no recorded battle: map is not"),
-        (without("episodes"), "is no recorded battle: episodes is not"),
-        (without("ep1_order", "ep1_hp"), "is no recorded battle: there is no ep1_order, ep1_hp"),
+        (without("map"), "is not a recorded battle: map is not"),
+        (without("episodes"), "is not a recorded battle: episodes is not"),
+        (without("ep1_order", "ep1_hp"), "is not a recorded battle: there is no ep1_order, ep1_hp"),
         (
             lambda arrays: arrays.update(map=np.array("4m")),
-            "is no recorded battle: unknown map '4m'; did you mean",
+            "is not a recorded battle: unknown map '4m'; did you mean",
         ),
         (
             lambda arrays: arrays.update(map=np.array("8m")),
@@ -192,7 +192,7 @@ def without(*keys: str):
         ),
     ],
 )
-def test_an_archive_that_is_no_recording_gives_one_line_and_status_2(tmp_path, change, message):
+def test_an_archive_that_is_not_a_recording_gives_one_line_and_status_2(tmp_path, change, message):
     status, out, err = replay(tampered(tmp_path, change))
     assert (status, out) == (2, "")
     assert message in err and err.count("\n") == 1 and "3m.npz" in err
@@ -202,7 +202,7 @@ def test_an_archive_that_is_no_recording_gives_one_line_and_status_2(tmp_path, c
 def test_a_file_of_another_kind_gives_one_line_and_status_2(tmp_path, content):
     path = tmp_path / "other.npz"
     path.write_bytes(content)
-    assert replay(path) == (2, "", f"{path} is no recorded battle, or is damaged\n")
+    assert replay(path) == (2, "", f"{path} is not a recorded battle, or is damaged\n")
 
 
 def test_a_single_array_and_a_damaged_archive_give_one_line_and_status_2(tmp_path):
@@ -210,7 +210,7 @@ def test_a_single_array_and_a_damaged_archive_give_one_line_and_status_2(tmp_pat
     whole = (TRACES / "3m.npz").read_bytes()
     (tmp_path / "damaged.npz").write_bytes(whole[:20000] + bytes(100) + whole[20100:])
     for name in ("array.npy", "damaged.npz"):
-        message = f"{tmp_path / name} is no recorded battle, or is damaged\n"
+        message = f"{tmp_path / name} is not a recorded battle, or is damaged\n"
         assert replay(tmp_path / name) == (2, "", message)
 
 

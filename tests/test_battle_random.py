@@ -1,4 +1,4 @@
-"""Random battles: what is drawn at a reset, how often, and that it can be fought."""
+"""Random battles: the draws at a reset, their frequencies, and the battles themselves."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ HEALER = "MEDIVAC"
 
 
 def both(number, units, **fields) -> dict:
-    """Own random battles on an open map of 32 x 32 cells."""
+    """Your own random battles on an open map of 32 x 32 cells."""
     return {"groups": [{"side": "both", "number": number, "units": units, **fields}]}
 
 
@@ -47,9 +47,9 @@ def names_of(env: BattleEnv, units: np.ndarray) -> list[str]:
 
 
 def as_likely(counts, probabilities) -> bool:
-    """Whether counts are likely under these probabilities: chi-squared, at the level 0.001.
+    """Whether counts fit these probabilities: a chi-squared test at the level 0.001.
 
-    The statistic is made normal as by Wilson and Hilferty (1931).
+    It uses the normal approximation of Wilson and Hilferty (1931).
     """
     counts, expected = np.array(counts), np.sum(counts) * np.array(probabilities)
     assert expected.min() > 5 and math.isclose(sum(probabilities), 1)
@@ -73,7 +73,7 @@ def overlap(units: np.ndarray) -> bool:
     return bool((near & ~np.eye(len(units), dtype=bool)).any())
 
 
-def test_the_measure_of_likeliness_tells_likely_from_unlikely():
+def test_the_chi_squared_test_rejects_wrong_probabilities():
     assert as_likely([452, 449, 99], [0.45, 0.45, 0.1])
     assert not as_likely([380, 520, 100], [0.45, 0.45, 0.1])
 
@@ -113,7 +113,7 @@ def test_the_sizes_follow_from_the_name(name):
         ("zerg_5_vs_" + "9" * 5000, "expected 1 to 50 units a side"),
     ],
 )
-def test_other_names_are_refused_with_the_nearest(name, message):
+def test_unknown_names_are_refused_with_the_nearest_names(name, message):
     with pytest.raises(ScenarioError, match=message) as error:
         BattleEnv(name)
     assert "\n" not in str(error.value)
@@ -130,7 +130,7 @@ def test_kinds_are_as_frequent_as_their_weights_at_every_index(race):
     for units in drawn(env, 2000):
         for u, name in enumerate(names_of(env, np.concatenate(units))):
             counts[u, list(chances).index(name)] += 1
-    for u in range(10):  # the two that the enemies have more are checked below
+    for u in range(10):  # the enemies' other two are checked below
         assert as_likely(counts[u], list(chances.values()))
 
 
@@ -140,7 +140,7 @@ def test_no_army_has_only_kinds_that_may_not_be_alone(race, helper):
     chances = _table("races")[race]["units"]
     pairs = [pair for pair in itertools.product(chances, repeat=2) if set(pair) != {helper}]
     weights = np.array([chances[one] * chances[other] for one, other in pairs])
-    for of in ("allies", "the others of the enemies"):
+    for of in ("allies", "further enemies"):
         found = Counter()
         for allies, enemies in drawn(env, 2000):
             found[tuple(names_of(env, allies if of == "allies" else enemies[2:]))] += 1
@@ -156,7 +156,7 @@ def test_the_enemies_are_the_same_army(name):
 
 
 @pytest.mark.parametrize("name", ["terran_4_vs_5", "protoss_5_vs_5", "zerg_5_vs_4"])
-def test_units_that_are_drawn_are_like_those_of_a_fixed_group(name):
+def test_drawn_units_equal_those_of_a_fixed_group(name):
     env = BattleEnv(name)
     kinds = env.scenario.kinds
     groups = [
@@ -217,7 +217,7 @@ def test_reflected_places_are_uniform():
     assert_uniform(other[1], 0, 32)
 
 
-def test_enemies_that_surround_stand_on_the_diagonals_between_centre_and_corners():
+def test_surrounding_enemies_stand_on_the_diagonals_between_centre_and_corners():
     env = open_battles(one_place("zerg", "surrounded", 1, 1))
     diagonals, distances = Counter(), []
     for allies, enemies in drawn(env, 3000):
@@ -230,7 +230,7 @@ def test_enemies_that_surround_stand_on_the_diagonals_between_centre_and_corners
     assert_uniform(distances, 2 - 1e-4, 16)
 
 
-def test_enemies_that_surround_are_divided_among_one_to_four_groups():
+def test_surrounding_enemies_are_divided_among_one_to_four_groups():
     env = open_battles(both([1, 4], {"ZERGLING": 1}, places={"surrounded": 1}))
     counts = np.zeros(4, int)
     for _, enemies in drawn(env, 3000):
@@ -254,7 +254,7 @@ def test_nobody_starts_off_the_map_or_inside_another(name):
 
 
 def has_room(unit: np.void, others: np.ndarray, x: float, y: float) -> bool:
-    """Whether there is a place within 1 cell of (x, y) with some room to spare for the unit."""
+    """Whether there is a place within 1 cell of (x, y) with more than enough room for the unit."""
     step = np.arange(-1, 1.01, 0.1)
     at = np.array([(x + dx, y + dy) for dx in step for dy in step if dx**2 + dy**2 <= 0.8**2])
     on_map = ((at > 0.25) & (at < 31.75)).all(1)
@@ -264,7 +264,7 @@ def has_room(unit: np.void, others: np.ndarray, x: float, y: float) -> bool:
 
 @pytest.mark.parametrize("place", ["reflected", "surrounded"])
 @pytest.mark.parametrize("race", RACES)
-def test_each_unit_starts_within_1_cell_of_its_place_where_there_is_room(race, place):
+def test_each_unit_starts_within_1_cell_of_its_place_if_there_is_room(race, place):
     scenario = one_place(race, place, 20, 23)
     # The same battles with units so small that each stands where it was drawn.
     kinds = _table("races")[race]["units"]
@@ -279,10 +279,10 @@ def test_each_unit_starts_within_1_cell_of_its_place_where_there_is_room(race, p
         for u, (unit, at) in enumerate(zip(units, places, strict=True)):
             x, y = float(at["x"]), float(at["y"])
             if place == "reflected" and not unit["is_ally"] and unit["index"] < 20:
-                continue  # it is where its mirror image is
+                continue  # it stands at its mirror image
             if math.hypot(unit["x"] - x, unit["y"] - y) > (1 if place == "reflected" else 1.9):
                 moved += 1
-                # Those that came later had to leave it this place.
+                # Units placed later had to leave it this place.
                 assert not has_room(unit, units[:u], x, y)
     assert moved < 20 * 43 / (20 if place == "reflected" else 1)
 
@@ -298,7 +298,7 @@ def test_enemies_march_to_the_middle_of_the_allies_places():
 
 
 def attack_nearest(env: BattleEnv, mask: np.ndarray) -> np.ndarray:
-    """Each agent attacks an enemy that it can, or walks towards the nearest."""
+    """Each agent attacks an enemy if it can, or else walks towards the nearest."""
     units = env.units[0]
     allies, enemies = units[units["is_ally"]], units[~units["is_ally"] & units["alive"]]
     actions = mask.argmax(1)
@@ -319,7 +319,7 @@ def attack_nearest(env: BattleEnv, mask: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("race", RACES)
-def test_killing_all_enemies_of_a_battle_pays_20_whoever_they_are(race):
+def test_killing_all_enemies_of_a_battle_pays_20_for_every_army(race):
     env = BattleEnv(f"{race}_4_vs_5")
     armies = set()
     for seed in range(40):
@@ -327,7 +327,7 @@ def test_killing_all_enemies_of_a_battle_pays_20_whoever_they_are(race):
         units = env.units[0]
         names = names_of(env, units)
         if {"MEDIVAC", "BANELING"} & set(names):
-            continue  # what is healed is paid twice, who explodes is not paid as a kill
+            continue  # healed damage is paid twice, an explosion is not paid as a kill
         armies.add(tuple(sorted(names[4:])))
         units["hp"][units["is_ally"]] = units["max_hp"][units["is_ally"]] = 1e7
         units["hp_regen"] = 0
@@ -351,7 +351,7 @@ def free_battle(draw) -> BattleEnv:
 
 @st.composite
 def battles(draw) -> BattleEnv:
-    """Random battles at some moment."""
+    """Random battles after some steps."""
     env = free_battle(draw)
     observation, _ = env.reset(seed=draw(seeds))
     rng = np.random.default_rng(draw(seeds))
@@ -455,7 +455,7 @@ def test_a_healer_heals_the_ally_whose_slot_it_picks():
 
 
 @pytest.mark.parametrize("name", ["terran_5_vs_6", "protoss_5_vs_5", "zerg_20_vs_23"])
-def test_the_same_seed_gives_the_same_battle_and_the_next_is_another(name):
+def test_the_same_seed_gives_the_same_battle_and_the_next_battle_differs(name):
     env, other = BattleEnv(name), BattleEnv(name)
     starts = []
     for seed in (1, None, None, 2):
@@ -468,7 +468,7 @@ def test_the_same_seed_gives_the_same_battle_and_the_next_is_another(name):
     assert again["state"].tobytes() == starts[0]
 
 
-def test_each_battle_of_a_vector_is_that_of_its_seed_alone():
+def test_each_battle_of_a_vector_depends_only_on_its_seed():
     env = BattleEnv("terran_5_vs_6")
     envs = BattleVectorEnv("terran_5_vs_6", 5, autoreset_mode="NextStep")
     observations, _ = envs.reset(seed=[7, 3, 9, 3, 0])
@@ -524,7 +524,7 @@ def test_the_places_of_a_known_army_may_be_drawn():
     assert len(places) == 10
 
 
-def test_units_that_are_drawn_do_not_start_in_walls():
+def test_drawn_units_do_not_start_in_walls():
     scenario = both(
         [6, 6], {"ZEALOT": 1, "COLOSSUS": 0.2}, places={"reflected": 1, "surrounded": 1}
     )

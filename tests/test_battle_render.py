@@ -1,4 +1,4 @@
-"""Pictures of battles: their size, what they show, and when there are any."""
+"""Pictures of battles: their size, their content, and when there are any."""
 
 import gymnasium as gym
 import numpy as np
@@ -41,7 +41,7 @@ def test_every_map_is_drawn_with_both_sides_on_it(name):
     assert shows(frame, ALLY) and shows(frame, ENEMY)
 
 
-def test_the_picture_changes_when_a_unit_moves_and_is_the_same_when_nothing_does():
+def test_the_picture_changes_only_when_a_unit_moves():
     scenario = load_map("3m")
     units = units_of(scenario)
     before = draw(scenario, units, 0)
@@ -102,7 +102,7 @@ def test_a_line_leads_to_the_target_in_reach_and_healing_has_its_own_colour():
     assert greenness() <= 5
 
 
-def test_own_kinds_and_grounds_of_any_size_are_drawn():
+def test_your_own_kinds_and_maps_of_any_size_are_drawn():
     unit = {"hp": 1, "attack": "standard", "cooldown": 1, "range": 1, "speed": 1, "radius": 0.1}
     unit["damage"] = 1
     for size in ([2, 1], [256, 40], [40, 256]):
@@ -136,7 +136,7 @@ def test_an_unknown_render_mode_is_an_error():
         BattleEnv("3m", render_mode="human")
 
 
-def test_a_picture_leaves_the_battle_as_it_was():
+def test_drawing_does_not_change_the_battle():
     env = BattleEnv("MMM")
     before = env.units.copy()
     draw(env.scenario, env.units[0], 0)

@@ -26,10 +26,10 @@ KINDS["SNAIL"] = replace(MARINE, name="SNAIL", speed=1)
 
 
 class Stage:
-    """A battle whose units, given as (kind, x, y), stand where a test wants them.
+    """A battle whose units stand at given places; each unit is (kind, x, y).
 
-    Allies have the first numbers. Ticks go one by one, in ascending order of unit numbers unless
-    `turns` says otherwise.
+    Allies have the first numbers. In a tick, units act in ascending order of their numbers, unless
+    `turns` gives another order.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Stage:
         """Observations [n_agents, obs_size], state, masks [n_agents, n_actions]."""
         seen = seen_of(self.rules, 1)
         for array in seen:
-            array.fill(-1)  # whatever is not written shows
+            array.fill(-1)  # entries that are not written stay -1
         compiled.look(self.world, self._units, seen)
         obs, state, avail_actions = seen
         return obs[0], state[0], avail_actions[0]
@@ -153,7 +153,7 @@ SIZES = {
 
 
 def max_reward(world, units) -> float:
-    """What the reward is scaled by, told by a victory without a blow, which pays 200."""
+    """The divisor of the reward, found by a victory without a blow, whose raw reward is 200."""
     units, battles = units[None].copy(), np.zeros(1, BATTLE)
     units["alive"] = units["is_ally"]
     compiled.finish(world, units, battles, np.zeros(1))
@@ -202,7 +202,7 @@ def test_types_and_shields_are_shown_where_smaclite_shows_them(
 
 
 def obstacles(world) -> list[tuple]:
-    """All of them: those that are listed for places off the map."""
+    """All obstacles: places off the map list all of them."""
     off_the_map = world.cells[-1]
     return world.walls[off_the_map["begin"] : off_the_map["end"]].tolist()
 
@@ -370,7 +370,7 @@ def test_healers_may_pick_living_allied_fighters_within_6_hurt_or_not():
     assert stage.available(3)[5:] == [ATTACK + 1]
 
 
-def test_there_are_as_many_targets_as_enemies_or_with_healers_at_least_as_fighters():
+def test_the_targets_cover_all_enemies_and_with_healers_all_fighters():
     marines = [("MARINE", x, 16) for x in (5, 7, 9)]
     enemy = [("MARINE", 20, 16)]
     assert Stage(marines, enemy).rules["n_actions"] == 6 + 1
@@ -474,7 +474,7 @@ def test_damage_of_one_attack(attacker, target, shield_loss, hp_loss):
     assert reward == pytest.approx(shield_loss + hp_loss)
 
 
-def test_what_the_shield_does_not_take_meets_the_armor():
+def test_damage_beyond_the_shield_is_reduced_by_armor():
     stage = Stage([("ZEALOT", 10, 16)], [("ZEALOT", 11, 16)])
     stage.enemies[0].shield, stage.enemies[0].shield_wait = 10, 5
     stage.order(ATTACK)
@@ -520,7 +520,7 @@ def test_an_order_on_a_dead_enemy_wastes_the_cooldown():
     assert stage.allies[0].cooldown == 0.61
 
 
-def test_an_order_on_a_dead_enemy_is_carried_on_to_the_place_where_it_died():
+def test_a_unit_ordered_on_a_dead_enemy_walks_to_the_place_where_it_died():
     stage = Stage([("MARINE", 10, 16)], [("MARINE", 18, 22), ("MARINE", 30, 30)])
     stage.order(ATTACK)
     stage.enemies[0].hp, stage.enemies[0].alive = 0, False
@@ -560,7 +560,7 @@ def test_shields_regenerate_2_per_second_after_10_seconds_without_a_hit():
     assert stage.enemies[0].shield == 80
 
 
-def test_a_hit_that_gets_nothing_through_still_stops_the_shields():
+def test_a_hit_without_damage_still_stops_the_shields():
     stage = Stage([("FEATHER", 10, 16)], [("STALKER", 11.2, 16)])
     stage.enemies[0].shield = 0
     stage.enemies[0].shield_wait = 1
@@ -600,7 +600,7 @@ def test_energy_regenerates_up_to_its_maximum():
 
 
 def healing(hp: float = 20, energy: float = 50) -> Stage:
-    """An allied medivac, ordered to heal a marine in its reach."""
+    """An allied medivac with the order to heal a marine in range."""
     stage = Stage([("MARINE", 10, 16), ("MEDIVAC", 12, 16)], [("DUMMY", 30, 30)])
     stage.allies[0].hp, stage.allies[1].energy = hp, energy
     stage.order(STOP, ATTACK)
@@ -633,7 +633,7 @@ def test_healing_stops_at_full_hp():
     assert stage.allies[1].target == -1
 
 
-def test_a_new_patient_takes_5_energy_to_begin_with():
+def test_healing_a_new_patient_needs_5_energy():
     stage = healing(energy=4.9)
     stage.tick(2)  # 4.9 and two ticks' regeneration are still less than 5
     assert stage.allies[0].hp == 20
@@ -641,7 +641,7 @@ def test_a_new_patient_takes_5_energy_to_begin_with():
     assert stage.allies[0].hp == 20.5625
 
 
-def test_a_patient_is_healed_on_with_whatever_energy_is_left():
+def test_healing_the_same_patient_continues_with_any_energy():
     stage = healing(energy=6)
     stage.tick()
     stage.allies[1].energy, stage.allies[1].heal_pool = 0.1, 0
@@ -670,7 +670,7 @@ def test_a_unit_can_be_healed_back_in_the_tick_in_which_it_lost_its_hp():
         assert stage.allies[0].hp == (0.5625 if survives else 0)
 
 
-def test_the_kill_of_an_enemy_that_is_healed_back_is_paid_again():
+def test_killing_an_enemy_that_was_healed_back_pays_again():
     stage = Stage([("MARAUDER", 10, 16)], [("MARINE", 14, 16), ("MEDIVAC", 16, 16)])
     stage.enemies[0].hp = 5
     stage.order(ATTACK)
@@ -710,7 +710,7 @@ def test_a_baneling_dies_and_hits_all_opponents_within_2_2_of_their_rim():
     assert reward == 30  # the hp that the enemy gave up, and no reward for its death
 
 
-def test_the_hp_that_an_enemy_baneling_gives_up_is_what_it_has_left():
+def test_an_enemy_baneling_gives_up_the_hp_that_it_has_left():
     stage = Stage([("ZEALOT", 10.9, 16)], [("BANELING", 10, 16)])
     stage.enemies[0].hp = 12
     stage.order()
@@ -727,7 +727,7 @@ def test_an_allied_baneling_earns_only_what_it_destroys():
     assert not stage.allies[0].alive and not stage.enemies[0].alive
 
 
-def test_an_explosion_finds_its_victims_by_where_they_stood_at_the_start_of_the_tick():
+def test_an_explosion_searches_victims_by_their_places_at_the_start_of_the_tick():
     stage = Stage([("ZEALOT", 10.9, 16), ("ZEALOT", 10, 18.8)], [("BANELING", 10, 16)])
     stage.order(STOP, SOUTH)
     stage.tick(turns=(1, 2, 0))
@@ -735,7 +735,7 @@ def test_an_explosion_finds_its_victims_by_where_they_stood_at_the_start_of_the_
     assert (stage.allies[0].hp, stage.allies[1].hp) == (71, 100)
 
 
-def test_an_explosion_hits_victims_where_they_stand_when_it_happens():
+def test_an_explosion_hits_victims_by_their_places_when_it_happens():
     stage = Stage([("ZEALOT", 10.9, 16), ("ZEALOT", 10, 18.6)], [("BANELING", 10, 16)])
     stage.order(STOP, NORTH)
     stage.tick(turns=(1, 2, 0))
@@ -797,11 +797,11 @@ def test_the_laser_spares_its_own_side():
     assert stage.enemies[0].hp == 1000 - HIT and stage.allies[1].shield == 50
 
 
-def test_the_laser_hits_nothing_where_it_stands_itself():
+def test_the_laser_hits_nothing_if_the_target_is_at_its_own_place():
     assert lasered((10, 16), [(10.5, 16)]) == [0, 0]
 
 
-def test_the_laser_at_a_dead_target_hits_whoever_is_near_the_spot():
+def test_the_laser_at_a_dead_target_hits_units_near_the_spot():
     stage = Stage([("COLOSSUS", 10, 16)], [("DUMMY", 15, 16), ("DUMMY", 15, 17)])
     stage.order(ATTACK)
     stage.enemies[0].hp, stage.enemies[0].alive = 0, False
@@ -890,7 +890,7 @@ def test_an_enemy_drops_a_dead_target():
     assert stage.enemies[0].target == 1
 
 
-def test_an_enemy_turns_on_who_attacks_it_from_beyond_its_sight():
+def test_an_enemy_turns_to_an_attacker_beyond_its_sight():
     stage = Stage([("STALKER", 10, 16)], [("ZEALOT", 16.5, 16)], attack_point=(30, 16))
     stage.order(STOP)
     stage.tick()
@@ -901,14 +901,14 @@ def test_an_enemy_turns_on_who_attacks_it_from_beyond_its_sight():
     assert stage.enemies[0].target == 0
 
 
-def test_an_enemy_prefers_whom_it_sees_to_an_attacker_beyond_its_sight():
+def test_an_enemy_prefers_a_unit_in_sight_to_an_attacker_beyond_its_sight():
     stage = Stage([("STALKER", 10, 16), ("MARINE", 18, 20)], [("ZEALOT", 16.5, 16)])
     stage.order(ATTACK)
     stage.tick()
     assert stage.enemies[0].target == 1
 
 
-def test_while_an_allied_healer_lives_enemies_choose_anew_every_tick():
+def test_while_an_allied_healer_lives_enemies_choose_again_every_tick():
     stage = Stage([("MARINE", 10, 16), ("MARINE", 25, 16), ("MEDIVAC", 2, 2)], [("MARINE", 14, 16)])
     stage.tick()
     assert stage.enemies[0].target == 0
@@ -940,7 +940,7 @@ def test_an_enemy_healer_chooses_the_lowest_hp_among_the_hurt():
     assert stage.enemies[2].hp == 60.5625
 
 
-def test_an_enemy_healer_attends_to_comrades_that_fight_hurt_or_not():
+def test_an_enemy_healer_also_chooses_unhurt_comrades_that_fight():
     stage = Stage(
         [("MARINE", 15, 16)], [("MARINE", 20, 16), ("MARAUDER", 20, 18), ("MEDIVAC", 21, 17)]
     )
@@ -1006,7 +1006,7 @@ def test_a_unit_overlapping_a_standing_one_leaves_it_within_a_tick():
     assert stage.units[0].x == pytest.approx(9.9, abs=1e-5)
 
 
-def test_two_moving_units_that_overlap_part_by_half_the_way_each():
+def test_two_moving_units_that_overlap_each_move_half_the_way_apart():
     stage = Stage([("MARINE", 10, 16), ("MARINE", 10.65, 16)], [("DUMMY", 30, 30)])
     stage.order(EAST, WEST)
     stage.tick()
@@ -1028,7 +1028,7 @@ def gaps_on_opposite_ways(offside: float) -> list[float]:
 
 def test_moving_units_stop_each_other_head_on():
     gaps = gaps_on_opposite_ways(offside=0)
-    assert min(gaps) > 0.75 - 2 * 3.15 * TICK  # a tick is too late to avoid, never more
+    assert min(gaps) > 0.75 - 2 * 3.15 * TICK  # avoidance begins at most one tick too late
     assert gaps[8:] == pytest.approx([0.75] * 16, abs=1e-5)
 
 
@@ -1127,7 +1127,7 @@ def test_a_battle_without_survivors_is_won():
     assert stage.battle["terminated"][0] and stage.battle["won"][0]
 
 
-def test_the_time_limit_truncates_a_battle_that_goes_on():
+def test_the_time_limit_truncates_a_battle_that_is_not_over():
     stage = Stage([("MARINE", 10, 16)], [("DUMMY", 30, 30)], time_limit=2)
     stage.step(STOP)
     assert not stage.battle["over"][0]
@@ -1188,7 +1188,7 @@ def test_the_dead_see_nothing_and_are_not_seen():
     assert not obs[0, 4:12].any() and obs[0, 12:20].any() and not obs[0, 20:28].any()
 
 
-def test_allies_are_seen_in_the_order_of_their_indices_without_oneself():
+def test_an_agent_sees_its_allies_in_the_order_of_their_indices():
     stage = Stage(
         [("MARINE", 10, 16), ("MARINE", 10, 17), ("MARINE", 10, 18)], [("MARINE", 30, 30)]
     )
@@ -1203,7 +1203,7 @@ def test_a_side_without_shields_has_no_shield_features():
     assert state.shape == (5 + 3 + 7,)
 
 
-def test_a_healer_sees_as_flag_of_an_enemy_whether_the_ally_of_that_index_is_near():
+def test_a_healers_flag_of_an_enemy_says_whether_the_ally_of_that_index_is_near():
     allies = [("MARINE", 10, 16), ("MEDIVAC", 12, 16), ("MARINE", 12, 24), ("MEDIVAC", 12, 18)]
     places = [(20, 16), (15, 16), (15, 17), (19, 18), (12, 14)]
     enemies = [("MARINE", x, y) for x, y in places]
@@ -1236,7 +1236,7 @@ def test_the_state_shows_a_healer_with_its_energy():
     np.testing.assert_allclose(state[6:12], (1, 50 / 200, -4 / 32, 0, 0, 1), atol=1e-6)
 
 
-def test_the_state_shows_the_dead_as_zeros_that_idle():
+def test_the_state_shows_the_dead_as_zeros_with_the_action_no_op():
     stage = sighted()
     for unit in (stage.allies[1], stage.enemies[0]):
         unit.hp, unit.alive = 0, False

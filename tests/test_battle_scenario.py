@@ -1,4 +1,4 @@
-"""Scenarios of your own: what is read, and what is refused because it cannot be fought."""
+"""Your own scenarios: which are read, and which are refused."""
 
 import math
 
@@ -112,7 +112,7 @@ MALFORMED = [
     (with_drawn(number=[3, 0]), r"groups\[0\].number\[1\]: expected a whole .* got 0"),
     (
         with_drawn(number=[90, 9], units={"COLOSSUS": 1}),
-        r"groups\[0\]: 90 units of a side have no room on this map, only",
+        r"groups\[0\]: this map has room for \d+ units of a side, not for 90",
     ),
     (with_drawn(units={}), r"groups\[0\].units: expected a table of unit = weight"),
     (with_drawn(units={"ZEALOT": 0}), r"groups\[0\].units.ZEALOT: expected a number from 0.001"),
@@ -127,7 +127,7 @@ MALFORMED = [
     (with_drawn(not_alone=["ZEALOT", "STALKER"]), r"groups\[0\].not_alone: some kind must be able"),
     (
         {**with_drawn(), "walls": [[9, 0, 10, 32]]},
-        r"groups\[0\].places: walls part the map",
+        r"groups\[0\].places: walls divide the map",
     ),
     ({**SCENARIO, "units": []}, "units: expected a table of unit kinds"),
     ({**SCENARIO, "units": {"OWN": 3}}, "units.OWN: expected a table"),
@@ -158,7 +158,7 @@ MALFORMED = [
 @pytest.mark.parametrize(
     ("scenario", "message"), MALFORMED, ids=[message for _, message in MALFORMED]
 )
-def test_a_malformed_scenario_is_refused_by_the_name_of_the_field(scenario, message):
+def test_a_malformed_scenario_is_refused_with_the_name_of_the_field(scenario, message):
     refused(scenario, message)
 
 
@@ -269,21 +269,21 @@ def test_one_ally_that_can_hurt_one_enemy_is_enough():
 ACROSS = [6, 0, 9, 10]  # a wall three cells thick from the south to the north
 
 
-def test_walls_that_part_the_sides_are_refused():
-    message = "groups: no ally can get to an enemy that it can hurt: see walls"
+def test_walls_between_the_sides_are_refused():
+    message = "groups: no ally can reach an enemy that it can hurt: see walls"
     refused(fight({"ZEALOT": 2}, {"ZERGLING": 2}, [ACROSS]), message)
     load_scenario(fight({"ZEALOT": 2}, {"ZERGLING": 2}, [[6, 0, 9, 9]]))
 
 
-def test_who_shoots_or_flies_over_a_wall_may_fight():
+def test_units_that_shoot_or_fly_over_the_wall_may_fight():
     load_scenario(fight({"MARINE": 2}, {"ZERGLING": 2}, [ACROSS]))
     flyer = {"like": "ZEALOT", "plane": "AIR"}
     load_scenario(fight({"OWN": 2}, {"ZERGLING": 2}, [ACROSS], OWN=flyer))
 
 
-def test_those_who_stand_still_out_of_reach_of_each_other_are_refused():
+def test_immobile_units_out_of_each_others_range_are_refused():
     scenario = fight({"SPINE_CRAWLER": 1}, {"OWN": 1}, OWN={"like": "MARINE", "speed": 0})
-    refused(scenario, "groups: no ally can get to an enemy that it can hurt: see walls, speed")
+    refused(scenario, "groups: no ally can reach an enemy that it can hurt: see walls, speed")
     load_scenario(fight({"SPINE_CRAWLER": 1}, {"MARINE": 1}))
 
 
@@ -309,7 +309,7 @@ SPECIAL = [NAN, INF, -1, 0, 1e-300, 0.01, 1e4, 1e300, True, None, "1"]
 
 
 def mostly(usual):
-    """`usual`, and now and then a value that may be no good."""
+    """`usual`, and sometimes a value that may be wrong."""
     return st.integers(0, 199).flatmap(lambda n: usual if n else st.sampled_from(SPECIAL))
 
 
@@ -374,7 +374,7 @@ def scenarios(draw) -> dict:
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(scenarios(), st.sampled_from(["upstream", "published"]), st.booleans())
-def test_whatever_is_not_refused_can_be_fought(scenario, walls, agent_ids):
+def test_every_accepted_scenario_can_be_played(scenario, walls, agent_ids):
     try:
         env = BattleEnv(map_file=scenario, walls=walls, agent_ids=agent_ids)
     except ScenarioError as error:
@@ -434,7 +434,7 @@ speed = 2.5
     ],
     ids=["field", "unit", "bracket", "digits", "depth", "nan", "empty", "bytes"],
 )
-def test_a_malformed_file_is_refused_by_its_name(tmp_path, content, message):
+def test_a_malformed_file_is_refused_with_its_name(tmp_path, content, message):
     path = tmp_path / "bridge.toml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ScenarioError, match=message) as error:

@@ -1,4 +1,4 @@
-"""`python -m cleanmarl.benchmark`: what a sweep trains, refuses and resumes, what `plot` writes."""
+"""`python -m cleanmarl.benchmark`: what sweeps train, refuse and resume, and what `plot` writes."""
 
 import csv
 import fcntl
@@ -34,7 +34,7 @@ SMALL += ["--checkpoint-every", "10"]
 
 @pytest.fixture
 def call(monkeypatch, capsys, tmp_path):
-    """`call(*words)` is the command, in this process and in an empty folder.
+    """`call(*words)` runs the command, in this process and in an empty folder.
 
     It returns the exit status, the output and the errors.
     """
@@ -52,7 +52,7 @@ def call(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Ray on a node with one core; all that it says goes over the loopback interface."""
+    """Ray on a node with one core; it communicates over the loopback interface."""
     from ray.cluster_utils import Cluster
 
     checks = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}
@@ -66,14 +66,14 @@ def cluster():
 def wait_for(condition, seconds: float = 300):  # Ray's first start on a busy machine takes minutes
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it does not happen"
+        assert time.monotonic() < end, "the condition stays false"
         time.sleep(0.02)
 
 
 # What is trained
 
 
-def test_each_script_trains_in_each_environment_with_each_seed_in_a_folder_of_its_own(tmp_path):
+def test_each_script_trains_in_each_environment_with_each_seed_in_its_own_folder(tmp_path):
     envs = ["3m", "lbf:Foraging-8x8-2p-3f-v3", "pz:simple_spread_v3", "pz:sisl:pursuit_v5"]
     tasks = plan(["qmix", "qmix_lstm"], envs, [1, 2], tmp_path, passed=["--gamma", "0.9"])
     assert len({task.folder for task in tasks}) == 2 * 4 * 2
@@ -100,14 +100,14 @@ def test_variants_are_all_combinations_of_the_values_of_some_arguments(tmp_path)
 
 @pytest.fixture
 def copied(tmp_path):
-    """A copy of a script outside the package, with a default and a mixer of its own."""
+    """A copy of a script outside the package, with its own default and mixer."""
     path = tmp_path / "my_qmix.py"
     text = (ROOT / "cleanmarl/qmix.py").read_text()
     path.write_text(text.replace("gamma: Fraction = 0.99", "gamma: Fraction = 0.9"))
     return path
 
 
-def test_a_script_of_your_own_is_planned_by_its_path_or_as_a_module(copied, monkeypatch):
+def test_your_own_script_is_planned_by_its_path_or_as_a_module(copied, monkeypatch):
     monkeypatch.chdir(copied.parent)
     monkeypatch.syspath_prepend(str(copied.parent))
     by_path, by_module = (plan([name], ["3m"], [1])[0] for name in ("./my_qmix.py", "my_qmix"))
@@ -135,7 +135,7 @@ def test_a_copy_named_as_an_original_keeps_its_own_arguments(copied, monkeypatch
         ("import no_such_thing", "./mine.py needs no_such_thing, which is not installed"),
     ],
 )
-def test_a_file_that_is_no_script_is_refused_in_one_line(call, tmp_path, text, says):
+def test_a_file_that_is_not_a_script_is_refused_in_one_line(call, tmp_path, text, says):
     if text is not None:
         (tmp_path / "mine.py").write_text(text)
     status, out, err = call("run", "--scripts", "./mine.py")
@@ -150,26 +150,28 @@ def test_a_file_that_is_no_script_is_refused_in_one_line(call, tmp_path, text, s
         ("--envs 3m 4m", "unknown map '4m'; did you mean 8m"),
         ("--envs foo:3m", "env_type must be smaclite"),
         ("--envs nowhere.toml", "nowhere.toml"),
-        ("--seeds one", "--seeds must be whole numbers from 0 on, got one"),
-        ("--cpus 0", "--cpus must be a whole number from 1 on, got 0"),
+        ("--seeds one", "--seeds must be whole numbers of at least 0, got one"),
+        ("--cpus 0", "--cpus must be a whole number of at least 1, got 0"),
         ("-- --gama 0.9", "qmix.py: unknown argument --gama; did you mean --gamma?"),
         ("-- --gamma x", "must be a number, got x"),
         ("-- --gamma 2", "qmix.py: --gamma must be from 0 to 1, got 2.0"),
         ("-- --seed 3", "--seed cannot be passed on to the scripts"),
         ("-- --env_name=3m", "--env_name=3m cannot be passed on to the scripts"),
         ("--seeds 1 1", "qmix 3m 1 and qmix 3m 1 would share the folder smaclite__3m__qmix__1"),
-        ("--variants gamma", "a variant reads like \"td_lambda=0 0.6 0.9\", not 'gamma'"),
+        ("--variants gamma", "a variant must be like \"td_lambda=0 0.6 0.9\", got 'gamma'"),
         ("--variants gama=0.9", "qmix.py: unknown argument --gama; did you mean --gamma?"),
         ("--variants gamma=2", "qmix.py: --gamma must be from 0 to 1, got 2.0"),
         ("--variants double_q=2", "double_q must be True or False, got 2"),
         ("--variants seed=2", "seed cannot be varied: the sweep sets it"),
         ("--variants gamma=1 gamma=0.9", "there are two variants of gamma"),
         ("--variants double_q=True -- --no-double-q", "--no-double-q is given twice"),
-        ("--address auto --cpus 2", "--cpus is for this machine and --address for a cluster"),
+        ("--address auto --cpus 2", "give either --cpus (this machine) or --address"),
         ("--address 127.0.0.1:1", "no Ray cluster at --address 127.0.0.1:1: [Errno"),
     ],
 )
-def test_what_is_wrong_is_one_line_before_anything_starts(call, tmp_path, monkeypatch, words, says):
+def test_wrong_arguments_give_one_line_before_anything_starts(
+    call, tmp_path, monkeypatch, words, says
+):
     monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("starts with it"))
     status, out, err = call("run", *words.split())
     assert (status, out, err.count("\n")) == (2, "", 1)
@@ -194,7 +196,7 @@ def record(tmp_path):
 
 @pytest.fixture
 def begun(tmp_path):
-    """A run of a sweep, and the args.json of a training that was begun for it."""
+    """A run of a sweep, and the args.json of a training that was started for it."""
     (task,) = plan(["qmix"], ["3m"], [1], tmp_path / "sweep")
     path = task.folder / "runs/run/args.json"
     path.parent.mkdir(parents=True)
@@ -222,14 +224,14 @@ def test_a_run_of_a_script_with_fewer_arguments_is_resumed(begun):
     assert plan(["qmix"], ["3m"], [1], task.folder.parent)
 
 
-def test_no_run_counts_as_finished_that_had_other_arguments(call, begun, record):
+def test_a_run_with_other_arguments_does_not_count_as_finished(call, begun, record):
     task, _ = begun
     record.args = task.args | {"polyak": 0.5}
     records.write_record(task.record, record)
     assert "has --polyak 0.5, not --polyak 0.01: remove it" in call("run", "--seeds", "1")[2]
 
 
-# One run, with little programs in place of the scripts
+# One run, with small programs in place of the scripts
 
 
 def task_of(folder: Path, *command: str) -> Task:
@@ -245,7 +247,7 @@ def saved_run(folder: Path):
     return run
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path):
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(tmp_path):
     task = task_of(tmp_path / "run", "-c", "import sys; sys.exit(len(sys.argv))")
     (task.folder / "runs/broken").mkdir(parents=True)
     (task.folder / "runs/broken/checkpoint.pt.tmp").touch()
@@ -263,7 +265,7 @@ def test_a_run_with_a_checkpoint_is_resumed_in_its_folder_with_one_thread(tmp_pa
     assert (task.folder / "log.txt").read_text().endswith(says)
 
 
-def test_a_run_is_finished_only_when_its_script_has_ended_well(tmp_path):
+def test_a_run_is_finished_only_when_its_script_has_ended_with_status_0(tmp_path):
     task = task_of(tmp_path / "run", "-c", "import sys; sys.exit(3)")
     saved_run(task.folder)
     assert train(task, "") == 3
@@ -273,14 +275,14 @@ def test_a_run_is_finished_only_when_its_script_has_ended_well(tmp_path):
     assert task.record.exists()
 
 
-def test_a_script_that_ends_well_without_a_finished_run_has_failed(tmp_path):
+def test_a_script_that_ends_with_status_0_without_a_finished_run_has_failed(tmp_path):
     task = task_of(tmp_path / "run", "-c", "")
     assert train(task, "") == 1
     assert not task.record.exists()
     assert "its run is not finished" in sweep.tail(task.folder)
 
 
-def test_a_record_says_what_was_trained_with_what(copied, tmp_path):
+def test_a_record_has_the_command_the_versions_and_the_evaluations(copied, tmp_path):
     words = [*SMALL, "--total-timesteps", "300"]
     (task,) = plan([str(copied)], ["3m"], [1], tmp_path / "sweep", passed=words)
     task.folder.mkdir(parents=True)
@@ -301,7 +303,7 @@ def test_a_record_says_what_was_trained_with_what(copied, tmp_path):
 def test_no_two_scripts_train_the_same_run(tmp_path):
     task = task_of(tmp_path / "run", "-c", "")
     saved_run(task.folder)
-    with (task.folder / "log.txt").open("a") as log:  # as a script has it whose parent is dead
+    with (task.folder / "log.txt").open("a") as log:  # like a script whose parent has died
         fcntl.flock(log, fcntl.LOCK_EX)
         other = Thread(target=train, args=(task, ""))
         other.start()
@@ -311,7 +313,7 @@ def test_no_two_scripts_train_the_same_run(tmp_path):
     assert task.record.exists() and not sweep.is_training(task.folder)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells that a parent has died")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals that a parent has died")
 def test_a_script_is_told_to_stop_when_its_parent_dies(tmp_path):
     program = "import signal, sys; signal.signal(15, lambda *_: (print('saves'), sys.exit())); "
     program += "print('on'); signal.pause()"
@@ -326,7 +328,7 @@ def test_a_script_is_told_to_stop_when_its_parent_dies(tmp_path):
     wait_for(lambda: not sweep.is_training(tmp_path))
 
 
-def test_the_table_shows_how_far_a_run_is(tmp_path):
+def test_the_table_shows_the_progress_of_a_run(tmp_path):
     task = Task("qmix 3m 1", tmp_path, [], {})
     assert sweep.look(task, None) == ("qmix 3m 1", "", "", "", "", "waiting")
     path = tmp_path / "runs/run/status.json"
@@ -339,13 +341,13 @@ def test_the_table_shows_how_far_a_run_is(tmp_path):
     assert sweep.look(task, "running")[3] == "win rate 0.75"
 
 
-def test_the_table_counts_what_runs_and_what_has_failed():
+def test_the_table_counts_running_and_failed_runs():
     rows = [("run", "", "", "", "", state) for state in ("failed with exit status 1", "running")]
     table = sweep.table(rows)
     assert table.title == "2 runs: 1 failed, 1 running" and table.row_count == 2
 
 
-def test_the_scripts_say_how_far_they_are_while_they_train(tmp_path):
+def test_the_scripts_report_their_progress_while_they_train(tmp_path):
     trained("qmix", tmp_path / "runs/run", **TWO_STEPS, eval_steps=1, log_every=1)
     _, steps, speed, evaluation, _, _ = sweep.look(Task("", tmp_path, [], {}), "running")
     assert 0 < int(steps) <= 40 and speed and evaluation.startswith("reward")
@@ -368,7 +370,7 @@ if not pathlib.Path("saved").exists():
 
 @pytest.fixture
 def plan_for(tmp_path, monkeypatch):
-    """`plan_for(programs)` has the next sweep run these little programs: name -> text."""
+    """`plan_for(programs)`: the next sweep runs these small programs, name -> text."""
 
     def plan_for(programs: dict[str, str]) -> list[Task]:
         tasks = [task_of(tmp_path / name, "-c", text) for name, text in programs.items()]
@@ -390,7 +392,7 @@ def test_a_run_that_fails_says_so_at_the_end_and_the_others_finish(
     assert "\n  no more gold\n1 of 2 runs are finished" in out
 
 
-def test_ctrl_c_has_the_scripts_save_and_the_same_command_resumes_them(
+def test_at_ctrl_c_the_scripts_save_and_the_same_command_resumes_them(
     call, cluster, tmp_path, plan_for
 ):
     plan_for({"one": SCRIPT, "two": SCRIPT})
@@ -419,7 +421,7 @@ def test_a_sweep_in_the_background_of_a_shell_script_is_stopped_too(cluster, tmp
     words = f"-m cleanmarl.benchmark run --seeds 1 --runs {tmp_path} --address {cluster.address} "
     words += "-- --total-timesteps 10000000"
 
-    def ignore_ctrl_c():  # as the shell has it there
+    def ignore_ctrl_c():  # as a shell does for a background job
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     options = {"cwd": ROOT, "preexec_fn": ignore_ctrl_c, "stdout": subprocess.DEVNULL}
@@ -530,7 +532,7 @@ def test_the_tables_have_the_median_time_to_win_over_the_seeds(call, tmp_path):
         assert f"| {steps // 100} s | {steps} |" in out
 
 
-def test_where_half_of_the_seeds_never_win_the_median_is_never(call, tmp_path):
+def test_if_half_of_the_seeds_never_win_the_median_is_never(call, tmp_path):
     for seed, value in enumerate([1.0, 0.0]):
         write_run(tmp_path / "runs", "qmix", "3m", seed, [value] * 3)
     out = call("plot", "runs", "--reps", "20")[1]
@@ -595,7 +597,7 @@ def test_runs_with_other_options_are_kept_apart_and_unfinished_ones_left_out(cal
     assert err.startswith("left out, because it is not finished: runs/smaclite__3m__qmix_lstm__1")
 
 
-def test_a_run_is_drawn_under_its_script_however_it_came_to_be(copied, call, tmp_path):
+def test_a_run_is_drawn_under_its_script_in_any_folder(copied, call, tmp_path):
     (module, _) = sweep.load_script(str(copied))
     words = ["--total-timesteps", "300", "--batch-size", "4", "--num-eval-ep", "1"]
     args = sweep.read_arguments(module, words)
@@ -623,7 +625,7 @@ def test_the_interval_of_a_single_seed_is_its_value(call, tmp_path):
     assert row["IQM"] == row["low"] == row["high"] == "0.500"
 
 
-def test_variants_are_drawn_as_lines_of_their_own(call, tmp_path):
+def test_each_variant_has_its_own_line(call, tmp_path):
     for value in (0, 0.6):
         folder = tmp_path / f"runs/{value}"
         write_run(folder, "qmix", "3m", 1, [value], td_lambda=value, double_q=True)
@@ -687,7 +689,7 @@ def test_folders_are_drawn_together_and_some_environments_alone(call, tmp_path):
     assert call("plot", "qmix", "--envs", "3m", "2s3z") == (2, "", says)
 
 
-def test_some_seeds_are_drawn_alone(call, tmp_path):
+def test_plot_can_be_limited_to_some_seeds(call, tmp_path):
     for seed in (1, 2, 3, 4):
         write_run(tmp_path / "runs", "qmix", "3m", seed, [seed / 4])
     assert call("plot", "runs", "--seeds", "2", "4", "--out", "figures", "--reps", "20")[0] == 0
@@ -726,7 +728,6 @@ def test_a_file_that_is_not_a_record_is_named(call, tmp_path):
 
 RESULTS = ROOT / "docs/results.md"
 TRIALS = ROOT / "docs/trials.md"
-MODIFY = ROOT / "docs/modify.md"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -735,14 +736,14 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def shown(kind: str, page: Path) -> list[str]:
-    """What follows `run` or `plot` in the commands of a page that are too long to be tried."""
+    """The words after `run` or `plot` in commands of a page that take too long to run."""
     text = "".join(blocks(page, "text"))
     command = rf"^python -m cleanmarl.benchmark {kind} (.*)$"
     return re.findall(command, text.replace("\\\n", " "), re.MULTILINE)
 
 
 def parsed(kind: str, words: str) -> dict:
-    """The arguments of `plan` or `plot` from what follows the command."""
+    """The arguments of `plan` or `plot` from the words after the command."""
     own, _, passed = words.partition(" -- ")
     args = vars(benchmark.make_parser().parse_args([kind, *shlex.split(own)]))
     if kind == "run":
@@ -767,7 +768,7 @@ def test_the_published_records_are_of_the_published_sweeps(monkeypatch):
     assert {record for folder in folders for record in folder.glob("*.json")} <= of_sweeps
 
 
-PLOTTED = [(page, words) for page in (RESULTS, TRIALS, MODIFY) for words in shown("plot", page)]
+PLOTTED = [(page, words) for page in (RESULTS, TRIALS) for words in shown("plot", page)]
 
 
 @pytest.mark.parametrize(("page", "words"), PLOTTED)
@@ -779,5 +780,5 @@ def test_the_published_tables_are_those_of_the_published_records(monkeypatch, pa
     assert [line for line in lines if line not in page.read_text().splitlines()] == []
 
 
-def test_where_nothing_is_finished_there_is_nothing_to_plot(call):
+def test_without_finished_runs_plot_is_refused(call):
     assert call("plot", "nowhere") == (2, "", "benchmark: error: no finished run in nowhere\n")

@@ -1,4 +1,4 @@
-"""A training that was stopped, killed or damaged is resumed as if nothing had been."""
+"""A training that was stopped, killed or damaged resumes as if nothing had happened."""
 
 import errno
 import functools
@@ -65,7 +65,7 @@ RANDOM = {"env_name": "terran_3_vs_3", "time_limit": 30}
 
 
 def resumed(script: str, folder: Path, **options) -> Path:
-    """Resume a run; `options` are other arguments than its own."""
+    """Resume a run; `options` change its arguments."""
     saved = load_checkpoint(folder, script, with_episodes=True)
     args = MODULES[script].Args(**saved["args"] | {"resume": str(folder)} | options)
     MODULES[script].train(args, saved)
@@ -73,7 +73,7 @@ def resumed(script: str, folder: Path, **options) -> Path:
 
 
 def stopped(script: str, folder: Path, episodes: int, **options) -> Path:
-    """Begin a run, or resume it, and stop it after a number of episodes."""
+    """Start or resume a run, and stop it after a number of episodes."""
     left = itertools.count(1)
     buffer = MODULES[script].EpisodeBuffer
     store = buffer.store
@@ -104,14 +104,14 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture
 def copied(undisturbed, tmp_path):
-    """`copied(script, **options)`: a copy of such a folder, to do with it what you like."""
+    """`copied(script, **options)`: a copy of such a folder, which a test may change."""
     return lambda script, **options: shutil.copytree(
         undisturbed(script, **options), tmp_path / "run"
     )
 
 
 def step_of(folder: Path, script: str = "qmix") -> int:
-    """Where the last whole checkpoint is."""
+    """The step of the last complete checkpoint."""
     return load_checkpoint(folder, script, with_episodes=True)["progress"]["step"]
 
 
@@ -121,14 +121,14 @@ def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
 
 
 def rewritten(folder: Path, change, script: str = "qmix"):
-    """Seal a checkpoint anew after `change(saved)`."""
+    """Change a checkpoint by `change(saved)`, and write it with a new checksum."""
     saved = load_checkpoint(folder, script, with_episodes=False)
     saved = {key: saved[key] for key in saved if key not in ("episodes", "path", "seal")}
     change(saved)
     write_sealed(folder / "checkpoint.pt", to_bytes(saved))
 
 
-# The measure
+# The comparison of runs
 
 
 def test_runs_with_one_seed_do_not_differ(undisturbed, tmp_path):
@@ -191,24 +191,24 @@ def test_an_unpacked_episode_can_be_changed():
     assert episode["reward"].tolist() == [2, 2, 2]
 
 
-def test_packing_leaves_an_episode_as_it_is():
+def test_packing_does_not_change_an_episode():
     reward = np.array([1.0, 1.0, 2.0])
     pack([{"reward": reward}])
     assert reward.tolist() == [1, 1, 2]
 
 
-def test_what_is_mostly_zero_takes_little_space():
+def test_episodes_of_mostly_zeros_take_little_space():
     rows = np.zeros((1000, 100), np.float32)
     rows[::10, 5] = 0.3
     assert len(pack([{"obs": rows}])) < rows.nbytes / 100
 
 
 def files_of(path: Path) -> dict[str, int]:
-    """The files of episodes that a checkpoint needs, and how many are in each."""
+    """The files of episodes that a checkpoint needs, and their numbers of episodes."""
     return dict(read_checkpoint(path, "qmix", with_episodes=False)["run"]["files"])
 
 
-def test_each_checkpoint_writes_the_episodes_that_are_new(tmp_path, monkeypatch):
+def test_each_checkpoint_writes_only_the_new_episodes(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(
         run, "pack", lambda episodes: written.append(len(episodes)) or pack(episodes)
@@ -268,7 +268,7 @@ def test_a_training_that_was_stopped_ends_like_one_that_was_not(
     assert differences(folder, undisturbed(script, **options), script) == []
 
 
-def test_episodes_are_under_way_where_a_training_with_many_environments_is_stopped(tmp_path):
+def test_a_training_with_many_environments_stops_in_the_middle_of_episodes(tmp_path):
     folder = stopped("qmix_multienvs", tmp_path / "run", 9, **LONG | {"end_e": 1.0}, num_envs=3)
     saved = load_checkpoint(folder, "qmix_multienvs", with_episodes=True)
     finished = sum(len(episode["reward"]) for episode in saved["episodes"])
@@ -291,14 +291,14 @@ def test_a_training_can_be_made_longer(script, undisturbed, tmp_path):
     assert [name for name in different if not name.startswith(("/eval", "/best_score"))] == []
 
 
-def test_the_time_of_all_sessions_counts_as_time_of_training(tmp_path):
+def test_the_time_of_all_sessions_counts_as_training_time(tmp_path):
     folder = trained("qmix", tmp_path / "run", **SHORT)
     first = load_checkpoint(folder, "qmix", with_episodes=False)["run"]["seconds_before"]
     resumed("qmix", folder, total_timesteps=60)
     assert load_checkpoint(folder, "qmix", with_episodes=False)["run"]["seconds_before"] > first
 
 
-# Without the replay buffer, and environments that never do the same twice
+# Without the replay buffer, and with an environment that is not deterministic
 
 
 @every_script
@@ -309,25 +309,25 @@ def test_without_its_replay_buffer_a_run_is_resumed_with_a_new_one(script, tmp_p
     before = step_of(folder, script)
     capsys.readouterr()
     resumed(script, folder)
-    assert "fills" in capsys.readouterr().err
+    assert "empty replay buffer" in capsys.readouterr().err
     assert step_of(folder, script) > before
     updates = {value for step, value in scalars(folder)["train/num_updates"] if step > before}
     assert len(updates) > 1
 
 
-def test_a_run_that_kept_its_replay_buffer_can_do_without(tmp_path, capsys, command):
+def test_a_run_that_saved_its_replay_buffer_can_resume_without_it(tmp_path, capsys, command):
     folder = stopped("qmix", tmp_path / "run", 9, **LONG)
     shutil.rmtree(folder / "episodes")
     status, _, err = command("qmix", "--resume", str(folder), "--no-checkpoint-buffer")
     assert status == 0
-    assert "fills" in err
+    assert "empty replay buffer" in err
     status, _, _ = command("qmix", "--resume", str(folder), "--total-timesteps", "1100")
     assert status == 0
     assert not (folder / "episodes").exists()
 
 
 @every_script
-def test_an_environment_that_does_not_repeat_itself_is_resumed_all_the_same(script, tmp_path):
+def test_a_training_resumes_even_if_its_environment_is_not_deterministic(script, tmp_path):
     folder = stopped(script, tmp_path / "run", 7, **DICE)
     before = load_checkpoint(folder, script, with_episodes=True)
     resumed(script, folder)
@@ -340,20 +340,20 @@ def test_an_environment_that_does_not_repeat_itself_is_resumed_all_the_same(scri
 
 
 class Killed(BaseException):
-    """Ends a training at once; nothing is cleaned up after it."""
+    """Raised to end a training at once, without cleaning up."""
 
 
 class Finished(BaseException):
-    """The training came to its end, alive."""
+    """Raised when a training reaches its end."""
 
 
 def kill_at(monkeypatch, moment: int):
-    """In `save`, no more files are synced, moved or removed after so many."""
+    """Kill the training in `save`, when it syncs, moves or removes file number `moment`."""
     events = itertools.count()
     saving = []
 
     def unless_dead(call, path, *args, **options):
-        there = isinstance(path, int) or Path(path).exists()  # a file that is open, or a path
+        there = isinstance(path, int) or Path(path).exists()  # an open file, or a path
         if saving and there and next(events) >= moment:
             raise Killed
         return call(path, *args, **options)
@@ -376,7 +376,7 @@ def kill_at(monkeypatch, moment: int):
 
 
 def moments_to_die(attempt):
-    """Each moment at which `attempt(moment)` can be killed, after it was."""
+    """Kill `attempt(moment)` at every possible moment; yields the moment after each kill."""
     for moment in itertools.count():
         with pytest.MonkeyPatch.context() as patch, pytest.raises((Killed, Finished)) as end:
             kill_at(patch, moment)
@@ -389,7 +389,7 @@ def moments_to_die(attempt):
 BRIEF = TWO_STEPS | {"total_timesteps": 28, "checkpoint_every": 6, "log_every": 3, "eval_steps": 9}
 
 
-def test_a_kill_while_a_checkpoint_is_saved_leaves_a_whole_one(undisturbed, tmp_path):
+def test_a_kill_while_a_checkpoint_is_saved_leaves_a_complete_one(undisturbed, tmp_path):
     resumable = []
     for moment in moments_to_die(lambda moment: trained("qmix", tmp_path / str(moment), **BRIEF)):
         folder = tmp_path / str(moment)
@@ -460,7 +460,7 @@ def test_the_command_that_kills_fails_if_anything_differs(monkeypatch, capsys, d
     assert all(name in capsys.readouterr().out for name in different)
 
 
-def test_a_training_whose_process_of_an_environment_was_killed_is_resumed(
+def test_a_training_resumes_after_the_process_of_an_environment_was_killed(
     undisturbed, tmp_path, monkeypatch
 ):
     options = LONG | LBF | {"num_envs": 3}
@@ -518,7 +518,7 @@ every_damage = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 
 
 @every_damage
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+def test_if_a_checkpoint_is_damaged_the_previous_one_is_loaded(
     command, copied, undisturbed, tmp_path, damage
 ):
     folder = copied("qmix", **SHORT)
@@ -533,7 +533,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["damaged", "missing"])
-def test_a_checkpoint_without_its_episodes_gives_way_to_the_one_before(
+def test_if_a_checkpoints_episodes_are_missing_the_previous_one_is_loaded(
     command, copied, undisturbed, lost
 ):
     folder = copied("qmix", **SHORT)
@@ -561,7 +561,7 @@ def test_no_bit_of_a_checkpoint_can_be_flipped_unnoticed(copied):
 
 @pytest.fixture
 def refused(command, tmp_path):
-    """`refused(script, *arguments)`: the one line that a script says. It leaves all as it was."""
+    """`refused(script, *arguments)`: the script's error, one line. The script changes no file."""
 
     def refuse(script: str, *arguments: str) -> str:
         before = contents(tmp_path)
@@ -592,7 +592,7 @@ def test_a_folder_without_a_checkpoint_is_refused(refused, tmp_path, purpose):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("no folder")
     for name in ("empty", "file", "missing", "missing/too", "x" * 300, "empty/../empty"):
-        assert f"no whole checkpoint in {name}" in refused("qmix", purpose, name)
+        assert f"no complete checkpoint in {name}" in refused("qmix", purpose, name)
 
 
 @every_purpose
@@ -626,9 +626,7 @@ def test_a_checkpoint_of_another_format_is_refused(refused, copied, purpose):
     ],
     ids=["unknown", "missing", "a word", "a part", "None", "a list", "huge", "no bool", "nan"],
 )
-def test_arguments_in_a_checkpoint_that_the_script_cannot_have_are_refused(
-    refused, copied, purpose, change, about
-):
+def test_invalid_arguments_in_a_checkpoint_are_refused(refused, copied, purpose, change, about):
     rewritten(copied("qmix", **SHORT), lambda saved: change(saved["args"]))
     assert about in refused("qmix", purpose, "run")
 
@@ -646,7 +644,7 @@ OTHERS += ["--log-every 4", "--num-eval-ep 2", "--eval-steps 8"]
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_a_run_keeps_its_arguments_and_says_which(refused, copied, other):
+def test_a_changed_argument_is_refused_with_the_runs_own_value(refused, copied, other):
     copied("qmix", **LONG)
     name = other.split()[0].replace("--no-", "--")
     own = getattr(small_args("qmix", **LONG), name[2:].replace("-", "_"))
@@ -679,7 +677,7 @@ def test_a_resumed_run_refuses_what_is_out_of_range(refused, copied):
 
 def test_a_run_folder_that_cannot_be_written_is_refused(refused, copied):
     folder = copied("qmix", **SHORT)
-    (folder / "args.json.tmp").mkdir()  # in the way of what is to be written
+    (folder / "args.json.tmp").mkdir()  # it blocks the file to be written
     assert "args.json" in refused("qmix", "--resume", "run")
 
 
@@ -693,7 +691,7 @@ def test_a_checkpoint_that_another_process_has_replaced_meanwhile_is_refused(cop
     assert contents(folder) == before
 
 
-def test_numpys_numbers_in_a_state_are_kept_as_pythons():
+def test_numpys_numbers_in_a_state_are_saved_as_pythons():
     saved = to_bytes({"won": [np.bool_(True), np.float32(0.5)], "by": {"step": np.int64(3)}})
     loaded = torch.load(io.BytesIO(saved), weights_only=True)
     assert loaded == {"won": [True, 0.5], "by": {"step": 3}}
@@ -749,7 +747,7 @@ TASKS = [*((script, LONG) for script in SCRIPTS), ("qmix", SHORT | SPREAD | {"en
 
 
 @pytest.mark.parametrize(("script", "options"), TASKS, ids=str)
-def test_an_evaluation_tells_how_the_saved_agents_play(script, options, command, copied):
+def test_an_evaluation_reports_how_the_saved_agents_play(script, options, command, copied):
     folder = copied(script, **options)
     status, out, _ = command(script, "--evaluate", "run", "--num-eval-ep", "4")
     assert status == 0
@@ -792,7 +790,7 @@ def test_a_resumed_run_knows_its_best_evaluation(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("which", "name"), [("best", "best.pt"), ("last", "model.pt")])
-def test_either_networks_can_be_evaluated(which, name, command, copied):
+def test_the_best_and_the_last_networks_can_be_evaluated(which, name, command, copied):
     folder = copied("qmix", **LONG)
     status, out, _ = command("qmix", "--evaluate", "run", "--which", which)
     assert status == 0
@@ -805,7 +803,7 @@ def test_either_networks_can_be_evaluated(which, name, command, copied):
 
 
 @pytest.mark.parametrize(("which", "name"), [("best", "best.pt"), ("last", "model.pt")])
-def test_networks_that_are_not_there_are_refused(which, name, refused, copied):
+def test_missing_networks_are_refused(which, name, refused, copied):
     (copied("qmix", **SHORT) / name).unlink()
     assert name in refused("qmix", "--evaluate", "run", "--which", which)
 
@@ -852,7 +850,7 @@ def test_the_worst_the_median_and_the_best_episode_are_captured(command, copied,
     assert captured == {"worst": 1, "median": 3, "best": 5}
 
 
-def test_an_evaluation_of_what_is_no_battle_is_of_reward_and_length(command, copied):
+def test_an_evaluation_without_battles_has_reward_and_length(command, copied):
     folder = copied("qmix", **SHORT)
     status, _, err = command("qmix", "--evaluate", "run", "--capture-video")
     assert status == 0
@@ -884,7 +882,7 @@ def test_agents_are_evaluated_in_another_scenario_of_the_same_sizes(script, comm
     assert {path: contents(folder)[path] for path in before} == before
 
 
-def test_it_is_said_what_does_not_fit_in_another_scenario(refused, copied):
+def test_a_scenario_of_other_sizes_is_refused_with_both_sizes(refused, copied):
     copied("qmix", **FIGHT)
     # Observations have 4 + 5 x 8 + 4 + 2 numbers and 3 of the agent; protoss has shields
     message = refused("qmix", "--evaluate", "run", "--env-name", "protoss_3_vs_3")

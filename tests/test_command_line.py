@@ -1,4 +1,4 @@
-"""`python cleanmarl/qmix.py ...` as a user has it: what runs, what is refused and how."""
+"""`python cleanmarl/qmix.py ...`: which command lines run, which are refused, and the messages."""
 
 import contextlib
 import dataclasses
@@ -43,7 +43,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, st
 
 @pytest.fixture
 def refusal(command, tmp_path, monkeypatch):
-    """`refusal(*arguments)`: what the script, in this process, says before it gives up."""
+    """`refusal(*arguments)`: the error of the script, which runs in this process."""
 
     def refuse(*arguments: str) -> str:
         monkeypatch.setattr(qmix, "Run", lambda *_: pytest.fail("trains with it"))
@@ -78,7 +78,7 @@ def test_a_short_training_says_where_its_results_are(tmp_path):
     assert (folder / "model.pt").exists()
 
 
-def test_a_users_own_environment_is_found_where_python_finds_its_package(tmp_path):
+def test_your_own_environment_is_found_where_python_finds_its_package(tmp_path):
     package = tmp_path / "mine" / "games"
     package.mkdir(parents=True)
     for folder in (package, package.parent):
@@ -172,7 +172,7 @@ SIZES += ["checkpoint_every"]
 
 @pytest.mark.parametrize("value", ["0", "-3", "9" * 30, "9" * 400])
 @pytest.mark.parametrize("name", SIZES)
-def test_a_size_that_is_not_positive_or_that_nothing_has_is_refused(refusal, name, value):
+def test_a_size_that_is_not_positive_or_much_too_large_is_refused(refusal, name, value):
     option = f"--{name.replace('_', '-')}"
     message = refusal(option, value)
     assert option in message and value in message
@@ -182,7 +182,7 @@ def test_a_size_that_is_not_positive_or_that_nothing_has_is_refused(refusal, nam
 @pytest.mark.parametrize(
     "name", ["start-e", "end-e", "exploration-fraction", "gamma", "polyak", "td-lambda"]
 )
-def test_what_lies_between_0_and_1_is_refused_elsewhere(refusal, name, value):
+def test_a_fraction_outside_0_to_1_is_refused(refusal, name, value):
     message = refusal(f"--{name}", value)
     assert f"--{name}" in message and value in message
 
@@ -211,12 +211,12 @@ def test_what_lies_between_0_and_1_is_refused_elsewhere(refusal, name, value):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_value_with_which_nothing_could_be_learned_is_refused(refusal, arguments, about):
+def test_a_value_that_prevents_learning_is_refused(refusal, arguments, about):
     assert about in refusal(*arguments)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available here")
-def test_a_device_that_is_not_there_is_refused(refusal):
+def test_an_unavailable_device_is_refused(refusal):
     message = refusal("--device", "cuda")
     assert "--device" in message and "cuda" in message and "cpu" in message
 
@@ -254,7 +254,7 @@ def test_a_training_runs_with_the_largest_sizes(tmp_path):
 @pytest.mark.parametrize(
     "arguments", [["--mixer", "max"], ["--hidden-dim", "many"], ["--no-such-option", "1"]]
 )
-def test_what_the_parser_does_not_understand_is_exit_status_2(command, tmp_path, arguments):
+def test_a_parser_error_is_exit_status_2(command, tmp_path, arguments):
     status, _, err = command("qmix", *arguments)
     assert status == 2
     assert arguments[0] in err
@@ -278,7 +278,7 @@ def test_weights_and_biases_offline_writes_into_the_run_folder(tmp_path):
 
 
 class FakeRun:
-    """A W&B run that remembers what it is told."""
+    """A W&B run that records its calls."""
 
     def __init__(self):
         self.logged, self.finished = [], False
@@ -339,7 +339,7 @@ def failing_run(method: str, after: int = 0) -> FakeRun:
     ],
     ids=["import", "init", "log", "a later log", "finish"],
 )
-def test_a_failing_weights_and_biases_warns_once_and_the_training_goes_on(
+def test_a_failing_weights_and_biases_warns_once_and_the_training_continues(
     tmp_path, monkeypatch, capsys, wandb
 ):
     assert trained_with(wandb, tmp_path, monkeypatch)["eval/ep_length"] == 2
@@ -349,7 +349,7 @@ def test_a_failing_weights_and_biases_warns_once_and_the_training_goes_on(
     assert (tmp_path / "run" / "model.pt").exists()
 
 
-# Anything at all
+# Random command lines
 
 ODD = "|-1|0|1|1.5|2e5|1e999|nan|-inf|0x10|1_0|None|True|3m|pz|gru|vdn|cuda|Adam|adam|SGD"
 ODD += "|é|\udcff|🙂|a\nb|\t|[]|%s|{}|-|--|-h|=|*|run|run/|run/../run|run/checkpoint.pt|.|..|/|~"
@@ -364,7 +364,7 @@ FITTING = {
 
 
 def command_lines(script: str):
-    """Options with values that fit or do not, without one, negated, misspelt; and values alone."""
+    """Options with right or wrong values, without value, negated, misspelt; and values alone."""
     parts = [st.tuples(anything), st.tuples(st.sampled_from(["--help", "-h", "--", "--=", ""]))]
     for field, kind in typing.get_type_hints(MODULES[script].Args).items():
         name = f"--{field.replace('_', '-')}"
@@ -389,7 +389,7 @@ def run_folders(tmp_path_factory):
 
 
 def ending(script: str, arguments: list[str], **replaced) -> tuple[int, str]:
-    """Exit status and errors; the streams are as strict as a terminal's about what is no text."""
+    """Exit status and errors; like a terminal's, the streams refuse what is not text."""
     out, err = (
         io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace")
     )
@@ -410,8 +410,8 @@ def ending(script: str, arguments: list[str], **replaced) -> tuple[int, str]:
 
 
 @every_script
-def test_any_arguments_are_run_with_or_refused(script, run_folders, monkeypatch):
-    """Without what would take long: trainings, evaluations and the list of environments."""
+def test_any_arguments_are_accepted_or_refused(script, run_folders, monkeypatch):
+    """Trainings, evaluations and the list of environments are left out: they take long."""
     monkeypatch.chdir(run_folders[script])
     reached = Counter()
     jobs = ("train", "evaluate_run", "list_envs")
@@ -457,7 +457,7 @@ def test_any_environment_is_opened_or_refused(env_type, name, family):
     assert err.count("error: ") <= 1 and "Traceback" not in err
 
 
-# What is understood
+# Parsing
 
 
 def parsed(*words: str) -> qmix.Args:
@@ -493,9 +493,9 @@ def test_a_whole_number_of_another_type_is_refused(value):
 
 
 @pytest.mark.parametrize("env_type", ["lbf", "pz"])
-def test_an_environment_type_without_a_name_is_told_some_and_where_all_are(refusal, env_type):
+def test_without_a_name_the_refusal_says_how_to_list_all_environments(refusal, env_type):
     message = refusal("--env-type", env_type)
-    assert "--list-envs" in message and "nearest" not in message
+    assert "--list-envs" in message and "did you mean" not in message
 
 
 def test_help_shows_the_arguments_in_groups(command):

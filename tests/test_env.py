@@ -1,7 +1,7 @@
 """The one environment interface.
 
-This file is also a user's own module, of PettingZoo (see `Departures` and `parallel_env`) and of
-Gymnasium (see `Answers`).
+This file also serves as a user's own module, for PettingZoo (see `Departures` and `parallel_env`)
+and for Gymnasium (see `Answers`).
 """
 
 import os
@@ -62,9 +62,9 @@ every_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task[1])
 
 
 class Departures(ParallelEnv):
-    """Agents leave at the step and in the way that `ends` says.
+    """Agents leave as `ends` says: at which step, terminated or truncated.
 
-    They see the step, and earn 1 and 2 for each.
+    They observe the step, and earn 1 and 2 at each step.
     """
 
     metadata: ClassVar[dict] = {"name": "departures"}
@@ -105,7 +105,7 @@ class Departures(ParallelEnv):
 
 
 def parallel_env(small=(30, "ends"), large=(30, "ends"), infos=({},)):
-    """`infos`: after each step; the last ones repeat."""
+    """`infos`: the infos after each step; the last ones repeat."""
     return Departures({"small": small, "large": large}, infos)
 
 
@@ -114,7 +114,7 @@ PUSH = Box(-1, 1, (2,))
 
 
 class Answers(gymnasium.Env):
-    """Two agents, whose steps are answered with `answer`: rewards, terminated, truncated, info."""
+    """Two agents; every step returns `answer`: rewards, terminated, truncated, info."""
 
     observation_space = Tuple((Box(0, 9, (2, 2)), Discrete(3)))
     action_space = Tuple((Discrete(2), Discrete(3)))
@@ -140,7 +140,7 @@ gymnasium.register("Answers-v0", Answers)
 
 
 class FakeSMAClite(gymnasium.Env):
-    """What the adapter knows of the original: attributes, calls, global random generators."""
+    """The parts of the original that the adapter uses: attributes, calls, global generators."""
 
     metadata: ClassVar[dict] = {"render_modes": ["human"], "render_fps": 60}
     n_agents, n_actions, obs_size, state_size = 3, 9, 5, 4
@@ -174,7 +174,7 @@ class FakeSMAClite(gymnasium.Env):
 
 @pytest.fixture(autouse=True)
 def upstream(monkeypatch):
-    """A `smaclite` package as far as `import` and `gymnasium.make` can see."""
+    """A stand-in for the package `smaclite`, for `import` and `gymnasium.make`."""
     if not INSTALLED:
         monkeypatch.setitem(sys.modules, "smaclite", ModuleType("smaclite"))
         for name in ("3m", "custom"):
@@ -183,7 +183,7 @@ def upstream(monkeypatch):
 
 
 def play(env, seed, max_steps=60):
-    """All observations and outcomes of an episode; its actions depend on the seed only."""
+    """All observations and outcomes of an episode; its actions depend only on the seed."""
     choose = np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
     episode, over = [(observation,)], False
@@ -272,7 +272,7 @@ def test_agent_ids_are_appended_to_observations_but_not_to_the_state(task):
 
 
 @pytest.mark.parametrize("task", [LBF, SPREAD, LISTENER], ids=lambda task: task[1])
-def test_the_state_of_a_task_without_one_is_all_observations(task):
+def test_a_task_without_its_own_state_has_all_observations_as_state(task):
     observation, _ = make_env(*task, agent_ids=False).reset(seed=0)
     np.testing.assert_array_equal(observation["state"], observation["obs"].ravel())
 
@@ -290,12 +290,12 @@ def test_the_team_reward_is_a_float_the_sum_or_the_mean_over_agents(task):
 
 @pytest.mark.parametrize(("task", "limit"), [(LBF, 50), (SPREAD, 25), (UPSTREAM, 60), (BATTLE, 60)])
 @pytest.mark.parametrize("time_limit", [None, 3, 70])
-def test_running_out_of_time_is_truncation(task, limit, time_limit):
+def test_reaching_the_time_limit_is_truncation(task, limit, time_limit):
     env = make_env(*task, time_limit=time_limit)
     assert env.time_limit == (time_limit or limit)
     observation, _ = env.reset(seed=0)
     for step in range(1, env.time_limit + 1):
-        # no-op or, for SMAClite's living, stop
+        # no-op or, for living units of SMAClite, stop
         idle = np.argmax(observation["avail_actions"], axis=1)
         observation, _, terminated, truncated, _ = env.step(idle)
         if terminated:
@@ -332,7 +332,7 @@ def test_lbf_terminates_when_all_food_is_collected_even_in_the_last_step(time_li
         ((1, "ends"), (3, "ends"), False, False),
     ],
 )
-def test_pettingzoo_is_truncated_if_an_agent_was_cut_short_in_the_last_step(
+def test_pettingzoo_is_truncated_if_an_agent_is_truncated_in_the_last_step(
     small, large, terminated, truncated
 ):
     env = make_env(*OWN, small=small, large=large)
@@ -351,7 +351,7 @@ def test_smaller_observations_are_padded_and_missing_actions_unavailable():
     assert observation["avail_actions"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
 
 
-def test_an_agent_that_is_gone_sees_zeros_can_do_action_0_only_and_earns_nothing():
+def test_an_agent_that_has_left_sees_zeros_has_only_action_0_and_earns_nothing():
     env = make_env(*OWN, agent_ids=False, small=(1, "ends"), large=(3, "ends"))
     env.reset(seed=0)
     observation, reward, *_ = env.step([1, 2])
@@ -365,7 +365,7 @@ def test_an_agent_that_is_gone_sees_zeros_can_do_action_0_only_and_earns_nothing
         env.step([1, 0])
 
 
-def test_what_the_learner_bootstraps_from_at_a_truncation_is_seen_as_if_it_went_on():
+def test_at_truncation_agents_are_shown_as_if_they_still_played():
     env = make_env(*OWN, agent_ids=False, small=(2, "ends"), large=(2, "cut"))
     env.reset(seed=0)
     env.step([0, 0])
@@ -402,7 +402,7 @@ def test_an_action_mask_that_does_not_fit_is_an_error_that_names_the_agent(mask,
         env.step([0, 0])
 
 
-def test_an_agent_that_is_cut_short_needs_its_mask_in_the_last_step_too():
+def test_a_truncated_agent_needs_its_mask_in_the_last_step_too():
     infos = [masks(small=[1, 1], large=[0, 0, 1]), masks(small=[1, 1])]
     env = make_env(*OWN, small=(2, "cut"), large=(2, "cut"), infos=infos)
     env.reset(seed=0)
@@ -434,9 +434,9 @@ SUCCESSES = [
 
 
 @pytest.mark.parametrize(("infos", "expected"), SUCCESSES)
-def test_a_team_succeeds_if_all_its_agents_have_that_ever_say_so(infos, expected):
+def test_a_team_succeeds_if_all_agents_that_report_success_succeed(infos, expected):
     env = make_env(*OWN, small=(1, "ends"), large=(2, "ends"), infos=infos)
-    for _ in range(2):  # what is said in an episode is forgotten in the next one
+    for _ in range(2):  # an episode's reports do not count in the next one
         env.reset(seed=0)
         env.step([0, 0])
         *_, info = env.step([0, 0])
@@ -454,7 +454,7 @@ def module_with(parallel_env, raw_env=None) -> ModuleType:
 
 @pytest.fixture
 def opened_with(monkeypatch):
-    """`opened_with(parallel_env, raw_env, **options)`: what an environment is made with."""
+    """`opened_with(parallel_env, raw_env, **options)`: the arguments that an environment gets."""
 
     def call(parallel_env, raw_env=None, **options):
         module = module_with(parallel_env, raw_env)
@@ -480,7 +480,7 @@ def test_an_environment_that_takes_max_cycles_gets_the_time_limit(opened_with):
     assert given == 3 * [7, 25]
 
 
-def test_an_environment_that_does_not_take_max_cycles_is_cut_short_all_the_same(opened_with):
+def test_an_environment_without_max_cycles_is_truncated_at_the_time_limit_too(opened_with):
     def passed_on(**options):
         return parallel_env(**options)
 
@@ -529,7 +529,7 @@ def test_gymnasiums_environments_get_actions_of_their_action_space(choices):
     ("rewards", "aggr", "expected"),
     [([1, 2], "sum", 3), ([1, 2], "mean", 1.5), (4, "sum", 4), (np.float32(4), "mean", 4)],
 )
-def test_one_number_is_the_reward_of_the_team_already(rewards, aggr, expected):
+def test_a_single_number_is_the_reward_of_the_team(rewards, aggr, expected):
     reward = answered(rewards=rewards, reward_aggr=aggr)[1]
     assert type(reward) is float
     assert reward == expected
@@ -548,18 +548,20 @@ def test_one_number_is_the_reward_of_the_team_already(rewards, aggr, expected):
         ([True, False], True, (False, True)),
     ],
 )
-def test_gymnasiums_episodes_are_over_when_they_are_for_all_agents(terminated, truncated, expected):
+def test_an_episode_of_gymnasium_is_over_when_it_is_over_for_all_agents(
+    terminated, truncated, expected
+):
     assert answered(terminated=terminated, truncated=truncated)[2:4] == expected
 
 
 @pytest.mark.parametrize(
     ("said", "expected"), [(True, True), (np.float32(0), False), ([True, False], False)]
 )
-def test_gymnasiums_success_is_that_of_all_agents(said, expected):
+def test_an_episode_of_gymnasium_is_a_success_if_all_agents_succeed(said, expected):
     assert answered(info={"is_success": said, "other": 1})[-1] == {"is_success": expected}
 
 
-def test_gymnasiums_masks_are_one_for_each_agent():
+def test_gymnasium_must_give_a_mask_for_each_agent():
     observation, *_ = answered(info={"action_mask": [[0, 1], [1, 0, 1]]})
     assert observation["avail_actions"].tolist() == [[0, 1, 0], [1, 0, 1]]
     with pytest.raises(ValueError, match="1 masks for 2 agents"):
@@ -608,7 +610,7 @@ def test_a_game_of_gymnasium_is_the_game_of_its_package():
 
 
 class Countdown(TeamEnv):
-    """An environment as the docstring of `TeamEnv` says how to write one."""
+    """An environment written as the docstring of `TeamEnv` says."""
 
     def __init__(self, **team):
         super().__init__(n_agents=2, n_actions=3, obs_size=1, state_size=2, **team)
@@ -630,7 +632,7 @@ def test_your_own_team_passes_gymnasiums_checker():
     check_env(Countdown(), skip_render_check=True)
 
 
-def test_your_own_team_says_what_it_sees_and_earns():
+def test_your_own_team_returns_its_observations_and_rewards():
     env = Countdown(time_limit=3, reward_aggr="mean")
     assert (env.n_agents, env.n_actions, env.obs_size, env.state_size) == (2, 3, 3, 2)
     observation, info = env.reset(seed=2)
@@ -661,7 +663,7 @@ def test_render_gives_an_image(task):
     env.reset(seed=0)
     try:
         image = env.render()
-    except ImportError as error:  # pyglet draws LBF without a screen by EGL only
+    except ImportError as error:  # without a screen, pyglet needs EGL
         pytest.skip(str(error))
     assert (image.dtype, image.ndim, image.shape[2]) == (np.uint8, 3, 3)
     assert env.metadata["render_fps"] > 0
@@ -701,7 +703,7 @@ def test_render_gives_an_image(task):
     ],
 )
 @pytest.mark.parametrize("make", [make_env, make_vector_env])
-def test_what_does_not_exist_is_an_error_that_says_what_would(make, task, options, message):
+def test_an_unknown_name_is_an_error_that_gives_known_ones(make, task, options, message):
     with pytest.raises(ValueError, match=message) as error:
         make(*task, **options)
     assert "\n" not in str(error.value)
@@ -773,7 +775,7 @@ def test_opening_environments_does_not_lengthen_the_path():
 
 
 @pytest.mark.parametrize("task", [LBF, SPREAD, BATTLE], ids=lambda task: task[1])
-def test_a_vector_environment_steps_like_single_ones_and_starts_over_in_the_same_step(task):
+def test_a_vector_environment_steps_like_single_ones_and_resets_in_the_same_step(task):
     singles = [make_env(*task, time_limit=4) for _ in range(2)]
     envs = make_vector_env(*task, num_envs=2, time_limit=4)
     for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):
@@ -797,7 +799,7 @@ def test_a_vector_environment_steps_like_single_ones_and_starts_over_in_the_same
 
 
 def listed(capsys) -> dict[str, list[str]]:
-    """The names that `list_envs` prints, under the options that they stand below."""
+    """options -> the names that `list_envs` prints below them."""
     list_envs()
     found, options = {}, None
     for line in capsys.readouterr().out.splitlines():
@@ -872,7 +874,7 @@ def open_three(task):
 
 @pytest.fixture(params=[BATTLE, LBF], ids=lambda task: task[1])
 def replayed(request):
-    """Undisturbed environments with what they saw, and others in which `replay` repeated it."""
+    """Environments with their episodes, and others in which `replay` repeated the episodes."""
     undisturbed, others = open_three(request.param), open_three(request.param)
     played = episodes_under_way(undisturbed)
     taken = [[actions.tolist() for actions, _ in steps] for steps in played[2]]
@@ -895,7 +897,7 @@ def test_replay_leaves_an_environment_without_steps_to_the_next_reset(replayed):
     assert observed[2] == steps[2] == []
 
 
-def test_replayed_environments_play_on_like_undisturbed_ones(replayed):
+def test_replayed_environments_continue_like_undisturbed_ones(replayed):
     undisturbed, (observation, *_), others, _ = replayed
     last = np.array([False, False, True])
     others.reset(seed=[7, 8, 9], options={"reset_mask": last})
@@ -908,12 +910,12 @@ def test_replayed_environments_play_on_like_undisturbed_ones(replayed):
 
 
 @pytest.mark.parametrize("task", [BATTLE, LBF], ids=lambda task: task[1])
-def test_replay_refuses_an_action_that_is_not_available_any_more(task):
+def test_replay_refuses_an_action_that_is_no_longer_available(task):
     envs = open_three(task)
     observation, _ = envs.reset(seed=[7, 8, 9])
     legal = some_actions(observation)[0].tolist()
     impossible = [envs.n_actions - 1] * envs.n_agents  # there is nothing to attack or load yet
-    with pytest.raises(ValueError, match="not available"):
+    with pytest.raises(ValueError, match="no longer available"):
         replay(envs, [7, 8, 9], [[legal, impossible], [], []])
     envs.close()
 
@@ -959,7 +961,7 @@ def test_the_original_has_the_time_limit_of_smac_on_smacs_maps_only():
 
 
 @pytest.mark.skipif(INSTALLED, reason="a test of the stand-in for the original")
-def test_the_original_terminates_with_the_word_who_won():
+def test_the_original_terminates_and_says_who_won():
     *_, last = play(make_env(*UPSTREAM, time_limit=90), 0, max_steps=90)
     observation, reward, terminated, truncated, info = last
     assert (reward, terminated, truncated, info) == (0.5, True, False, {"battle_won": True})
@@ -967,7 +969,7 @@ def test_the_original_terminates_with_the_word_who_won():
 
 
 @pytest.mark.skipif(not INSTALLED, reason="SMAClite itself is not installed (nor on the index)")
-def test_the_original_and_the_engine_have_the_same_form():
+def test_the_original_and_the_engine_have_the_same_interface():
     original, engine = make_env("smaclite-upstream", "2s3z"), make_env("smaclite", "2s3z")
     for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):
         assert getattr(original, name) == getattr(engine, name)

@@ -1,4 +1,4 @@
-"""`fast.py` does what plain PyTorch does, and fails where a changed script would make it wrong."""
+"""`fast.py` computes the same as plain PyTorch, and fails if a script breaks its assumptions."""
 
 from types import SimpleNamespace
 from typing import get_args
@@ -32,7 +32,7 @@ def network(*layers: nn.Module) -> nn.Sequential:
 
 @properties
 @given(seeds, st.integers(0, 3), st.integers(1, 9))
-def test_in_numpy_gives_what_the_network_gives(seed, num_layers, rows):
+def test_in_numpy_computes_the_same_as_the_network(seed, num_layers, rows):
     torch.manual_seed(seed)
     agent = qmix.AgentNetwork(small_args("qmix", num_layers=num_layers), SIZES)
     nn.init.normal_(agent[-1].weight)
@@ -61,7 +61,7 @@ def test_in_numpy_has_the_weights_that_an_optimizer_has_changed():
     [nn.Tanh(), nn.LayerNorm(8), nn.Dropout(), nn.Sequential(nn.ReLU())],
     ids=lambda layer: type(layer).__name__,
 )
-def test_in_numpy_refuses_a_layer_that_it_does_not_know(layer):
+def test_in_numpy_refuses_a_layer_that_it_does_not_support(layer):
     with pytest.raises(TypeError, match="Linear and ReLU"):
         in_numpy(network(layer))
 
@@ -82,7 +82,7 @@ class Scaled(nn.Linear):
         return 2 * super().forward(x)
 
 
-def test_in_numpy_refuses_a_layer_that_is_derived_from_one_it_knows():
+def test_in_numpy_refuses_a_layer_derived_from_one_that_it_supports():
     with pytest.raises(TypeError, match="Linear and ReLU"):
         in_numpy(nn.Sequential(nn.Linear(5, 8), nn.ReLU(), Scaled(8, 3)))
 
@@ -113,7 +113,7 @@ def test_recurrent_in_numpy_gives_what_the_network_gives(seed, rnn, num_layers, 
         torch.testing.assert_close(torch.from_numpy(values[0]), q, rtol=1e-4, atol=1e-5)
 
 
-def test_recurrent_in_numpy_does_what_the_networks_own_forward_does():
+def test_recurrent_in_numpy_runs_the_networks_own_forward():
     class Twice(qmix_lstm.AgentNetwork):
         def forward(self, inputs, hidden=None):
             outputs, hidden = self.rnn(self.encoder(inputs), hidden)
@@ -162,7 +162,7 @@ def test_the_vector_is_all_parameters_end_to_end():
     assert torch.equal(as_vector(one, other), expected)
 
 
-def test_to_change_the_vector_is_to_change_the_networks_and_the_other_way_round():
+def test_a_change_of_the_vector_changes_the_networks_and_vice_versa():
     layer = nn.Linear(2, 2)
     theta = as_vector(layer)
     theta.detach().fill_(3)
@@ -180,7 +180,7 @@ def test_gradients_of_the_networks_are_parts_of_the_vectors():
 
 
 @pytest.mark.parametrize("name", get_args(qmix.Optimizer))
-def test_an_optimizer_of_the_vector_learns_what_one_of_the_parameters_does(name):
+def test_an_optimizer_of_the_vector_learns_the_same_as_one_of_the_parameters(name):
     plain = network(nn.ReLU())
     vector = network(nn.ReLU())
     vector.load_state_dict(plain.state_dict())
@@ -246,7 +246,7 @@ def test_check_vectors_refuses_targets_in_another_order():
     networks = new_networks()
     targets = (networks.target_mixer, networks.target_agent)
     networks.target_theta = as_vector(*targets).detach()
-    with pytest.raises(RuntimeError, match="laid out alike"):
+    with pytest.raises(RuntimeError, match="different orders"):
         check_vectors(networks)
 
 
@@ -258,7 +258,7 @@ def test_check_vectors_refuses_a_target_that_follows_another_network():
         networks.add_module(f"target_{name}", nn.Linear(2, 2).requires_grad_(False))
     networks.theta = as_vector(networks.one, networks.other)
     networks.target_theta = as_vector(networks.target_other, networks.target_one).detach()
-    with pytest.raises(RuntimeError, match="laid out alike"):
+    with pytest.raises(RuntimeError, match="different orders"):
         check_vectors(networks)
 
 
@@ -266,7 +266,7 @@ def test_check_vectors_refuses_a_network_without_a_target():
     networks = new_networks()
     networks.critic = nn.Linear(7, 1)
     networks.theta = as_vector(networks.agent, networks.mixer, networks.critic)
-    with pytest.raises(RuntimeError, match="laid out alike"):
+    with pytest.raises(RuntimeError, match="different orders"):
         check_vectors(networks)
 
 

@@ -78,7 +78,7 @@ def in_double_precision(batch) -> dict[str, torch.Tensor]:
 
 
 def rows_of_steps(lengths) -> list[int]:
-    """Where in a batch the observation before each step is."""
+    """The row in a batch of the observation before each step."""
     rows = []
     first = 0
     for length in lengths:
@@ -159,7 +159,7 @@ def test_hypernetworks_have_the_layers_of_the_paper_or_two(hypernet_layers):
 
 @properties
 @given(seeds)
-def test_q_tot_of_a_new_mixer_is_0_where_all_values_are(seed):
+def test_q_tot_of_a_new_mixer_is_0_if_all_values_are_0(seed):
     torch.manual_seed(seed)
     mixer = QMixer(small_args(), SIZES)
     assert not mixer(torch.zeros(4, 2), torch.randn(4, 7)).any()
@@ -215,7 +215,7 @@ def test_the_lambda_return_of_an_episode_that_is_truncated():
     assert_equal(targets([1, 2, 4], [0, 0, 0], [10, 20, 24], [3], 0.5, 0.25), [6.1875, 11.5, 16])
 
 
-def test_lambda_1_is_the_discounted_sum_of_rewards_and_the_value_where_time_was_up():
+def test_lambda_1_is_the_discounted_return_plus_the_value_at_truncation():
     # Q_tot of the steps between (99) does not matter
     target = targets([1, 2, 4, 8, 16], [0, 0, 1, 0, 0], [99, 99, 99, 99, 32], [3, 2], 0.5, 1)
     assert_equal(target, [1 + 2 / 2 + 4 / 4, 2 + 4 / 2, 4, 8 + 16 / 2 + 32 / 4, 16 + 32 / 2])
@@ -285,7 +285,7 @@ class Scale(nn.Module):
 
 
 def scaled_networks(weight=1.0, target_weight=10.0):
-    """The agents' values are read off the observations; Q_tot is their sum."""
+    """The agents' values are multiples of their observations; Q_tot is the sum of the values."""
     agents = {"agent": Scale(weight), "target_agent": Scale(target_weight)}
     return SimpleNamespace(**agents, mixer=VDNMixer(), target_mixer=VDNMixer())
 
@@ -317,7 +317,7 @@ def test_unavailable_next_actions_are_never_chosen():
     assert_equal(loss_of(batch), ((1 + 0.5 * 10 * (1 + 2) - 5) ** 2 + 11**2) / 2)
 
 
-def test_available_next_actions_of_negative_value_go_before_unavailable_ones():
+def test_available_next_actions_with_negative_values_go_before_unavailable_ones():
     batch = batch_of_two()
     batch["obs"][1] = torch.tensor([[-1, -3], [-5, -2]])
     batch["avail_actions"][1] = torch.tensor([[0, 1], [1, 0]])
@@ -325,13 +325,13 @@ def test_available_next_actions_of_negative_value_go_before_unavailable_ones():
 
 
 @pytest.mark.parametrize(("double_q", "next_q_tot"), [(False, -1 - 2), (True, -3 - 5)])
-def test_with_double_q_the_network_chooses_and_the_target_network_values(double_q, next_q_tot):
+def test_with_double_q_the_network_chooses_and_the_target_network_evaluates(double_q, next_q_tot):
     # The network prefers large values (3 and 5), the target network, of weight -1, small ones
     loss = loss_of(batch_of_two(), scaled_networks(1.0, -1.0), double_q=double_q)
     assert_equal(loss, ((1 + 0.5 * next_q_tot - 5) ** 2 + 11**2) / 2)
 
 
-def test_double_q_chooses_among_available_actions_too():
+def test_double_q_chooses_only_available_actions():
     batch = batch_of_two()
     batch["avail_actions"][1] = torch.tensor([[1, 0], [0, 1]])
     loss = loss_of(batch, scaled_networks(1.0, -1.0), double_q=True)
@@ -354,14 +354,14 @@ def test_normalize_reward_survives_rewards_that_are_all_the_same():
 def test_no_gradient_reaches_the_targets(double_q, td_lambda):
     networks = scaled_networks()
     loss_of(batch_of_two(), networks, double_q=double_q, td_lambda=td_lambda).backward()
-    # Of w Q - target, by w: only Q. Errors 5 - 41 and 13 - 2
+    # The derivative of w Q - target by w is Q alone. Errors 5 - 41 and 13 - 2
     assert_equal(networks.agent.weight.grad, [(2 * -36 * 5 + 2 * 11 * 13) / 2])
     assert networks.target_agent.weight.grad is None
 
 
 @properties
 @given(seeds, st.lists(st.integers(1, 4), min_size=1, max_size=3), st.sampled_from(["qmix", "vdn"]))
-def test_the_loss_is_that_of_a_search_over_all_joint_next_actions(seed, lengths, mixer):
+def test_the_loss_equals_that_of_a_search_over_all_joint_next_actions(seed, lengths, mixer):
     networks = random_networks(seed, mixer=mixer)
     batch = in_double_precision(random_batch(lengths))
     agents = torch.arange(2)
@@ -400,7 +400,7 @@ def test_clip_gradients_bounds_the_norm_of_the_gradient():
     assert learning["train/grads"] > 0.25
 
 
-def test_clip_gradients_leaves_a_smaller_gradient_as_it_is():
+def test_clip_gradients_does_not_change_a_smaller_gradient():
     norm, learning = movement(random_networks(0), clip_gradients=1e12)
     assert norm == pytest.approx(learning["train/grads"], rel=1e-6)
 
@@ -437,7 +437,7 @@ def test_an_update_that_is_not_finite_is_an_error(value):
         qmix.update(networks, optimizer, batch, small_args())
 
 
-def test_updates_bring_the_loss_of_a_batch_down():
+def test_updates_reduce_the_loss_of_a_batch():
     torch.manual_seed(0)
     networks = Networks(small_args(), SIZES)
     optimizer = torch.optim.Adam([networks.theta], lr=0.01)
@@ -481,7 +481,7 @@ def test_polyak_1_copies_the_networks():
             assert torch.equal(state[f"target_{name}"], value), name
 
 
-def test_the_target_networks_are_not_among_what_is_learned():
+def test_the_target_networks_are_not_learned():
     networks = random_networks(0)
     parts = [*networks.agent.parameters(), *networks.mixer.parameters()]
     assert torch.equal(networks.theta, torch.cat([part.flatten() for part in parts]))
@@ -552,7 +552,7 @@ def test_a_batch_is_determined_by_the_seed_and_its_number():
     assert len({sampled(0, 1), sampled(1, 1), sampled(0, 2)}) == 3
 
 
-def test_what_is_done_to_a_batch_leaves_the_buffer_as_it_was():
+def test_changing_a_batch_does_not_change_the_buffer():
     buffer = filled(5, [2] * 5)
     batch = buffer.sample(small_args(), 0)
     for part in batch.values():
@@ -561,7 +561,7 @@ def test_what_is_done_to_a_batch_leaves_the_buffer_as_it_was():
 
 
 def collected(number: int = 0, step: int | None = 0, **options):
-    """The environment, and the episode that agents who have learned nothing play in it."""
+    """The environment, and an episode of untrained agents in it."""
     args = small_args(**options)
     env = qmix.open_env(args)
     torch.manual_seed(0)
@@ -590,7 +590,7 @@ def test_shapes_and_dtypes_of_a_batch_of_battles():
 # Collecting
 
 
-def test_an_episode_has_a_row_per_step_and_one_more_of_what_is_observed():
+def test_an_episode_has_a_row_per_step_and_one_more_observation():
     _, episode = collected(env_name="3m", time_limit=5)
     rows = {"actions": 5, "reward": 5, "terminated": 5, "obs": 6, "state": 6, "avail_actions": 6}
     assert {key: len(array) for key, array in episode.items()} == rows
@@ -602,7 +602,7 @@ def test_the_actions_of_an_episode_were_available():
     assert np.take_along_axis(episode["avail_actions"][:-1], actions, axis=-1).all()
 
 
-def test_an_episode_that_terminates_says_so_at_its_last_step():
+def test_a_terminated_episode_is_marked_at_its_last_step():
     _, episode = collected(**TWO_STEPS)
     assert episode["terminated"].tolist() == [0, 1]
 
@@ -640,7 +640,9 @@ def test_epsilon_falls_within_an_episode():
     agent = Networks(args, env).agent
     episode, _ = qmix.collect_episode(env, agent, args, ("train", 0), 0)
     assert len(np.unique(episode["actions"][:3])) > 1
-    assert len(np.unique(episode["actions"][3:])) == 1  # a new agent always values one best
+    assert (
+        len(np.unique(episode["actions"][3:])) == 1
+    )  # an untrained agent always prefers one action
 
 
 # Exploration
@@ -666,7 +668,7 @@ def test_with_epsilon_0_actions_are_the_best_available_ones():
     assert (actions == [2, 2]).all()
 
 
-def test_each_agent_explores_by_itself():
+def test_each_agent_explores_independently():
     # With 1000 actions, what is not the greedy action 0 is exploration
     explored = drawn(np.eye(1, 1000).repeat(2, axis=0), np.ones((2, 1000)), 0.5) > 0
     both = explored[:, 0] & explored[:, 1]
@@ -696,7 +698,7 @@ def test_epsilon_falls_linearly_over_its_part_of_the_training(step, epsilon):
     assert qmix.linear_schedule(args, step) == pytest.approx(epsilon)
 
 
-def test_without_an_exploration_fraction_epsilon_is_at_its_end_from_the_first_step_on():
+def test_with_exploration_fraction_0_epsilon_has_its_final_value_from_the_start():
     args = small_args(start_e=1, end_e=0.1, exploration_fraction=0, total_timesteps=1000)
     assert [qmix.linear_schedule(args, step) for step in (1, 10, 1000)] == pytest.approx([0.1] * 3)
 
@@ -704,7 +706,7 @@ def test_without_an_exploration_fraction_epsilon_is_at_its_end_from_the_first_st
 # Evaluating
 
 
-def test_evaluations_with_the_same_number_meet_the_same_episodes():
+def test_evaluations_with_the_same_number_play_the_same_episodes():
     args = small_args(num_eval_ep=2, **SPREAD)
     env = qmix.open_env(args)
     other = qmix.open_env(args)
@@ -732,19 +734,19 @@ def test_two_trainings_with_one_seed_end_with_the_same_weights(tmp_path):
 
 
 @pytest.mark.parametrize("task", [{"env_name": "3m"}, LBF, SPREAD], ids=["smaclite", "lbf", "pz"])
-def test_evaluation_changes_nothing_of_the_training(tmp_path, task):
+def test_evaluation_does_not_change_the_training(tmp_path, task):
     trained(tmp_path / "often", eval_steps=1, num_eval_ep=2, total_timesteps=300, **task)
     trained(tmp_path / "seldom", eval_steps=1000, total_timesteps=300, **task)
     assert equal_weights(tmp_path / "often", tmp_path / "seldom")
 
 
-def test_logging_changes_nothing_of_the_training(tmp_path):
+def test_logging_does_not_change_the_training(tmp_path):
     trained(tmp_path / "often", log_every=1, **TWO_STEPS)
     trained(tmp_path / "seldom", log_every=1000, **TWO_STEPS)
     assert equal_weights(tmp_path / "often", tmp_path / "seldom")
 
 
-def test_a_training_plays_no_episode_but_its_own_in_its_environment(tmp_path, monkeypatch):
+def test_evaluations_do_not_play_in_the_training_environment(tmp_path, monkeypatch):
     opened = []
     seeds_of_resets = []
     open_env = qmix.open_env
@@ -857,7 +859,7 @@ def test_epsilon_is_logged_as_it_falls(tmp_path):
     assert values_of(folder, "rollout/epsilon") == pytest.approx(expected, abs=1e-6)
 
 
-# Games of two agents, of the paper and against it
+# Games: one that QMIX represents and VDN does not, and others
 
 
 def learn(folder: Path, **options):
@@ -929,13 +931,13 @@ def learn_rooms(**options) -> list[float]:
     return networks.mixer(chosen, state).tolist()
 
 
-def test_a_mixer_whose_units_all_bend_at_0_stays_long_at_a_sum():
+def test_a_mixer_whose_b1_starts_at_0_stays_close_to_a_sum_for_long():
     both_low, first_high, second_high, both_high = learn_rooms()
     assert abs(both_low + both_high - first_high - second_high) < 2  # 0 for a sum, 6 is exact
 
 
 @pytest.mark.parametrize("hypernet_layers", [1, 2])
-def test_a_mixer_whose_b1_starts_at_random_learns_payoffs_that_are_no_sum(
+def test_a_mixer_whose_b1_starts_at_random_learns_payoffs_that_are_not_a_sum(
     monkeypatch, hypernet_layers
 ):
     def at_random(layer, scale):
@@ -957,7 +959,7 @@ def test_no_mixer_values_both_20s_of_the_nonmonotonic_game_above_both_5s(seed):
     assert min(values[0, 1], values[1, 0]) <= max(values[0, 0], values[1, 1])
 
 
-def test_with_less_and_less_exploration_qmix_finds_one_20_of_two_and_misvalues_the_other(tmp_path):
+def test_with_falling_epsilon_qmix_finds_one_20_of_two_and_misvalues_the_other(tmp_path):
     options = {"env_name": "nonmonotonic_game", "total_timesteps": 2000, "num_layers": 0}
     options |= {"start_e": 1, "end_e": 0.1, "exploration_fraction": 0.5}
     options |= {"optimizer": "RMSprop", "learning_rate": 0.005, "batch_size": 32}

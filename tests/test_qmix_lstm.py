@@ -38,7 +38,7 @@ with_and_without_last_action = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def in_double_precision():
-    """Differences of more than a rounding error are differences."""
+    """Use double precision: differences must be no more than rounding errors."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -46,7 +46,7 @@ def in_double_precision():
 
 @pytest.fixture
 def in_single_precision(in_double_precision):
-    """For what is a part of a training."""
+    """Use single precision, as a training does."""
     torch.set_default_dtype(torch.float32)
 
 
@@ -59,7 +59,7 @@ def trained(folder: Path, **options) -> Path:
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module with other weights than those that training begins with, which give 0."""
+    """The module with random weights: with those of a new module, values are 0."""
     torch.manual_seed(seed)
     for parameter in module.parameters():
         parameter.detach().normal_(std=0.5)
@@ -91,7 +91,7 @@ def random_episodes(seed: int, lengths: list[int]) -> list[dict[str, torch.Tenso
 
 
 def end_to_end(episodes: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """A batch of them, the longest first."""
+    """A batch of these episodes, the longest first."""
     episodes = sorted(episodes, key=lambda one: len(one["reward"]), reverse=True)
     batch = {key: torch.cat([one[key] for one in episodes]) for key in episodes[0]}
     return batch | {"lengths": torch.tensor([len(one["reward"]) for one in episodes])}
@@ -150,7 +150,7 @@ def plain_target(networks: Networks, episode: dict, args: Args) -> torch.Tensor:
 
 
 def plain_loss(networks: Networks, episodes: list[dict], args: Args) -> torch.Tensor:
-    """What `qmix_loss` shall return, step by step."""
+    """The value that `qmix_loss` must return, computed step by step."""
     errors = []
     for episode in episodes:
         target = plain_target(networks, episode, args)
@@ -218,7 +218,7 @@ def test_the_gradient_of_a_value_reaches_the_first_step_of_its_piece(rnn, tbptt,
     assert has_gradient.nonzero().flatten().tolist() == list(reached)
 
 
-def test_pieces_go_through_the_recurrent_layer_side_by_side_and_nothing_of_ended_episodes():
+def test_the_recurrent_layer_runs_pieces_together_and_skips_ended_episodes():
     args = small_args(tbptt=4)
     networks = random_networks(0, args)
     shapes = []
@@ -231,7 +231,7 @@ def test_pieces_go_through_the_recurrent_layer_side_by_side_and_nothing_of_ended
 
 @properties
 @given(seeds, lengths_of_episodes, cells, st.integers(1, 8))
-def test_an_episodes_values_are_the_same_alone_and_beside_others(seed, lengths, rnn, tbptt):
+def test_an_episodes_values_are_the_same_alone_and_in_a_batch(seed, lengths, rnn, tbptt):
     args = small_args(rnn=rnn, tbptt=tbptt)
     agent = random_networks(seed, args).agent
     batch = end_to_end(random_episodes(seed + 1, lengths))
@@ -291,7 +291,7 @@ def test_a_full_buffer_drops_its_oldest_episodes():
 
 
 @pytest.mark.parametrize("double_q", [False, True])
-def test_the_network_has_a_say_in_the_targets_only_with_double_q(double_q):
+def test_the_network_affects_the_targets_only_with_double_q(double_q):
     args = small_args(double_q=double_q)
     networks = random_networks(1, args)
     targets = []
@@ -321,7 +321,7 @@ def test_no_gradient_reaches_the_target_networks():
 # The agent network
 
 
-def test_the_previous_action_is_appended_one_hot_and_nothing_before_the_first_step():
+def test_the_previous_action_is_appended_one_hot_and_zeros_before_the_first_step():
     batch = end_to_end(random_episodes(0, [2, 1]))
     batch["actions"] = torch.tensor([[0, 2], [1, 1], [2, 2]])
     inputs = qmix_lstm.agent_inputs(batch, small_args(last_action=True))
@@ -357,7 +357,7 @@ def test_a_new_agent_values_all_actions_at_0():
     assert not q.any()
 
 
-def test_rows_do_not_see_each_others_pasts():
+def test_rows_do_not_depend_on_each_others_pasts():
     agent = randomised(AgentNetwork(small_args(last_action=False), SIZES))
     inputs = torch.randn(6, 4, 5)
     together, _ = agent(inputs)
@@ -377,7 +377,7 @@ def test_values_depend_on_the_past_and_not_on_the_future():
 
 # Acting
 
-NOTHING = (None, np.array([-1, -1]))  # what two agents remember at first
+NOTHING = (None, np.array([-1, -1]))  # memory of two agents at the start
 SEEN = {"obs": np.ones((2, 5), np.float32), "avail_actions": np.ones((2, 3), np.int8)}
 
 
@@ -434,7 +434,7 @@ def test_every_episode_begins_without_a_memory(in_single_precision, monkeypatch,
     assert remembered == [False, True] * 3
 
 
-def test_the_memory_is_the_hidden_state_and_the_actions_just_taken(in_single_precision):
+def test_the_memory_is_the_hidden_state_and_the_last_actions(in_single_precision):
     args = small_args()
     network = randomised(AgentNetwork(args, SIZES))
     agent = fast.recurrent_in_numpy(network)
@@ -460,7 +460,7 @@ def test_an_agent_that_explores_remembers_too(in_single_precision):
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.4, 1.0])
-def test_agents_explore_as_qmixs_do(in_single_precision, epsilon):
+def test_agents_explore_like_those_of_qmix(in_single_precision, epsilon):
     args = small_args(last_action=False)
     agent = fast.recurrent_in_numpy(randomised(AgentNetwork(args, SIZES)))
     torch.manual_seed(1)
@@ -483,16 +483,14 @@ def test_agents_explore_as_qmixs_do(in_single_precision, epsilon):
 
 
 @pytest.mark.parametrize("bootstraps", [True, False])
-def test_an_episode_has_a_row_per_step_and_one_more_of_what_is_observed(
-    in_single_precision, bootstraps
-):
+def test_an_episode_has_a_row_per_step_and_one_more_observation(in_single_precision, bootstraps):
     args = small_args(env_name="3m", time_limit=5, bootstrap_truncated=bootstraps)
     env = qmix_lstm.open_env(args)
     agent = Networks(args, env).agent
     episode, _ = qmix_lstm.collect_episode(env, agent, args, ("train", 0), 0)
     rows = {"actions": 5, "reward": 5, "terminated": 5, "obs": 6, "state": 6, "avail_actions": 6}
     assert {key: len(array) for key, array in episode.items()} == rows
-    assert episode["terminated"].tolist() == [0, 0, 0, 0, not bootstraps]  # time was up
+    assert episode["terminated"].tolist() == [0, 0, 0, 0, not bootstraps]  # truncated
 
 
 # Learning
@@ -500,7 +498,7 @@ def test_an_episode_has_a_row_per_step_and_one_more_of_what_is_observed(
 
 @with_and_without_last_action
 @every_cell
-def test_updates_bring_the_loss_of_a_batch_down(rnn, last_action):
+def test_updates_reduce_the_loss_of_a_batch(rnn, last_action):
     args = small_args(tbptt=3, rnn=rnn, last_action=last_action)
     torch.manual_seed(0)
     networks = Networks(args, SIZES)
@@ -549,7 +547,7 @@ def test_two_trainings_with_one_seed_end_with_the_same_weights(
     assert not equal_weights(tmp_path / "a", tmp_path / "c")
 
 
-def test_evaluation_changes_nothing_of_the_training(in_single_precision, tmp_path):
+def test_evaluation_does_not_change_the_training(in_single_precision, tmp_path):
     options = {"env_name": "3m", "total_timesteps": 150}
     trained(tmp_path / "often", eval_steps=1, num_eval_ep=2, **options)
     trained(tmp_path / "seldom", eval_steps=1000, **options)
@@ -566,7 +564,7 @@ def test_num_updates_counts_batches(in_single_precision, tmp_path):
 
 
 def greedy_return(script: str, folder: Path) -> float:
-    """What the greedy team wins on average in the cue game, of at most 1; by chance 0.5."""
+    """Mean return of the greedy team in the cue game: 1 at most, 0.5 by chance."""
     options = {"env_type": "pz", "env_family": "tests.games", "env_name": "cue_game"}
     options |= {"total_timesteps": 10000, "eval_steps": 10**6, "log_every": 1000}
     options |= {"hidden_dim": 64, "hyper_dim": 64, "batch_size": 32, "buffer_size": 2000}
@@ -580,7 +578,7 @@ def test_recurrent_agents_solve_the_game_that_needs_memory(in_single_precision, 
     assert greedy_return("qmix_lstm", tmp_path / "run") >= 0.95
 
 
-def test_agents_without_memory_are_left_to_chance(in_single_precision, tmp_path):
+def test_agents_without_memory_do_no_better_than_chance(in_single_precision, tmp_path):
     assert greedy_return("qmix", tmp_path / "run") <= 0.65
 
 

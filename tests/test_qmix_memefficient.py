@@ -1,4 +1,4 @@
-"""`qmix_memefficient.py` learns what `qmix.py` does, from episodes stored without zeros."""
+"""`qmix_memefficient.py` learns the same as `qmix.py`, from episodes stored without zeros."""
 
 import tracemalloc
 
@@ -40,7 +40,7 @@ LEARNING = {
 
 @pytest.mark.parametrize("learning", LEARNING.values(), ids=LEARNING)
 @every_task
-def test_a_training_is_qmixs_bit_for_bit(tmp_path, task, learning):
+def test_a_training_equals_qmixs_bit_for_bit(tmp_path, task, learning):
     options = {"batch_size": 4, "buffer_size": 6, "log_every": 1, "total_timesteps": 700}
     reference = trained("qmix", tmp_path / "reference", **options, **task, **learning)
     lean = trained("qmix_memefficient", tmp_path / "lean", **options, **task, **learning)
@@ -105,13 +105,13 @@ def assert_samples_are_qmixs(episodes: list[dict[str, np.ndarray]], batch_size: 
 
 
 @every_task
-def test_a_sample_of_played_episodes_is_qmixs(task):
+def test_a_sample_of_played_episodes_equals_qmixs(task):
     assert_samples_are_qmixs(collected(task, 5), batch_size=3)
 
 
 @properties
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.data())
-def test_a_sample_is_qmixs_whatever_the_lengths(lengths, data):
+def test_a_sample_equals_qmixs_for_all_lengths(lengths, data):
     episodes = [random_episode(number, length) for number, length in enumerate(lengths)]
     assert_samples_are_qmixs(episodes, data.draw(st.integers(1, len(episodes))))
 
@@ -129,7 +129,7 @@ def test_actions_availability_and_the_end_take_a_byte_each():
     assert [lean[key].itemsize for key in ("actions", "avail_actions", "terminated")] == [1, 1, 1]
 
 
-def test_storing_an_episode_leaves_it_as_it_was_and_keeps_nothing_of_it():
+def test_storing_copies_an_episode_and_does_not_change_it():
     episode = random_episode(0, 4)
     before = {key: array.copy() for key, array in episode.items()}
     lean = stored(episode)
@@ -147,7 +147,7 @@ def test_a_full_buffer_drops_its_oldest_episodes():
     assert sampled == {200, 300, 400}
 
 
-def test_what_is_done_to_a_batch_leaves_the_buffer_as_it_was():
+def test_changing_a_batch_does_not_change_the_buffer():
     buffer = EpisodeBuffer(1)
     buffer.store(random_episode(0, 3))
     args = small_args("qmix", batch_size=1)
@@ -162,7 +162,7 @@ def test_what_is_done_to_a_batch_leaves_the_buffer_as_it_was():
 
 
 def memory_of(capacity: int, episodes: int) -> int:
-    """Bytes that a buffer holds after so many episodes of 20 steps."""
+    """Bytes of a buffer after some episodes of 20 steps."""
     made = [random_episode(number, 20) for number in range(5)]
     tracemalloc.start()
     buffer = EpisodeBuffer(capacity)
@@ -182,7 +182,7 @@ def test_memory_grows_with_the_episodes_stored():
     assert memory_of(1000, 400) == pytest.approx(4 * memory_of(1000, 100), rel=0.05)
 
 
-def test_memory_stays_as_it_is_once_the_buffer_is_full():
+def test_memory_is_constant_once_the_buffer_is_full():
     assert memory_of(100, 400) == pytest.approx(memory_of(100, 100), rel=0.05)
 
 
@@ -258,13 +258,13 @@ def test_no_smaller_one_of_the_usual_dtypes_holds_the_values(array):
     ],
     ids=str,
 )
-def test_the_size_of_a_number_in_an_array_of(values, itemsize):
+def test_a_shrunk_array_has_the_smallest_number_size(values, itemsize):
     assert shrink(np.array(values, np.float32)).itemsize == itemsize
 
 
 @given(seeds)
 @settings(max_examples=20, deadline=None, derandomize=True)
-def test_the_first_rows_do_not_decide_alone(seed):
+def test_the_dtype_depends_on_all_rows(seed):
     rows = np.zeros((50, 3), np.float32)
     place = np.random.default_rng(seed).integers((50, 3))
     rows[tuple(place)] = 0.1
@@ -288,7 +288,7 @@ dense = arrays.arrays(np.float32, tall, elements=st.sampled_from([1.0, 255.0, -1
 @example(np.array([[2, 3], [0.1, 0], [0, 0]], np.float32))
 @example(np.array([[-0.0, 1], [np.nan, -0.0]], np.float32))
 @example(np.array([[np.inf, 0], [0, np.nan]], np.float32))
-def test_an_array_without_its_zeros_comes_back_with_them(array):
+def test_an_array_stored_without_zeros_is_restored(array):
     back = with_zeros("obs", without_zeros("obs", array))
     assert back.dtype == np.float32
     assert same_values(back, array)
@@ -297,7 +297,7 @@ def test_an_array_without_its_zeros_comes_back_with_them(array):
 
 @properties
 @given(sparse | dense)
-def test_stored_is_a_bit_per_value_and_those_that_are_not_0_in_the_smallest_dtype(array):
+def test_an_array_is_stored_as_a_bit_per_value_and_its_nonzero_values(array):
     kept = without_zeros("obs", array)
     assert kept["obs_there"].nbytes == -(-array.size // 8)
     assert kept["obs_values"].dtype == shrink(array[array != 0]).dtype

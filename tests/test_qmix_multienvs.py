@@ -61,7 +61,7 @@ def collecting(args: Args):
 
 
 @every_task
-def test_with_one_environment_it_is_qmix_bit_for_bit(tmp_path, task):
+def test_with_one_environment_a_training_equals_qmixs_bit_for_bit(tmp_path, task):
     steps = 60 if task == TWO_STEPS else 700
     options = {"total_timesteps": steps, "batch_size": 4, "log_every": 1, "eval_steps": 3}
     reference = helpers.small_args("qmix", **task, **options)
@@ -99,7 +99,7 @@ def test_all_environments_act_through_one_forward_pass_a_step():
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.4, 1.0])
-def test_an_environment_acts_as_it_would_alone(epsilon):
+def test_actions_in_an_environment_do_not_depend_on_the_others(epsilon):
     torch.manual_seed(0)
     q = torch.randn(3, 2, 5).numpy()
     available = random_availability(3, 2, 5).numpy()
@@ -136,8 +136,8 @@ def contents(episode: dict[str, np.ndarray], results: dict) -> tuple:
 
 
 @every_task
-def test_an_episode_is_the_one_that_a_single_environment_plays(task):
-    """With epsilon 1 its number determines an episode, whatever was learned before it."""
+def test_an_episode_equals_that_of_a_single_environment(task):
+    """With epsilon 1, an episode's number determines it, whatever was learned before."""
     collected = []
     with collecting(small_args(**task, num_envs=3)) as (collector, q_values):
         while len(collected) < 6:
@@ -164,7 +164,7 @@ def test_no_environment_waits_for_a_slower_one():
     assert unequal
 
 
-def test_an_episode_enters_the_buffer_the_moment_it_ends(tmp_path, monkeypatch):
+def test_an_episode_enters_the_buffer_as_soon_as_it_ends(tmp_path, monkeypatch):
     ended = []
     stored = []
     step = Collector.step
@@ -195,14 +195,14 @@ def test_a_truncated_episode_is_stored_as_terminated_only_without_bootstrap_trun
         assert episode["terminated"].tolist() == [0, 0, 0, 0, not bootstraps]
 
 
-def test_an_episode_that_terminates_says_so_at_its_last_step():
+def test_a_terminated_episode_is_marked_at_its_last_step():
     with collecting(small_args(**TWO_STEPS)) as (collector, q_values):
         collector.step(q_values, 1.0)
         ended = collector.step(q_values, 1.0)
     assert [episode["terminated"].tolist() for episode, _ in ended] == [[0, 1]] * 2
 
 
-def test_every_episode_begins_with_a_seed_of_its_own():
+def test_every_episode_has_its_own_seed():
     args = small_args(num_envs=3)
     seeds = set()
     with collecting(args) as (collector, q_values):
@@ -214,11 +214,11 @@ def test_every_episode_begins_with_a_seed_of_its_own():
     assert seeds == {random_stream(args, "train", number).integers(2**31) for number in numbers}
 
 
-# Back at a checkpoint
+# Resuming
 
 
 @every_task
-def test_a_collector_that_is_loaded_plays_on_as_the_saved_one(task):
+def test_a_loaded_collector_continues_like_the_saved_one(task):
     args = small_args(**task, num_envs=3)
     with collecting(args) as (collector, q_values):
         for _ in range(25):
@@ -232,7 +232,7 @@ def test_a_collector_that_is_loaded_plays_on_as_the_saved_one(task):
         assert [contents(*one) for one in ended] == [contents(*one) for one in as_expected]
 
 
-def test_episodes_begin_anew_where_an_environment_does_not_repeat_itself(monkeypatch, capsys):
+def test_episodes_start_again_if_an_environment_is_not_deterministic(monkeypatch, capsys):
     args = small_args(time_limit=5)
     with collecting(args) as (collector, q_values):
         for _ in range(3):
@@ -253,7 +253,7 @@ def test_episodes_begin_anew_where_an_environment_does_not_repeat_itself(monkeyp
     assert set(collector.envs.seeds) == expected
 
 
-# What the counts count
+# Counts of episodes, updates and steps
 
 
 def history(folder: Path, monkeypatch, **options) -> str:
@@ -338,7 +338,7 @@ def test_an_episode_that_reaches_total_timesteps_is_finished(tmp_path):
     assert scalars(folder)["rollout/num_episodes"][-1] == (16, 4)
 
 
-def test_a_training_that_is_stopped_finishes_an_episode_under_way(tmp_path, monkeypatch):
+def test_a_training_that_is_stopped_finishes_an_episode(tmp_path, monkeypatch):
     begin = Collector.begin
 
     def stopping(self):
@@ -356,7 +356,7 @@ def test_a_training_that_is_stopped_finishes_an_episode_under_way(tmp_path, monk
 
 
 def processes_in(folder: Path) -> dict[int, int]:
-    """The processes that work in a folder: their parents."""
+    """process -> parent, of the processes that work in a folder."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -375,7 +375,7 @@ def wait_for(condition, seconds: float):
 
 @pytest.fixture
 def training(tmp_path):
-    """A training on LBF in a process group of its own, as in a terminal, that has evaluated."""
+    """A training on LBF in its own process group, as in a terminal; it has evaluated."""
     if not Path("/proc").exists():
         pytest.skip("finds processes in /proc")
     arguments = "--env-type lbf --env-name Foraging-8x8-2p-3f-v3 --total-timesteps 1e8"

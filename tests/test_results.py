@@ -1,4 +1,4 @@
-"""What is told of episodes: means, confidence intervals, pictures."""
+"""Results of episodes: means, confidence intervals, pictures."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_metrics_are_the_means_of_the_results():
     assert means("rollout", RESULTS) == {"rollout/ep_reward": 2, "rollout/ep_length": 3}
 
 
-def test_of_evaluations_the_spread_of_the_rewards_is_told_too():
+def test_evaluations_also_report_the_spread_of_the_rewards():
     assert means("eval", RESULTS)["eval/std_ep_reward"] == 1
 
 

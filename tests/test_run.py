@@ -1,4 +1,4 @@
-"""What every training needs: run folder, lock, curves, progress, signals, errors, a full disk."""
+"""What every run needs: its folder, lock, curves, progress; signals, errors, a full disk."""
 
 import contextlib
 import errno
@@ -64,7 +64,7 @@ def sessions(folder: Path) -> list[dict]:
 
 @contextlib.contextmanager
 def started(folder: Path, script: str, *arguments: str, before: str = "", **options):
-    """A script as a process, which is killed at the end with all that it has started."""
+    """A script as a process; at the end, it and all its children are killed."""
     path = MODULES[script].__file__
     code = f"{before}\nimport runpy, sys\nsys.argv = sys.argv[1:]\n"
     code += "runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -83,7 +83,7 @@ def started(folder: Path, script: str, *arguments: str, before: str = "", **opti
 
 
 def wait_for(condition, process, seconds: float = 60):
-    """What the condition gives as soon as it gives anything."""
+    """Wait until a condition is true; returns its value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
@@ -105,7 +105,7 @@ def test_the_run_folder_is_named_after_environment_script_seed_and_time(command,
     assert name == ["pz", "two_step_game", "qmix", "4"]
 
 
-def test_runs_of_processes_that_begin_at_once_have_folders_of_their_own(tmp_path):
+def test_runs_of_processes_that_start_together_have_different_folders(tmp_path):
     arguments = words(**SMALL | SHORT)
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(started(tmp_path, "qmix", *arguments)) for _ in range(2)]
@@ -117,7 +117,7 @@ def test_runs_of_processes_that_begin_at_once_have_folders_of_their_own(tmp_path
     assert all(f"runs/{folder.name}\n" in str(outputs).replace("\\n", "\n") for folder in folders)
 
 
-def test_runs_that_begin_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+def test_runs_that_start_in_the_same_second_have_different_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run.time, "strftime", lambda *_: "now")
     for _ in range(3):
@@ -132,7 +132,7 @@ def test_args_json_holds_the_arguments(tmp_path):
     assert qmix.Args(**args) == small_args("qmix", **options)
 
 
-def test_status_json_tells_how_far_the_run_is(tmp_path):
+def test_status_json_has_the_progress_of_the_run(tmp_path):
     folder = trained("qmix", tmp_path / "run", **SHORT)
     status = json.loads((folder / "status.json").read_text())
     assert 0 < status["step"] <= status["total_timesteps"] == 40
@@ -149,7 +149,7 @@ def test_the_saved_networks_can_be_loaded(tmp_path, mixer, name):
     networks.load_state_dict(weights(folder, name))
 
 
-def test_no_networks_are_saved_if_none_are_wanted(tmp_path):
+def test_no_networks_are_saved_with_no_save_model(tmp_path):
     folder = trained("qmix", tmp_path / "run", **SHORT | {"save_model": False})
     assert not (folder / "model.pt").exists()
     assert not (folder / "best.pt").exists()
@@ -186,7 +186,7 @@ def test_a_run_folder_that_cannot_be_made_is_refused(command, tmp_path):
 # Sessions
 
 
-def test_run_json_tells_what_ran_and_with_what(tmp_path):
+def test_run_json_has_the_command_the_versions_and_the_ending(tmp_path):
     (session,) = sessions(trained("qmix", tmp_path / "run", **SHORT))
     assert session["command"].startswith("python ")
     assert f"torch {torch.__version__.partition('+')[0]}" in session["versions"]
@@ -251,7 +251,7 @@ every_signal = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM]
 
 
 def stop_at(monkeypatch, step: int, number: int = signal.SIGTERM):
-    """A signal comes when the training has advanced to a step."""
+    """Send a signal when the training reaches a step."""
 
     def advance(self, to, real=Run.advance):
         real(self, to)
@@ -274,7 +274,7 @@ def test_a_signal_ends_a_training_with_128_and_its_number(number, command, tmp_p
 
 
 @every_signal
-def test_a_second_signal_is_not_waited_for(number, tmp_path, monkeypatch):
+def test_a_second_signal_ends_the_process_at_once(number, tmp_path, monkeypatch):
     handlers = []
     stop_at(monkeypatch, 8, number)
     save = Run.save
@@ -286,7 +286,7 @@ def test_a_second_signal_is_not_waited_for(number, tmp_path, monkeypatch):
     assert handlers == [signal.SIG_DFL]
 
 
-def test_after_a_training_signals_do_what_they_did_before(tmp_path, monkeypatch):
+def test_after_a_training_the_old_signal_handlers_are_back(tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     stop_at(monkeypatch, 8, signal.SIGINT)
     with pytest.raises(SystemExit):
@@ -340,7 +340,7 @@ MOMENTS += [("qmix_multienvs", seconds) for seconds in (2, 3)]
 @pytest.mark.parametrize(("script", "seconds"), MOMENTS)
 def test_ctrl_c_while_a_script_starts_shows_no_traceback(script, seconds, tmp_path):
     began = "import cleanmarl; print('began', flush=True)"
-    task = LBF if script == "qmix_multienvs" else {}  # of which each has a process
+    task = LBF if script == "qmix_multienvs" else {}  # each environment is a process
     with started(tmp_path, script, *words(**SMALL | FOREVER | task), before=began) as process:
         assert process.stdout.readline() == "began\n"
         time.sleep(seconds)
@@ -370,7 +370,7 @@ parallel_env = FragileGame
 
 
 @pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
-def test_an_error_of_an_environment_costs_nothing_that_was_learned(script, tmp_path, monkeypatch):
+def test_after_an_error_of_an_environment_the_training_is_saved(script, tmp_path, monkeypatch):
     options = SHORT | {"total_timesteps": 80, "eval_steps": 10**6}
     chosen = options | game(tmp_path, "fragile_game", FRAGILE)
     broken = tmp_path / chosen["env_family"] / "broken"
@@ -387,7 +387,7 @@ def test_an_error_of_an_environment_costs_nothing_that_was_learned(script, tmp_p
     assert f"run folder: runs/{folder.name}" in err
     assert "the game is broken" in sessions(folder)[0]["ending"]
     saved = load_checkpoint(folder, script, with_episodes=True)
-    assert saved["progress"]["step"] >= 30  # all that were taken in whole episodes
+    assert saved["progress"]["step"] >= 30  # all steps of complete episodes
 
     broken.unlink()
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -397,7 +397,7 @@ def test_an_error_of_an_environment_costs_nothing_that_was_learned(script, tmp_p
     assert differences(folder, wanted, script) == []
 
 
-def test_an_update_that_is_not_finite_ends_the_run_with_the_checkpoint_before_it(
+def test_an_update_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(
     command, tmp_path, monkeypatch
 ):
     def overflow(networks, optimizer, batch, args, real=qmix.update):
@@ -428,7 +428,7 @@ failing_thread = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThrea
 
 
 def fill_disk(monkeypatch, when):
-    """No file is written while `when()`."""
+    """Writing a file fails while `when()` is true."""
 
     def write(path, content, real=checkpoint.write_atomically):
         if when():
@@ -446,7 +446,7 @@ def count_saves(monkeypatch) -> list:
     return saves
 
 
-def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, monkeypatch, capsys):
+def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path, monkeypatch, capsys):
     wanted = trained("qmix", tmp_path / "wanted", **SHORT)
     saves = count_saves(monkeypatch)
     fill_disk(monkeypatch, lambda: len(saves) in (2, 3))
@@ -490,7 +490,7 @@ def test_a_run_whose_folder_was_removed_says_so_and_fails(command, tmp_path, mon
 
 
 def fill_disk_of_curves(monkeypatch, when):
-    """Of what is written to the files of TensorBoard, half is, while `when()`."""
+    """While `when()` is true, only half of each write to TensorBoard's files succeeds."""
     write = gfile.LocalFileSystem._write
 
     def limited(self, name, content, mode):
@@ -503,7 +503,7 @@ def fill_disk_of_curves(monkeypatch, when):
 
 
 @failing_thread
-def test_a_disk_that_is_full_for_a_while_costs_no_point_of_a_curve(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_for_a_while_loses_no_point_of_a_curve(tmp_path, monkeypatch):
     wanted = trained("qmix", tmp_path / "wanted", **SHORT)
     with monkeypatch.context() as patch:
         saves = count_saves(patch)
@@ -533,7 +533,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 """
 
 
-def test_a_checkpoint_that_is_larger_than_a_file_can_be_leaves_the_last_one(tmp_path):
+def test_a_checkpoint_above_the_largest_file_size_leaves_the_last_one(tmp_path):
     folder = trained("qmix", tmp_path / "run", **SHORT)
     content = (folder / "checkpoint.pt").read_bytes()
     limited = LIMITED.format(limit=len(content) // 2)

@@ -1,6 +1,6 @@
-"""The four scripts as one text: what they share they say in the same words.
+"""The four scripts say the same things in the same words.
 
-And each of them can be copied: it runs elsewhere, under another name.
+Each script can be copied: the copy runs elsewhere, under another name.
 """
 
 import ast
@@ -58,9 +58,9 @@ DIFFERENCES = {
         "Args": "has rnn, last_action and tbptt, and other defaults; num_layers are recurrent",
         "AgentNetwork": "is recurrent",
         "EpisodeBuffer": "samples the longest episode first",
-        "qmix_loss": "has the agents' memory run through the episodes",
-        "action_values": "has the agents' memory run through the episode",
-        "act": "takes and returns what an agent remembers",
+        "qmix_loss": "carries the agents' memory through the episodes",
+        "action_values": "carries the agents' memory through the episode",
+        "act": "takes and returns the agents' memory",
         "collect_episode": "carries the memory from step to step",
     },
 }
@@ -92,7 +92,7 @@ def differing(script: str) -> set[str]:
 
 
 @every_other_script
-def test_definitions_of_one_name_are_the_same_in_all_scripts_but_for_the_listed_ones(script):
+def test_definitions_of_one_name_are_the_same_in_all_scripts_except_the_listed_ones(script):
     assert differing(script) == DIFFERENCES[script].keys()
 
 
@@ -150,7 +150,7 @@ def test_a_script_imports_no_other_script(script):
 
 
 @pytest.mark.parametrize("part", ["arguments", "checkpoint", "fast", "results", "run"])
-def test_what_the_scripts_import_knows_no_script_and_no_environment(part):
+def test_modules_of_the_scripts_depend_on_no_script_and_no_environment(part):
     names = imported((ROOT / "cleanmarl" / f"{part}.py").read_text())
     own = {name for name in names if name.split(".")[0] == "cleanmarl"}
     assert own <= PARTS - {"cleanmarl.env", "cleanmarl.env.vector"}
@@ -308,12 +308,12 @@ MEETING = {"env_type": "gym", "env_name": "tests.games.meeting:Meeting-v0"}
 
 
 @every_script
-def test_success_is_logged_of_training_episodes_and_of_evaluations(tmp_path, script):
+def test_success_is_logged_for_training_episodes_and_evaluations(tmp_path, script):
     folder = trained(script, tmp_path / "run", log_every=1, eval_steps=1, **MEETING)
     for prefix in ("rollout", "eval"):
         successes = values_of(folder, f"{prefix}/success")
         assert {*successes} <= {0, 1}
-        # who meets earns 1
+        # a team that meets earns 1
         assert successes == values_of(folder, f"{prefix}/ep_reward")
 
 
@@ -332,7 +332,7 @@ def test_a_run_in_an_environment_of_gymnasium_is_resumed_and_evaluated(command, 
     assert 0 <= json.loads((folder / "evaluation.json").read_text())["success"]["mean"] <= 1
 
 
-def test_an_episode_that_does_not_say_that_it_was_a_success_was_none():
+def test_an_episode_that_does_not_report_success_counts_as_a_failure():
     silent = {"ep_reward": 1.0, "ep_length": 3}
     results = [silent, silent | {"success": True}, silent, silent | {"success": True}]
     assert means("rollout", results)["rollout/success"] == 0.5
@@ -355,7 +355,7 @@ def test_the_best_networks_are_those_with_most_success(tmp_path, monkeypatch):
 # The repository
 
 
-def test_nothing_that_is_compiled_is_tracked():
+def test_no_compiled_file_is_tracked():
     if not (ROOT / ".git").exists() or not shutil.which("git"):
         pytest.skip("needs git and a checkout")
     words = ["git", "-C", str(ROOT), "ls-files"]

@@ -1,4 +1,4 @@
-"""The page of a trained team: what it holds is what the networks say, and a browser shows it."""
+"""The page of a trained team: its numbers are the networks', and a browser shows them."""
 
 import json
 import re
@@ -38,7 +38,7 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """`runs(name)`: the folder of a run, which is trained when it is first asked for."""
+    """`runs(name)`: the folder of a run, which the first call trains."""
     folder = tmp_path_factory.mktemp("runs")
 
     def find(name: str) -> Path:
@@ -81,13 +81,13 @@ def watch(monkeypatch, capsys):
 
 
 def thoughts(folder: Path, number: int = 0) -> tuple:
-    """A run, the arrays of one of its episodes, and what its networks think of it."""
+    """A run, the arrays of one of its episodes, and its networks' values."""
     run = load(folder, "last", number + 1)
     episode = play(run)[0][number].arrays()
     return run, episode, explain(run, episode)
 
 
-# What the networks say
+# Values of the networks
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -99,7 +99,7 @@ def test_the_values_of_an_episode_are_those_by_which_the_agents_acted(runs, name
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_what_if_is_what_the_mixer_says_of_each_changed_value(runs, name):
+def test_what_if_is_the_mixers_output_for_each_changed_value(runs, name):
     run, episode, found = thoughts(runs(name))
     state = torch.from_numpy(episode["state"])
     available = np.argwhere(episode["avail_actions"][: len(found["q"])])
@@ -170,7 +170,7 @@ def test_worst_median_and_best_are_found_by_their_reward():
     assert places(episodes) == {"worst": 1, "median": 0, "best": 3}
 
 
-def test_an_episode_that_went_like_the_best_is_not_shown_twice():
+def test_an_episode_equal_to_the_best_is_not_shown_twice():
     assert places([episode_of(1.0), episode_of(1.0)]) == {"best": 1}
     other = episode_of(1.0, action=1)
     assert places([other, episode_of(1.0), episode_of(1.0)]) == {"worst": 0, "best": 2}
@@ -190,7 +190,7 @@ def test_the_episodes_are_those_that_evaluate_plays(tmp_path, monkeypatch, capsy
     assert evaluation["ep_reward"]["mean"] == np.mean([sum(one.rewards) for one in episodes])
 
 
-# Words
+# Names
 
 
 @pytest.mark.parametrize("agent_ids", [False, True])
@@ -205,7 +205,7 @@ def test_every_entry_of_an_observation_and_every_action_has_a_name(name, agent_i
 
 
 @pytest.mark.parametrize("name", ["3m", "2s3z", "MMM", "terran_5_vs_6"])
-def test_what_is_named_is_what_is_there(name):
+def test_the_names_describe_the_entries(name):
     env = BattleEnv(name, agent_ids=True)
     observation, _ = env.reset(seed=1)
     env.action_space.seed(1)
@@ -318,10 +318,10 @@ def refused(answer: tuple[int, str, str], *parts: str):
 
 
 def test_a_folder_that_is_no_run_is_refused(watch, tmp_path):
-    refused(watch(tmp_path), "args.json", "wanted the folder of a run")
-    refused(watch(tmp_path / "nothing"), "wanted the folder of a run")
+    refused(watch(tmp_path), "args.json", "expected the folder of a run")
+    refused(watch(tmp_path / "nothing"), "expected the folder of a run")
     (tmp_path / "args.json").write_text("[]")
-    refused(watch(tmp_path), "args.json", "wanted the folder of a run")
+    refused(watch(tmp_path), "args.json", "expected the folder of a run")
     (tmp_path / "args.json").unlink()
     assert list(tmp_path.iterdir()) == []
 
@@ -332,7 +332,7 @@ def test_a_run_without_networks_is_refused(watch, tmp_path):
     assert not (folder / "watch.html").exists()
 
 
-def test_a_run_whose_script_is_gone_is_refused_and_told_where_it_is(watch, tmp_path):
+def test_a_run_whose_script_is_gone_is_watched_with_the_option_script(watch, tmp_path):
     folder = trained("qmix", tmp_path / "run", **TWO_STEPS)
     sessions = json.loads((folder / "run.json").read_text())
     script = sessions[-1]["script_file"]
@@ -350,7 +350,7 @@ def test_a_run_of_another_clone_is_watched_with_the_script_of_this_one(tmp_path)
     assert Path(load(folder, "last", 1).script.__file__) == ROOT / "cleanmarl" / "qmix.py"
 
 
-def test_a_script_that_cannot_be_asked_is_refused(watch, runs, tmp_path):
+def test_a_script_without_the_needed_functions_is_refused(watch, runs, tmp_path):
     copy = tmp_path / "old.py"
     copy.write_text(SOURCES["qmix"].replace("def action_values", "def others"))
     refused(watch(runs("no scene"), "--script", copy), "old.py has no action_values")
@@ -361,7 +361,7 @@ def test_a_script_that_cannot_be_asked_is_refused(watch, runs, tmp_path):
 @pytest.mark.parametrize(
     "words", [["--episodes", "0"], ["--episodes", "many"], ["--which", "all"], []]
 )
-def test_wrong_words_are_refused_in_one_line(watch, runs, words):
+def test_wrong_arguments_are_refused_in_one_line(watch, runs, words):
     refused(watch(*([runs("no scene"), *words] if words else [])))
 
 
@@ -379,7 +379,7 @@ def test_an_environment_that_cannot_be_drawn_has_a_page_without_a_scene(watch, r
 
 
 @pytest.mark.parametrize(("name", "limit"), [("3m", 2e6), ("MMM", 8e6)])
-def test_a_page_is_small_even_where_episodes_are_long(tmp_path, name, limit):
+def test_a_page_is_small_even_if_episodes_are_long(tmp_path, name, limit):
     options = {"total_timesteps": 10, "time_limit": 150, "hidden_dim": 64, "hyper_dim": 64}
     run = load(trained("qmix", tmp_path / "run", env_name=name, **options), "last", 3)
     run.script.act = moving_about
@@ -464,7 +464,7 @@ def array(browser, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_page_opens_without_an_error_and_asks_no_network(opened, name):
+def test_a_page_opens_without_an_error_and_uses_no_network(opened, name):
     browser = opened(name)
     assert [entry for entry in browser.get_log("browser")] == []
     requests = "return performance.getEntriesByType('resource').map((one) => one.name)"
@@ -487,7 +487,7 @@ def test_the_numbers_of_the_page_are_those_of_pytorch(opened, runs, name):
     assert np.array_equal(array(browser, "chosen"), episode["actions"])
 
 
-def test_what_if_is_told_for_each_action_of_the_chosen_agent(opened):
+def test_what_if_is_shown_for_each_action_of_the_chosen_agent(opened):
     browser = opened("battle", "#t=3&agent=1")
     rows = browser.find_elements(By.CSS_SELECTOR, "#actions tbody tr")
     what_if = array(browser, "what_if")[3, 1]
@@ -524,7 +524,7 @@ def test_space_plays_and_pauses(opened):
     assert not state(browser)["playing"]
 
 
-def test_keys_go_through_the_episode_the_agents_and_the_episodes(opened):
+def test_keys_choose_the_step_the_agent_and_the_episode(opened):
     browser = opened("battle")
     steps = array(browser, "q_tot").shape[0]
     press(browser, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT, Keys.ARROW_DOWN)
@@ -556,7 +556,7 @@ def test_everything_that_can_be_pressed_is_reached_by_the_tab_key(opened):
     assert wanted <= reached
 
 
-def test_the_address_names_the_moment_and_leads_to_it(opened):
+def test_the_address_contains_the_moment_and_leads_to_it(opened):
     browser = opened("pictures", "#episode=worst&t=4&agent=1")
     found = state(browser)
     assert (found["episode"], found["t"], found["agent"]) == (0, 4, 1)
@@ -567,7 +567,7 @@ def test_the_address_names_the_moment_and_leads_to_it(opened):
     assert state(browser)["agent"] == 0
 
 
-def test_an_address_of_no_moment_leads_to_the_nearest(opened):
+def test_an_address_out_of_range_leads_to_the_nearest_moment(opened):
     browser = opened("battle", "#episode=none&t=999&agent=-4")
     found = state(browser)
     assert (found["t"], found["agent"]) == (array(browser, "q_tot").shape[0], 0)
@@ -618,20 +618,20 @@ def test_the_scene_is_drawn_and_changes_with_the_step(opened, name):
     assert browser.execute_script(drawn) != first
 
 
-def test_the_scene_is_told_in_words(opened):
+def test_the_scene_is_described_in_words(opened):
     browser = opened("shields", "#t=0")
     said = browser.find_element(By.ID, "scene").get_attribute("aria-label")
     assert "ally stalker 0: health 80 of 80, shield 80" in said
     assert said.count("enemy") >= 5
 
 
-def test_an_observation_is_told_by_name(opened):
+def test_entries_of_an_observation_have_names(opened):
     browser = opened("battle", "#t=0&agent=0")
     said = text(browser, "observation")
     assert "distance" in said and "enemy 2" in said and "itself" in said
 
 
-def test_a_sum_says_why_all_weights_are_1(opened):
+def test_the_page_of_vdn_says_why_all_weights_are_1(opened):
     browser = opened("sum")
     assert "weight is 1" in text(browser, "who-hint")
     assert "adds the agents" in text(browser, "mixer-hint")
@@ -645,7 +645,7 @@ def test_a_page_without_a_scene_says_so_and_shows_the_rest(opened):
     assert "action 0" in text(browser, "actions")
 
 
-def test_the_run_is_told(opened):
+def test_the_page_shows_the_run(opened):
     browser = opened("battle")
     said = text(browser, "run")
     assert "3 greedy episodes" in said and "95% interval" in said
@@ -664,7 +664,7 @@ def test_the_page_is_as_wide_as_the_screen(opened, name, pixels, height):
     assert wide <= pixels
 
 
-def test_it_is_dark_where_the_reader_wants_it_dark(opened):
+def test_the_page_is_dark_if_the_reader_prefers_dark(opened):
     browser = opened("battle")
     shades = []
     for scheme in ("light", "dark"):
@@ -680,7 +680,7 @@ def test_it_is_dark_where_the_reader_wants_it_dark(opened):
 
 
 def in_this_process(folder: Path, module: str, *arguments: str):
-    """Run a module of the project as the program does, but without a process."""
+    """Run a module of the project as the program does, but in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(str(ROOT))
@@ -715,7 +715,7 @@ LINKS = [
 
 
 @pytest.mark.parametrize(("page", "link"), LINKS, ids=lambda part: getattr(part, "name", part))
-def test_a_link_to_the_gallery_leads_to_a_moment_that_it_has(browser, page, link):
+def test_links_to_the_gallery_lead_to_existing_moments(browser, page, link):
     path, _, moment = link.partition("#")
     file = page.parent / path
     assert file.stat().st_size < 1e6

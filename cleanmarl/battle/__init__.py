@@ -1,7 +1,7 @@
 """SMAClite's battles as a compiled engine.
 
-`BattleEnv`, `BattleVectorEnv`, and for example `gymnasium.make("cleanmarl/3m-v0")`.
-The engine, and Numba with it, is loaded where one of them is first used.
+Use `BattleEnv`, `BattleVectorEnv` or, for example, `gymnasium.make("cleanmarl/3m-v0")`.
+The first use loads the engine and Numba.
 """
 
 import gymnasium

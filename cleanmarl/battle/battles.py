@@ -1,4 +1,4 @@
-"""Battles of one scenario side by side: what `BattleEnv` and `BattleVectorEnv` have in common."""
+"""Several battles of one scenario: the code that `BattleEnv` and `BattleVectorEnv` share."""
 
 from functools import partial
 
@@ -18,10 +18,10 @@ WALLS = ("upstream", "published")
 class Battles:
     """`num_envs` battles of one scenario in flat arrays, and the calls into the compiled engine.
 
-    The arguments are described at `BattleEnv` and `BattleVectorEnv`.
+    `BattleEnv` and `BattleVectorEnv` describe the arguments.
 
     Attributes:
-        map_name: of the map or the scenario
+        map_name: name of the map or the scenario
         n_agents, n_actions, obs_size, state_size: sizes
         time_limit: environment steps after which a battle is truncated
         units: [num_envs, n_units] UNIT
@@ -73,7 +73,7 @@ class Battles:
         machine_code("step_threaded" if self.num_threads > 1 else "step")
 
     def _spaces(self) -> tuple[spaces.Dict, AvailableActions]:
-        """Of the observations and actions of one battle."""
+        """The spaces of the observations and actions of one battle."""
         observation_space = spaces.Dict(
             obs=spaces.Box(-1, 1, (self.n_agents, self.obs_size), np.float32),
             state=spaces.Box(-np.inf, np.inf, (self.state_size,), np.float32),
@@ -82,26 +82,26 @@ class Battles:
         return observation_space, AvailableActions(self._look().avail_actions[0])
 
     def _restart(self, b: int, seed: int | None):
-        """Put battle `b` at its start. Without a seed its random stream continues."""
+        """Reset battle `b` to its start. Without a seed its random stream continues."""
         if seed is not None:
             self.battles["random"][b] = seed
         machine_code("restart")(self.world, self.start, self.units, self.battles, b)
 
     def _fresh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The arrays of a `Seen`, not written yet."""
+        """The arrays of a `Seen`, uninitialised."""
         obs, state, avail_actions = self._new
         return obs(), state(), avail_actions()
 
     def _look(self) -> Seen:
-        """What is seen of all battles."""
+        """Observations, states and masks of all battles."""
         seen = Seen(*self._fresh())
         machine_code("look")(self.world, self.units, seen)
         return seen
 
     def _advance(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Step the battles that are not over; return what is seen of them, as in `Seen`.
+        """Step the battles that are not over; return the arrays of a `Seen`.
 
-        For battles that are over, the arrays may hold anything.
+        Rows of battles that are over are undefined.
         """
         actions = self._checked(actions)
         seen = self._fresh()
@@ -129,7 +129,7 @@ class Battles:
 
     def _picture(self, b: int) -> np.ndarray:
         """Battle `b` as an RGB picture, [height, width, 3] uint8."""
-        # The drawing library is loaded only where something is drawn.
+        # Load the drawing library only if something is drawn.
         from cleanmarl.battle.render import draw
 
         return draw(self.scenario, self.units[b], int(self.battles["steps"][b]))

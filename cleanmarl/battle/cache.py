@@ -1,6 +1,6 @@
-"""Compiled code on disk, by Numba's cache, which must not keep a program from starting.
+"""Keep compiled code on disk in Numba's cache, which must not stop a program from starting.
 
-Numba itself stops where it cannot write its files, where the disk is full, and where a file is
+Numba itself raises an error if it cannot write its files, if the disk is full, or if a file is
 damaged. Here the code is compiled again instead, and one line says why.
 """
 
@@ -15,11 +15,11 @@ from numba.core import event
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.serialize import dumps
 
-ADVICE = "set NUMBA_CACHE_DIR to a folder that can"
+ADVICE = "set NUMBA_CACHE_DIR to a writable folder"
 
 
 class Sealed(CompileResultCacheImpl):
-    """Machine code with its digest, since damaged code would end the process."""
+    """Machine code with its digest, because damaged code would crash the process."""
 
     def reduce(self, cres) -> tuple[bytes, bytes]:
         code = dumps(super().reduce(cres))
@@ -33,10 +33,10 @@ class Sealed(CompileResultCacheImpl):
 
 
 class DiskCache(FunctionCache):
-    """Numba's cache of a function, under the digest of all sources that the function is made of.
+    """Numba's cache of a function; its key includes the digest of all sources of the function.
 
     Attributes:
-        damage: what is wrong with the files that were there, if anything
+        damage: what is wrong with the existing files, if anything
         hindrance: why the code cannot be kept, if it cannot
     """
 
@@ -56,7 +56,7 @@ class DiskCache(FunctionCache):
             return super().load_overload(sig, target_context)
         except OSError as error:
             self.damage = f"{self.cache_path} cannot be read ({error.strerror})"
-        except (AttributeError, ImportError):  # of another version: a class is not there
+        except (AttributeError, ImportError):  # written by another version: a class is missing
             self.forget()
         except Exception:  # a damaged pickle raises anything
             self.damage = f"its files in {self.cache_path} are damaged"
@@ -74,7 +74,7 @@ class DiskCache(FunctionCache):
 
 
 class NoCache(NullCache):
-    """Where there is no folder for the files."""
+    """Used if there is no folder for the files."""
 
     damage = ""
 
@@ -84,9 +84,9 @@ class NoCache(NullCache):
 
 
 def keep(function, sources: str):
-    """Let Numba keep the machine code of a compiled function on disk, if there is a place.
+    """Let Numba keep the machine code of a compiled function on disk, if it can.
 
-    It is taken from there as long as `sources` is the same.
+    Numba reads it from there as long as `sources` is the same.
     """
     try:
         function._cache = DiskCache(function.py_func, sources)
@@ -96,7 +96,7 @@ def keep(function, sources: str):
 
 @contextmanager
 def announced(what: str, functions):
-    """Say on standard error if any of these functions is compiled, why, and how long it took."""
+    """Print to standard error if any of these functions is compiled, why, and how long it took."""
     announcer = Announcer(what, [function._cache for function in functions])
     with event.install_listener("numba:compile", announcer):
         yield
@@ -104,7 +104,7 @@ def announced(what: str, functions):
 
 
 class Announcer(event.Listener):
-    """Says something as soon as the first function is compiled, and when all are."""
+    """Print a line when the first function begins to compile, and one when all are compiled."""
 
     def __init__(self, what: str, caches: list[DiskCache | NoCache]):
         self.what = what
@@ -137,7 +137,7 @@ class Announcer(event.Listener):
         done = f"compiled {self.what} in {time.perf_counter() - self.began:.0f} s"
         hindrance = self.reason("hindrance")
         if hindrance != self.hindrance:
-            done += f". Each program will: {hindrance}; {ADVICE}"
+            done += f". Every program will compile it again: {hindrance}; {ADVICE}"
         say(done)
 
 

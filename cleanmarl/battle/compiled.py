@@ -1,8 +1,8 @@
 """The functions of the engine that Python calls. They are compiled once and then kept on disk.
 
-Numba takes a function from its cache if the file that defines it is unchanged, without looking at
-the files that it imports. So the functions here are kept under a digest of all compiled code,
-`SOURCES`. Whatever changes in these files, they are compiled again.
+Numba takes a function from its cache if the file that defines it is unchanged. It does not check
+the files that this file imports. So the cache key includes `SOURCES`, a digest of all compiled
+files: a change in any of them compiles the functions again.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ SOURCES = hashlib.sha256(b"".join(TEXTS)).hexdigest()
 
 @njit(nogil=True, error_model="numpy")
 def restart(world, start, units, battles, b):
-    """Put battle b at its start; what is drawn comes from its random stream."""
+    """Reset battle b to its start; random numbers come from the battle's own stream."""
     battle = battles[b]
     battle.steps = 0
     battle.reward = 0.0
@@ -46,7 +46,7 @@ def restart(world, start, units, battles, b):
 def find_unavailable(world, units, battles, actions):
     """The first battle and agent whose action is not available, or (-1, -1).
 
-    Battles that are over do not count.
+    Battles that are over are skipped.
     """
     n_allies = world.allies.shape[0]
     for b in range(units.shape[0]):
@@ -65,7 +65,7 @@ def make_scratch(n_walls, n_units):
 
 @njit(error_model="numpy")
 def step_battles(world, units, battles, actions, seen):
-    """One environment step of some battles; those that are over stay as they are."""
+    """One environment step of some battles; battles that are over do not change."""
     n_units = units.shape[1]
     scratch = make_scratch(world.rules[0].n_walls, n_units)
     turns = np.empty(n_units, np.int64)
@@ -97,12 +97,12 @@ def step(world, units, battles, actions, seen):
 
 @njit(nogil=True, parallel=True, error_model="numpy")
 def step_threaded(parts, world, units, battles, actions, seen):
-    """The same, with the battles divided into parts for as many threads."""
+    """Like `step`, but divide the battles into `parts` and step each part in its own thread."""
     bad = find_unavailable(world, units, battles, actions)
     if bad[0] >= 0:
         return bad
     num = units.shape[0]
-    # Numba cannot hand groups on to threads.
+    # Numba cannot pass named tuples to threads.
     rules, damages, cells, walls, allies, enemies = world
     obs, state, avail_actions = seen
     for part in prange(parts):
@@ -119,7 +119,7 @@ def step_threaded(parts, world, units, battles, actions, seen):
 
 @njit(nogil=True, error_model="numpy")
 def look(world, units, seen):
-    """Observations, states and masks of all battles as they stand."""
+    """Write the observations, states and masks of all battles."""
     for b in range(units.shape[0]):
         one = Seen(seen.obs[b], seen.state[b], seen.avail_actions[b])
         observe.observe(units[b], world, one)
@@ -146,7 +146,7 @@ def tick(world, units, turns, rewards):
 
 @njit(error_model="numpy")
 def finish(world, units, battles, rewards):
-    """Reward and end of a step of each battle."""
+    """Finish a step of each battle: reward and end of the episode."""
     for b in range(units.shape[0]):
         engine.finish_step(units[b], battles[b], world.rules[0], rewards[b])
 
@@ -162,15 +162,15 @@ for _function in (ENGINE | THREADED).values():
 def machine_code(name: str):
     """The machine code of one of the functions above, for the arrays of any scenario.
 
-    Numba's own call finds out the types of all arguments each time, which takes as long as a tick
-    of ten units. This does not look at them.
+    Numba's own call checks the types of all arguments each time, which takes as long as a tick of
+    ten units. This machine code does not check them.
     """
     return load_threaded()[name] if name in THREADED else load_engine()[name]
 
 
 @cache
 def load_engine() -> dict:
-    """Machine code from disk, or compiled: all in one go, so that it is done once on a machine."""
+    """Load all machine code from disk or compile it, so that each machine compiles only once."""
     types = types_of_arguments()
     with announced("the battle engine", ENGINE.values()):
         return {name: function.compile(types[name]) for name, function in ENGINE.items()}
@@ -178,9 +178,9 @@ def load_engine() -> dict:
 
 @cache
 def load_threaded() -> dict:
-    """The same of what few programs need."""
-    # A thread that has finished waits for the others by spinning. On a busy machine, that keeps
-    # them from their turn, by default long enough to make a step 100 times slower.
+    """Like `load_engine`, for the threaded functions, which few programs need."""
+    # A thread that has finished waits for the others by spinning. On a busy machine, it takes
+    # their processor time: with the default setting, a step can become 100 times slower.
     # (The variable has no effect if OpenMP is loaded already.)
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     types = types_of_arguments()
@@ -189,7 +189,7 @@ def load_threaded() -> dict:
 
 
 def types_of_arguments() -> dict[str, tuple]:
-    """The types of the arguments of each of the functions above, the same for all scenarios."""
+    """The argument types of each function above. They are the same for all scenarios."""
     world, start = build(load_map("3m"), walls="upstream", time_limit=1, agent_ids=False)
     units = start.units[None]
     battles = np.zeros(1, BATTLE)

@@ -1,4 +1,4 @@
-"""What is drawn at the start of a battle, compiled by Numba: armies, and where they stand.
+"""Draw the armies and their places at the start of a random battle, compiled by Numba.
 
 The distributions are those of SMACv2 (Ellis et al., 2023). Random numbers come from the battle's
 own stream.
@@ -16,22 +16,22 @@ from cleanmarl.battle.world import FINEST, Start, World
 
 ALLY, ENEMY = 0, 1  # as columns
 DIAGONALS = 4
-FROM_CENTRE = 2.0  # cells on each axis: where enemies that surround the allies stand at the nearest
+FROM_CENTRE = 2.0  # cells on each axis: the least distance of surrounding enemies from the centre
 
 
 class Search(NamedTuple):
-    """What it takes to find room for a unit."""
+    """Everything that the search for a unit's place needs."""
 
     world: World
     start: Start
     turn: np.ndarray
-    """[2] cosine and sine of the quarter turns of all spots in this battle"""
+    """[2] cosine and sine of the angle by which all spots of this battle are rotated"""
     standing: np.ndarray
-    """[1 + n_units, 3] x, y and radius of the units that stand already; row 0 has their number"""
+    """[1 + n_units, 3] x, y and radius of the units placed so far; row 0 has their number"""
     tried: np.ndarray
-    """[n_kinds] how many spots around the present place have no room for a unit of the kind"""
+    """[n_kinds] how many spots around the current place have no room for a unit of the kind"""
     sizes: np.ndarray
-    """[DIAGONALS] how many enemies stand on each, where they surround the allies"""
+    """[DIAGONALS] number of enemies on each diagonal, if they surround the allies"""
 
 
 @inlined
@@ -41,7 +41,7 @@ def uniform(battle, low, high):
 
 @inlined
 def draw_start(units, battle, search):
-    """Draw the armies and the places of all groups that are drawn."""
+    """Draw the armies and the places of all random groups."""
     turn = random_below(battle, 4)
     search.turn[0] = 1 - turn if turn % 2 == 0 else 0
     search.turn[1] = 2 - turn if turn % 2 == 1 else 0
@@ -70,7 +70,7 @@ def draw_start(units, battle, search):
 
 @inlined
 def become(units, u, kinds, kind):
-    """Make a unit one of a kind of its side."""
+    """Turn a unit into a kind of its side."""
     index = units[u].index
     units[u] = kinds[ALLY if units[u].is_ally else ENEMY, kind]
     units[u].index = index
@@ -78,9 +78,9 @@ def become(units, u, kinds, kind):
 
 @inlined
 def draw_kinds(units, battle, first, end, group, start):
-    """Draw the kinds of some units; again, while all of them may not be alone.
+    """Draw the kinds of some units; draw again if all are of kinds that may not be alone.
 
-    Their order is as random as after a shuffle, since they are drawn independently.
+    The kinds are drawn independently, so their order needs no shuffle.
     """
     again = first < end
     while again:
@@ -95,7 +95,7 @@ def draw_kinds(units, battle, first, end, group, start):
 
 @inlined
 def draw_armies(units, battle, group, start):
-    """The enemies are the same army as the allies; if they are more, the others are drawn too."""
+    """Draw the allies, and give the enemies the same army; draw the kinds of further enemies."""
     ally, enemy = group.first[ALLY], group.first[ENEMY]
     n_allies, n_enemies = group.count[ALLY], group.count[ENEMY]
     draw_kinds(units, battle, ally, ally + n_allies, group, start)
@@ -117,7 +117,7 @@ def take_place(unit, standing):
 
 @inlined
 def is_ground(unit, x, y, east, world):
-    """Whether a unit could be at a place, if it were alone: on the map west of `east`, no wall."""
+    """Whether a place is on the map, west of `east`, and not in a wall (for ground units)."""
     rules = world.rules[0]
     if not (0 < x < east and 0 < y < rules.height):
         return False
@@ -133,10 +133,10 @@ def overlaps(unit, x, y, standing, n):
 
 @inlined
 def in_the_way(unit, x, y, standing, guess):
-    """The row of one that stands where a unit at a place would overlap it; 0 if there is none."""
+    """The row of a placed unit that a unit at (x, y) would overlap; 0 if there is none."""
     if guess > 0 and overlaps(unit, x, y, standing, guess):
         return guess
-    for n in range(int(standing[0, 0]), 0, -1):  # those that came last are the nearest
+    for n in range(int(standing[0, 0]), 0, -1):  # units placed last are the nearest
         if overlaps(unit, x, y, standing, n):
             return n
     return 0
@@ -144,9 +144,9 @@ def in_the_way(unit, x, y, standing, guess):
 
 @inlined
 def stand(units, u, x, y, east, search):
-    """Let a unit stand at a place or, if it is taken, at the nearest spot around it that is free.
+    """Place a unit at (x, y) or, if there is no room, at the nearest free spot around it.
 
-    Without any room, it stands there all the same.
+    If no spot is free, the unit is placed at (x, y).
     """
     unit, spots, cos, sin = units[u], search.start.spots, search.turn[0], search.turn[1]
     x, y = math.floor(x / FINEST) * FINEST, math.floor(y / FINEST) * FINEST
@@ -155,7 +155,7 @@ def stand(units, u, x, y, east, search):
         at_x = x + cos * spots[n, 0] - sin * spots[n, 1]
         at_y = y + sin * spots[n, 0] + cos * spots[n, 1]
         if is_ground(unit, at_x, at_y, east, search.world):
-            # Mostly the same that is in the way at the spot before.
+            # Most often, the unit in the way is the same as at the previous spot.
             other = in_the_way(unit, at_x, at_y, search.standing, other)
             found = other == 0
         n += 1
@@ -165,7 +165,7 @@ def stand(units, u, x, y, east, search):
     unit.y = unit.start_y = at_y
     unit.alive = True
     take_place(unit, search.standing)
-    # Where there was no room for it, there is none for larger ones.
+    # A spot without room for this unit has no room for a larger one.
     kinds = search.start.kinds
     for kind in range(kinds.shape[1]):
         other = kinds[ALLY, kind]
@@ -175,14 +175,14 @@ def stand(units, u, x, y, east, search):
 
 @inlined
 def stand_alone(units, u, x, y, east, search):
-    """The same for a unit that has a place of its own."""
+    """Like `stand`, for a unit with its own place."""
     search.tried[:] = 0
     stand(units, u, x, y, east, search)
 
 
 @inlined
 def gather(units, first, count, x, y, search):
-    """Let units stand around one place."""
+    """Place units around one point."""
     search.tried[:] = 0
     for u in range(first, first + count):
         stand(units, u, x, y, search.world.rules[0].width, search)
@@ -190,7 +190,7 @@ def gather(units, first, count, x, y, search):
 
 @inlined
 def reflect(units, battle, group, search):
-    """Allies stand anywhere in the west, enemies at their mirror images; others in the east."""
+    """Place allies at random in the west, enemies at their mirror images, the rest in the east."""
     rules = search.world.rules[0]
     width, half = float(rules.width), rules.width / 2
     n_allies = group.count[ALLY]
@@ -210,7 +210,7 @@ def reflect(units, battle, group, search):
 
 @inlined
 def surround(units, battle, group, search):
-    """Allies stand at the centre, enemies in one to four groups between it and the corners."""
+    """Place allies at the centre, enemies in one to four groups between centre and corners."""
     rules = search.world.rules[0]
     x, y = rules.width / 2, rules.height / 2
     gather(units, group.first[ALLY], group.count[ALLY], x, y, search)
@@ -221,7 +221,7 @@ def surround(units, battle, group, search):
         sizes[random_below(battle, left)] += 1
     first = group.first[ENEMY]
     for diagonal in range(DIAGONALS):
-        # So that every choice of diagonals is as likely.
+        # This makes every choice of diagonals equally likely.
         if random_below(battle, DIAGONALS - diagonal) >= left:
             continue
         left -= 1
@@ -236,7 +236,7 @@ def surround(units, battle, group, search):
 
 @inlined
 def set_attack_point(units):
-    """Enemies that have no point to march to march to the middle of the allies' places."""
+    """Let enemies without an attack point march to the middle of the allies' places."""
     x = y = 0.0
     count = 0
     for u in range(units.shape[0]):

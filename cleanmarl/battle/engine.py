@@ -1,7 +1,7 @@
 """The rules of the battle, compiled by Numba: orders, targets, movement, attacks, deaths.
 
-Numbers in brackets name sections of the rules. A battle is an array of `UNIT` records. A tick goes
-through its parts A to G in the order of section 8; eight ticks make an environment step.
+Numbers in brackets name sections of the rules. A battle is an array of `UNIT` records. A tick runs
+parts A to G in the order of section 8; an environment step is eight ticks.
 `compiled.py` holds the few functions that Python calls.
 """
 
@@ -22,11 +22,11 @@ SHIELD_REGEN, SHIELD_WAIT = 0.125, 10.0  # per tick; seconds
 ENERGY_REGEN = 0.03515625  # per tick
 HEAL_PER_TICK, HEAL_PER_ENERGY, ENERGY_TO_HEAL = 0.5625, 3.0, 5.0
 KILL_REWARD, WIN_REWARD, REWARD_SCALE = 10.0, 200.0, 20.0
-# The distance of an ally that is out of reach but attacks the enemy that looks for a target.
+# An ally beyond scan range that attacks the enemy counts as this far away when the enemy chooses.
 ONLY_AS_A_TARGET = 2e9
 
 
-# Distances (9.1): `within` decides in single precision, `search2` squares them in double precision.
+# Distances (9.1): `within` compares in single precision, `search2` squares in double precision.
 
 
 @inlined
@@ -71,7 +71,7 @@ def direction(action):
 
 @inlined
 def target_of(unit, action, world):
-    """The number of the unit that an attack or heal action is about, or NOBODY."""
+    """The number of the unit that an attack or heal action targets, or NOBODY."""
     side = world.allies if unit.attack == HEAL else world.enemies
     return side[action - 6] if action - 6 < side.shape[0] else NOBODY
 
@@ -131,7 +131,7 @@ def give_orders(units, actions, world):
 
 @inlined
 def clean_up_target(units, u):
-    """Drop targets that the order or the script no longer holds (9.2)."""
+    """Drop a target that the order or the script no longer has (9.2)."""
     unit = units[u]
     unit.prev_target = unit.target
     if unit.order == TARGET:
@@ -146,9 +146,9 @@ def clean_up_target(units, u):
 
 @inlined
 def choose_opponent(units, u, world, seeking):
-    """An enemy fighter's choice among the allies that it sees (9.3, 9.4).
+    """The ally that an enemy fighter chooses to attack among those it sees (9.3, 9.4).
 
-    If `seeking`, allies that attack it count too.
+    If `seeking`, allies that attack it are candidates too.
     """
     unit = units[u]
     scan = unit.scan_range + world.rules[0].max_radius
@@ -180,7 +180,7 @@ def choose_opponent(units, u, world, seeking):
 
 @inlined
 def choose_patient(units, u, enemies):
-    """An enemy healer's choice: the most hurt of its comrades that are hurt or fight (9.4)."""
+    """An enemy healer's choice: the enemy with least hp that is hurt or has a target (9.4)."""
     unit = units[u]
     best, best_hp = NOBODY, math.inf
     for i in range(enemies.shape[0]):
@@ -197,7 +197,7 @@ def choose_patient(units, u, enemies):
 
 @inlined
 def healer_speed(units, u, rules, had_target, any_seeker):
-    """An enemy healer keeps pace with the slowest unit on its list of candidates (9.3, 9.6)."""
+    """An enemy healer moves at the speed of the slowest unit among its candidates (9.3, 9.6)."""
     unit = units[u]
     scan = unit.scan_range + rules.max_radius
     slowest = math.inf
@@ -239,7 +239,7 @@ def head_for_unit(unit, other, speed):
 
 @inlined
 def engage(unit, other, speed):
-    """Attack or heal the unit if it is in reach, else head for it (9.6)."""
+    """Attack or heal the unit if it is in range, else move towards it (9.6)."""
     if in_range(unit, other) and can_hit(unit, other):
         unit.attacking = True
         unit.pref_x = unit.pref_y = 0.0
@@ -249,7 +249,7 @@ def engage(unit, other, speed):
 
 @inlined
 def follow_script(units, u, world, any_seeker, any_allied_healer):
-    """What an enemy does: march, choose a target, attack it (9.5)."""
+    """The script of an enemy: march, choose a target, attack it (9.5)."""
     unit = units[u]
     had_target = unit.target != NOBODY
     speed = unit.speed
@@ -307,7 +307,7 @@ def blow(unit, other, damages):
 
 @inlined
 def explode(units, unit, world):
-    """The kamikaze's attack: a blow at every opposing unit around it, at the price of its life."""
+    """The kamikaze's attack: it dies, and hits every opposing unit around it."""
     reward = 0.0 if unit.is_ally else unit.hp
     unit.hp = 0.0
     search = unit.splash_radius + world.rules[0].max_radius
@@ -325,11 +325,11 @@ def explode(units, unit, world):
 
 @inlined
 def fire_laser(units, unit, target, world):
-    """A blow at every opposing unit in a beam across the line of fire, centred on the target."""
+    """Hit every opposing unit in a beam across the line of fire, centred on the target."""
     reward = 0.0
     if target.x == unit.x and target.y == unit.y:
         return reward  # no line of fire, so nothing is hit
-    # The slope of the beam in single precision; a target due north or south gives the axis (1, 0).
+    # Slope of the beam in single precision; for a target due north or south the axis is (1, 0).
     angle = np.arctan(np.float32(-1) / ((target.y - unit.y) / (target.x - unit.x)))
     across_x, across_y = np.cos(angle), np.sin(angle)
     reach2 = (unit.beam_length**2 + unit.beam_depth**2) / 4
@@ -377,7 +377,7 @@ def fire(units, unit, target, world):
 
 @inlined
 def update(units, unit, world):
-    """Move, let timers and regeneration run, carry out the order (part F); returns the reward."""
+    """Move, update timers and regeneration, carry out the order (part F); returns the reward."""
     unit.vel_x, unit.vel_y = unit.new_x, unit.new_y
     unit.x = np.float32(unit.x + unit.vel_x * DT)
     unit.y = np.float32(unit.y + unit.vel_y * DT)
@@ -466,7 +466,7 @@ def random_below(battle, n):
 def shuffle(units, battle, turns):
     """Fill `turns` with a uniformly random permutation of the living units (part E).
 
-    Returns their number.
+    Returns the number of living units.
     """
     count = 0
     for u in range(units.shape[0]):

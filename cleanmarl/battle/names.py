@@ -1,4 +1,4 @@
-"""Words for what agents see and do, for people who look at a battle."""
+"""Names of actions and observation entries, for people who look at a battle."""
 
 from cleanmarl.battle.scenario import Scenario
 
@@ -6,7 +6,7 @@ MOVES = ("north", "south", "east", "west")
 
 
 def action_names(scenario: Scenario, heals: bool, n_actions: int) -> list[str]:
-    """The actions of an agent, in their order; a healer's targets are allies (section 6)."""
+    """The actions of an agent, in order; a healer's targets are allies (section 6)."""
     names = ["no-op", "stop", *MOVES]
     side = "ally" if heals else "enemy"
     deed = "heal" if heals else "attack"
@@ -19,7 +19,7 @@ def observation_names(scenario: Scenario, agent: int, agent_ids: bool = False) -
     """The entries of an agent's observation, in the order of `observe.observe_agent` (13.1).
 
     Units are numbered from 0 within their side, as in the arrays. Distances are divided by the
-    range of sight, health and shields by their maxima, the place of an agent by the map's size.
+    sight range, health and shields by their maxima, an agent's position by the map's size.
     """
     types = [f"is {kind.lower().replace('_', ' ')}" for kind in scenario.unit_types]
     names = [f"moves: can go {direction}" for direction in MOVES]

@@ -1,7 +1,4 @@
-"""What the learner sees: observations, state and masks of available actions, compiled by Numba.
-
-See sections 6 and 13 of the rules.
-"""
+"""Observations, state and action masks, compiled by Numba (sections 6 and 13 of the rules)."""
 
 import math
 
@@ -26,7 +23,7 @@ def fraction(value, full):
 
 @inlined
 def observe_unit(row, at, unit, other, shields, n_types):
-    """What is seen of another unit, after the flag and the distance."""
+    """Write the entries of another unit that follow its flag and distance."""
     row[at + 2] = (other.x - unit.x) / np.float32(SIGHT_RANGE)
     row[at + 3] = (other.y - unit.y) / np.float32(SIGHT_RANGE)
     row[at + 4] = fraction(other.hp, other.max_hp)
@@ -39,14 +36,14 @@ def observe_unit(row, at, unit, other, shields, n_types):
 
 @inlined
 def in_sight(unit, other):
-    """Whether an agent sees a unit, and the distance."""
+    """Whether an agent sees a unit, and its distance."""
     distance = math.sqrt(search2(unit.x, unit.y, other.x, other.y))
     return other.alive and distance <= SIGHT_RANGE, distance
 
 
 @inlined
 def observe_agent(units, i, world, row):
-    """The observation of the agent with this index (13.1)."""
+    """The observation of agent i (13.1)."""
     rules = world.rules[0]
     unit = units[world.allies[i]]
     row[:] = 0.0
@@ -87,13 +84,13 @@ def observe_agent(units, i, world, row):
 
 @inlined
 def part_of(place, length):
-    """From 0 to 1, also for units that have walked off the map."""
+    """A coordinate as a number from 0 to 1, even for units off the map."""
     return np.float32(min(max(place / length, 0.0), 1.0))
 
 
 @inlined
 def ally_in_reach(units, i, j, allies):
-    """What the healer i sees as the flag of enemy j: SMAClite asks for the *ally* of that index."""
+    """The flag of enemy j for healer i: like SMAClite, check the *ally* with index j."""
     if j >= allies.shape[0] or j == i:
         return False
     unit, ally = units[allies[i]], units[allies[j]]
@@ -134,7 +131,7 @@ def observe_state(units, rules, state):
 
 @inlined
 def observe_actions(units, i, world, mask):
-    """The mask of available actions of the agent with this index (section 6)."""
+    """The mask of available actions of agent i (section 6)."""
     unit = units[world.allies[i]]
     mask[:] = 0
     if not unit.alive:
@@ -151,7 +148,7 @@ def observe_actions(units, i, world, mask):
 
 @inlined
 def observe(units, world, seen):
-    """All that the learner sees of one battle."""
+    """Write observations, masks and state of one battle."""
     for i in range(world.allies.shape[0]):
         observe_agent(units, i, world, seen.obs[i])
         observe_actions(units, i, world, seen.avail_actions[i])

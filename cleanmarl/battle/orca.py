@@ -3,8 +3,8 @@
 ORCA is optimal reciprocal collision avoidance (van den Berg, Guy, Lin and Manocha: Reciprocal
 n-body collision avoidance, 2011). It turns each wall edge and each neighbour into a half-plane of
 allowed velocities, and takes the allowed velocity that is nearest to the preferred one. A
-half-plane is a line: it allows the velocities w with `det(direction, point - w) <= 0`. All of it is
-in double precision.
+half-plane is stored as a line: it allows the velocities w with `det(direction, point - w) <= 0`.
+Everything is in double precision.
 """
 
 import math
@@ -14,71 +14,71 @@ import numpy as np
 
 from cleanmarl.battle.jit import inlined
 
-# A point, and a direction of length 1.
+# A point and a unit direction
 LINE = np.dtype([("px", "f8"), ("py", "f8"), ("dx", "f8"), ("dy", "f8")], align=True)
 
 EPSILON = 1e-5
-OVERLAP = 16.0  # overlapping units are to be apart after one tick
+OVERLAP = 16.0  # overlapping units must be apart after one tick
 
 
 class Scratch(NamedTuple):
-    """Working memory: `places` is filled once per tick, the rest for one unit after the other."""
+    """Working memory: `places` is filled once per tick, the rest once for each unit."""
 
     places: np.ndarray
     """[2, n_units] the units' x and y, in double precision"""
     far: np.ndarray
-    """[n_units] bool: which units are out of this one's reach"""
+    """[n_units] bool: whether a unit is too far from the current one to matter"""
     lines: np.ndarray
-    """[4 * n_walls + n_units] LINE: this one's half-planes, for walls first, then for units"""
+    """[4 * n_walls + n_units] LINE: half-planes of the current unit, first walls, then units"""
     projected: np.ndarray
-    """the same space again, for `least_violation`"""
+    """a second array of the same size, for `least_violation`"""
 
 
 class Edge(NamedTuple):
-    """An edge of a wall as a unit sees it that stands to the right of it."""
+    """An edge of a wall, relative to a unit that stands on its right side."""
 
     ax: float
-    """where it begins, relative to the unit"""
+    """its start, relative to the unit"""
     ay: float
     bx: float
-    """where it ends"""
+    """its end"""
     by: float
     dx: float
-    """its direction; that of the next edge is (-dy, dx), that of the previous one (dy, -dx)"""
+    """its direction; the next edge has direction (-dy, dx), the previous one (dy, -dx)"""
     dy: float
     length: float
 
 
 class Obstacle(NamedTuple):
-    """The velocities that lead a unit into an edge: they lie between two legs, beyond two ends."""
+    """The velocities that lead a unit into an edge: between two legs, beyond both ends."""
 
     ax: float
     """the left end"""
     ay: float
     bx: float
-    """the right end; the same if the unit sees along the edge"""
+    """the right end; equal to the left end if the edge points at the unit"""
     by: float
     pointlike: bool
-    """whether it does"""
+    """whether the edge points at the unit, so that only its nearer end matters"""
     left_x: float
     """direction of the leg at the left end"""
     left_y: float
     right_x: float
     right_y: float
     left_foreign: bool
-    """whether this leg belongs to the neighbouring edge, which makes the line for it"""
+    """whether this leg belongs to the neighbouring edge, which makes its line"""
     right_foreign: bool
 
 
 class Goal(NamedTuple):
-    """What is wanted of a velocity."""
+    """The velocity to aim for."""
 
     x: float
     y: float
     far: bool
-    """to be as far as possible in the direction (x, y), not as near as possible to the point"""
+    """go as far as possible in the direction (x, y), not as near as possible to the point (x, y)"""
     speed: float
-    """the highest allowed"""
+    """maximum speed"""
 
 
 @inlined
@@ -88,7 +88,7 @@ def det(ax, ay, bx, by):
 
 @inlined
 def take_places(units, scratch):
-    """Note where the units are, in rows: so `unit_lines` can measure several distances at once."""
+    """Copy the units' positions into rows, so that `unit_lines` can measure distances in bulk."""
     for u in range(units.shape[0]):
         scratch.places[0, u], scratch.places[1, u] = units[u].x, units[u].y
 
@@ -111,7 +111,7 @@ def new_velocity(units, u, world, scratch):
 
 @inlined
 def cell_of(x, y, rules):
-    """The number of the cell that a place is in; the last one stands for all places off the map."""
+    """The number of the cell at a place; the last number stands for all places off the map."""
     if 0 <= x < rules.width and 0 <= y < rules.height:
         return int(y) * rules.width + int(x)
     return rules.width * rules.height
@@ -119,9 +119,9 @@ def cell_of(x, y, rules):
 
 @inlined
 def wall_lines(unit, world, lines):
-    """Half-planes for the wall edges within a second's reach of a ground unit.
+    """Half-planes for the wall edges that a ground unit can reach within a second.
 
-    Returns their number.
+    Returns the number of half-planes.
     """
     if unit.plane != 0:
         return 0
@@ -138,7 +138,7 @@ def wall_lines(unit, world, lines):
         if ex * ex + ey * ey > reach:
             continue
         west, south, east, north = wall.x0 - x, wall.y0 - y, wall.x1 - x, wall.y1 - y
-        # Edges counter-clockwise from the south; a unit to the right of an edge is outside of it.
+        # Edges counter-clockwise from the south; a unit to the right of an edge is outside.
         if y < wall.y0:
             edge = Edge(west, south, east, south, 1.0, 0.0, width)
             count = edge_line(unit, edge, rules, lines, count)
@@ -156,7 +156,7 @@ def wall_lines(unit, world, lines):
 
 @inlined
 def edge_line(unit, edge, rules, lines, count):
-    """Half-plane for one edge, if it makes one; returns the new number of lines."""
+    """Add the half-plane of an edge, if it has one; returns the new number of lines."""
     if is_kept_away(edge, unit.radius, lines, count):
         return count
     line = lines[count]
@@ -171,7 +171,7 @@ def edge_line(unit, edge, rules, lines, count):
 
 @inlined
 def is_kept_away(edge, r, lines, count):
-    """Whether an earlier line keeps the unit from this edge already (step 2)."""
+    """Whether an earlier line already keeps the unit away from this edge (step 2)."""
     for i in range(count):
         line = lines[i]
         if (
@@ -184,9 +184,9 @@ def is_kept_away(edge, r, lines, count):
 
 @inlined
 def foot(edge):
-    """The point of the edge's line that is next to the unit (step 3).
+    """The point of the edge's line that is nearest to the unit (step 3).
 
-    Returns its place, from 0 at the beginning to 1 at the end, and its squared distance.
+    Returns its position, from 0 at the start to 1 at the end, and its squared distance.
     """
     x, y = edge.length * edge.dx, edge.length * edge.dy
     q = -(edge.ax * x + edge.ay * y) / (x * x + y * y)
@@ -196,9 +196,9 @@ def foot(edge):
 
 @inlined
 def touching_line(edge, r, line):
-    """The line of a unit that touches the edge already (step 4).
+    """The line of a unit that already touches the edge (step 4).
 
-    Returns whether it does, and whether there is a line.
+    Returns whether it touches the edge, and whether there is a line.
     """
     q, distance2 = foot(edge)
     a2, b2 = edge.ax * edge.ax + edge.ay * edge.ay, edge.bx * edge.bx + edge.by * edge.by
@@ -224,7 +224,7 @@ def velocity_obstacle(edge, r):
     q, distance2 = foot(edge)
     ax, ay, bx, by = edge.ax, edge.ay, edge.bx, edge.by
     next_x, next_y = -edge.dy, edge.dx
-    # Seen along the edge, only its nearer end matters.
+    # If the edge points at the unit, only its nearer end matters.
     pointlike = distance2 <= r * r
     if pointlike and q < 0:
         bx, by = ax, ay
@@ -232,7 +232,7 @@ def velocity_obstacle(edge, r):
     elif pointlike:
         ax, ay = bx, by
     a2, b2 = ax * ax + ay * ay, bx * bx + by * by
-    # (Only by rounding can a corner be nearer than the radius here.)
+    # (Here a corner can be nearer than the radius only by rounding.)
     leg = math.sqrt(max(0.0, a2 - r * r))
     left_x, left_y = (ax * leg - ay * r) / a2, (ax * r + ay * leg) / a2
     leg = math.sqrt(max(0.0, b2 - r * r))
@@ -265,7 +265,7 @@ def velocity_along(unit, obstacle):
 
 @inlined
 def end_line(unit, obstacle, line):
-    """The line of a velocity next to one of the round ends (step 7); returns whether it is."""
+    """The line of a velocity nearest to a round end (step 7); returns whether it is."""
     t, t_left, t_right = velocity_along(unit, obstacle)
     at_a = t < 0 and t_left < 0
     if obstacle.pointlike:
@@ -283,9 +283,9 @@ def end_line(unit, obstacle, line):
 
 @inlined
 def side_line(unit, edge, obstacle, published, line):
-    """The line of the edge or the leg that is next to the velocity (step 8).
+    """The line of the edge or leg that is nearest to the velocity (step 8).
 
-    Returns whether there is one: a foreign leg makes none.
+    Returns whether there is a line: a leg of a neighbouring edge makes none.
     """
     t, t_left, t_right = velocity_along(unit, obstacle)
     ax, ay, bx, by = obstacle.ax, obstacle.ay, obstacle.bx, obstacle.by
@@ -320,7 +320,7 @@ def side_line(unit, edge, obstacle, published, line):
 
 @inlined
 def unit_lines(units, u, rules, scratch, count):
-    """Half-planes for the units that (nearly) touch unit `u`, from number `count`.
+    """Half-planes for the units that (nearly) touch unit `u`, stored from number `count` on.
 
     Returns the new count.
     """
@@ -328,7 +328,7 @@ def unit_lines(units, u, rules, scratch, count):
     x, y, plane = np.float64(unit.x), np.float64(unit.y), unit.plane
     reach = (rules.max_radius + unit.radius) ** 2
     xs, ys, far = scratch.places[0], scratch.places[1], scratch.far
-    for o in range(units.shape[0]):  # no branch, so the compiler makes vector instructions of it
+    for o in range(units.shape[0]):  # no branch, so the compiler can vectorise it
         far[o] = (xs[o] - x) ** 2 + (ys[o] - y) ** 2 > reach
     for o in range(units.shape[0]):
         other = units[o]
@@ -341,7 +341,7 @@ def unit_lines(units, u, rules, scratch, count):
 
 @inlined
 def unit_line(unit, other, zx, zy, line):
-    """Half-plane for a neighbour whose place is (zx, zy) relative to the unit's."""
+    """Half-plane for a neighbour at (zx, zy) relative to the unit."""
     d2 = zx * zx + zy * zy
     yx, yy = unit.vel_x - other.vel_x, unit.vel_y - other.vel_y
     combined = unit.radius + other.radius
@@ -376,7 +376,7 @@ def unit_line(unit, other, zx, zy, line):
 
 @inlined
 def best_on_line(lines, i, goal):
-    """Best velocity on line `i` under the lines before it and the speed limit (LP1).
+    """Best velocity on line `i` that satisfies the earlier lines and the speed limit (LP1).
 
     Returns (found, x, y).
     """
@@ -412,9 +412,9 @@ def best_on_line(lines, i, goal):
 
 @inlined
 def add_lines(lines, count, goal, x, y):
-    """Mend velocity (x, y) line by line (LP2).
+    """Correct velocity (x, y) line by line (LP2).
 
-    Returns (number of the line that cannot be met or `count`, x, y).
+    Returns (number of the line that cannot be satisfied or `count`, x, y).
     """
     for i in range(count):
         line = lines[i]
@@ -430,7 +430,7 @@ def add_lines(lines, count, goal, x, y):
 def closest_velocity(lines, count, goal, single):
     """The allowed velocity nearest to the goal, which may be in single precision.
 
-    Returns (number of the line that cannot be met or `count`, x, y).
+    Returns (number of the line that cannot be satisfied or `count`, x, y).
     """
     x, y, speed = goal.x, goal.y, goal.speed
     if single:
@@ -448,9 +448,9 @@ def closest_velocity(lines, count, goal, single):
 
 @inlined
 def least_violation(scratch, n_walls, count, first, speed, velocity):
-    """Where no velocity meets all lines: the one that violates the unit lines least (LP3).
+    """If no velocity satisfies all lines: the one that violates the unit lines least (LP3).
 
-    It does not violate the lines of walls.
+    It satisfies the lines of walls.
     """
     lines, projected = scratch.lines, scratch.projected
     x, y = velocity
@@ -475,9 +475,9 @@ def least_violation(scratch, n_walls, count, first, speed, velocity):
 
 @inlined
 def bisect(line, other, new):
-    """The line on one side of which `line` is violated more than `other`.
+    """The line that bounds the velocities that violate `line` more than `other`.
 
-    Returns whether there is one: not for two parallel lines of the same direction.
+    Returns whether there is one: two parallel lines of the same direction have none.
     """
     delta = det(line.dx, line.dy, other.dx, other.dy)
     if abs(delta) <= EPSILON:

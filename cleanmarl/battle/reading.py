@@ -1,16 +1,16 @@
-"""Reading a table: whatever is not as it must be raises `ScenarioError`, which names the field.
+"""Check the values of a table. A wrong value raises `ScenarioError`.
 
-`where` is the file and the field, which begin every message.
+`where`, the file and the field, begins every message.
 """
 
 import difflib
 from numbers import Integral, Real
 
-LARGEST = 10_000  # what any number may be, unless its field says otherwise
+LARGEST = 10_000  # upper bound of every number, unless its field has another
 
 
 class ScenarioError(ValueError):
-    """A scenario that cannot be fought; the message names the field."""
+    """A scenario is wrong; the message names the field."""
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -49,7 +49,7 @@ def check_keys(entry, where: str, known: list[str], required: tuple[str, ...] = 
 def read_number(
     value, where: str, low: float = 0, high: float = LARGEST, whole: bool = False
 ) -> float:
-    """A number within bounds. Raises ScenarioError that begins with `where`."""
+    """Check that a value is a number within bounds, and return it. Raises ScenarioError."""
     kind = Integral if whole else Real
     ok = isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
     wanted = "a whole number" if whole else "a number"

@@ -1,7 +1,7 @@
 """Pictures of a battle: the terrain from above, and a disc for each unit.
 
-Around a disc are the unit's health and shield. Everything is drawn at `SUPER` times its size and
-scaled down, which smooths all edges; terrain and discs are kept.
+Arcs around a disc show the unit's health and shield. Everything is drawn at `SUPER` times its size
+and scaled down, which smooths all edges. Terrain and discs are cached.
 """
 
 import math
@@ -15,22 +15,22 @@ from cleanmarl.battle.scenario import Scenario
 from cleanmarl.battle.world import HEAL, LASER, NOBODY
 
 MAX_WIDTH, MAX_HEIGHT, MAX_CELL, CAPTION = 640, 560, 48, 28  # pixels
-SUPER, FINER = 3, 2  # of the whole picture, and once more of the discs
+SUPER, FINER = 3, 2  # enlargement of the whole picture, and further enlargement of discs
 RIM = 1  # cells around the ground that can be reached
-ARC = 32  # steps of a full arc, so that few different discs need drawing
+ARC = 32  # steps of a full arc: few, so that discs can be reused
 
-# Blue and vermilion of Okabe and Ito, for all kinds of colour vision.
+# Blue and vermilion of Okabe and Ito, which people with any colour vision can tell apart.
 ALLY, ENEMY = (0, 114, 178), (213, 94, 0)
 FLOOR, GRID, OUTSIDE = (247, 244, 237), (238, 234, 224), (235, 230, 220)
 WALL, HATCH, EDGE = (217, 211, 199), (208, 201, 187), (158, 149, 132)
 INK, FAINT, WHITE = (64, 60, 54), (168, 160, 146), (255, 255, 255)
 SHIELD, HEALING, SHADOW = (142, 92, 200), (0, 148, 105), (60, 52, 40, 14)
-# Glyphs of the other kinds are the initials of their words.
+# Every other kind's glyph is the initials of its words.
 GLYPHS = {"MARAUDER": "Ma", "MEDIVAC": "+", "ZERGLING": "z", "BANELING": "b"}
 
 
 class Stage(NamedTuple):
-    """The terrain of a scenario, `cell` pixels to a cell, and where its upper left corner is."""
+    """The terrain of a scenario, pixels per cell, and the place of its upper left corner."""
 
     background: Image.Image
     cell: float
@@ -43,7 +43,7 @@ class Stage(NamedTuple):
 
 
 def draw(scenario: Scenario, units: np.ndarray, steps: int) -> np.ndarray:
-    """The battle as a picture, [height, width, 3] uint8, of one size for all battles of a scenario.
+    """The battle as a picture, [height, width, 3] uint8. A scenario's pictures have one size.
 
     Args:
         units: [n_units] UNIT
@@ -62,7 +62,7 @@ def draw(scenario: Scenario, units: np.ndarray, steps: int) -> np.ndarray:
     for unit in living:
         _draw_fire(pen, stage, unit, units)
     kinds = list(scenario.kinds)
-    # Fliers come last, and the south in front of the north.
+    # Draw flying units last, and southern units in front of northern ones.
     for unit in living[np.lexsort((-living["y"], living["plane"]))]:
         _draw_unit(image, pen, stage, unit, units, kinds[unit["kind"]])
     n_allies = int(living["is_ally"].sum())
@@ -71,9 +71,9 @@ def draw(scenario: Scenario, units: np.ndarray, steps: int) -> np.ndarray:
 
 
 def _draw_fire(pen, stage: Stage, unit: np.void, units: np.ndarray):
-    """A line to the target in reach, strong after a blow and fading until the next.
+    """Draw a line to the target if it is in range: strong after a blow, then fading.
 
-    A laser's beam lies across it.
+    A laser's beam crosses the line.
     """
     target, healing = units[unit["target"]], unit["attack"] == HEAL
     (x0, y0), (x1, y1) = stage.at(unit["x"], unit["y"]), stage.at(target["x"], target["y"])
@@ -86,7 +86,7 @@ def _draw_fire(pen, stage: Stage, unit: np.void, units: np.ndarray):
         colour = (*HEALING, 200)
     else:
         colour = (*_team(unit), int(50 + 170 * unit["cooldown"] / unit["max_cooldown"]))
-    # To the right, so that the lines of two opponents keep apart.
+    # Shift to the right, so that the lines of two opponents stay apart.
     dx, dy = (y0 - y1) / distance, (x1 - x0) / distance
     aside_x, aside_y = SUPER * dx, SUPER * dy
     line = (x0 + aside_x, y0 + aside_y, x1 + aside_x, y1 + aside_y)
@@ -98,9 +98,9 @@ def _draw_fire(pen, stage: Stage, unit: np.void, units: np.ndarray):
 
 
 def _draw_unit(image: Image.Image, pen, stage: Stage, unit: np.void, units: np.ndarray, kind: str):
-    """The disc, a flier's shadow under it, and a nose.
+    """Draw the disc, a nose, and a shadow if the unit flies.
 
-    The nose points at the target or, without one, where the unit is going.
+    The nose points at the target or, without a target, in the direction of movement.
     """
     (x, y), r = stage.at(unit["x"], unit["y"]), float(unit["radius"]) * stage.cell
     if unit["plane"] == 1:
@@ -121,7 +121,7 @@ def _draw_unit(image: Image.Image, pen, stage: Stage, unit: np.void, units: np.n
 
 
 def _draw_caption(pen, width: int, name: str, steps: int, n_allies: int, n_enemies: int):
-    """The map's name, how many live on each side (grey once nobody does), and the step."""
+    """Draw the map's name, the number of living units of each side (0 is grey), and the step."""
     unit, y = SUPER, CAPTION * SUPER / 2
     pen.rectangle((0, 0, width, 2 * y - 1), FLOOR)
     pen.text((10 * unit, y), name, INK, _font(15 * unit), "lm")
@@ -144,14 +144,12 @@ def _font(size: float) -> ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=4096)
 def _disc(kind: str, team: tuple, radius: float, hp: int, shield: int | None) -> Image.Image:
-    """The disc of a unit, RGBA: its glyph, an arc of health, and an arc of shield if it has any.
-
-    The arc of health is at the rim, the arc of shield around it.
+    """The disc of a unit, RGBA: its glyph, an arc of health at the rim, an arc of shield outside.
 
     Args:
         team: RGB, 0 to 255
         radius: in pixels of the background
-        hp, shield: of `ARC` steps; a unit without a shield has None
+        hp, shield: 0 to `ARC`; shield is None for a unit without a shield
     """
     r, pixel, middle = radius * FINER, SUPER * FINER, math.ceil(radius + 3 * SUPER) * FINER
     image = Image.new("RGBA", (2 * middle, 2 * middle), (*team, 0))
@@ -179,7 +177,7 @@ def _disc(kind: str, team: tuple, radius: float, hp: int, shield: int | None) ->
 
 @lru_cache(maxsize=8)
 def _stage(shape: tuple[int, int], cells: bytes, starts: tuple[tuple[float, float], ...]) -> Stage:
-    """The terrain, cropped to the ground that the groups can reach and a rim around it."""
+    """The terrain, cropped to the ground that the groups can reach, plus a rim."""
     blocked = np.frombuffer(cells, bool).reshape(shape)
     ground = Image.fromarray(blocked.astype(np.uint8)).copy()
     for x, y in starts:
@@ -189,7 +187,7 @@ def _stage(shape: tuple[int, int], cells: bytes, starts: tuple[tuple[float, floa
     left, bottom, right, top = ground.point(lambda v: v == 2).getbbox() or all_of_it
     left, bottom, right, top = left - RIM, bottom - RIM, right + RIM, top + RIM
     cell = min(MAX_WIDTH / (right - left), MAX_HEIGHT / (top - bottom), MAX_CELL)
-    # Even numbers, for videos.
+    # Video encoders need even sizes.
     width, height = (2 * max(1, round(cell * n / 2)) * SUPER for n in (right - left, top - bottom))
     image = Image.new("RGB", (width, height + CAPTION * SUPER), OUTSIDE)
     stage = Stage(image, cell * SUPER, left, top + CAPTION / cell)
@@ -198,9 +196,9 @@ def _stage(shape: tuple[int, int], cells: bytes, starts: tuple[tuple[float, floa
 
 
 def _draw_terrain(stage: Stage, blocked: np.ndarray):
-    """The floor with a grid of cells, and the walls.
+    """Draw the floor with a grid of cells, and the walls.
 
-    Walls are hatched, with round corners, an edge and a soft shadow.
+    Walls are hatched and have round corners, an edge and a soft shadow.
     """
     image, cell = stage.background, stage.cell
     wall, texture = Image.new("L", image.size), Image.new("RGB", image.size, WALL)

@@ -1,8 +1,8 @@
-"""What a battle consists of: unit kinds, terrain, groups; from this package or your own file.
+"""Scenarios: unit kinds, terrain and groups of a battle, from this package or your own file.
 
-A scenario is data. `load_map("3m")` gives one of the 23 maps of SMAC, `load_map("terran_5_vs_5")`
+A scenario is data. `load_map("3m")` loads one of the 23 maps of SMAC, `load_map("terran_5_vs_5")`
 random battles as in SMACv2, `load_scenario("mine.toml")` your own. The tables of the package
-(`maps.toml`, `races.toml`, `terrains.toml`, `units.toml`) have the same shape as your file.
+(`maps.toml`, `races.toml`, `terrains.toml`, `units.toml`) have the same format as your file.
 """
 
 import math
@@ -36,14 +36,14 @@ SIDES = ("ally", "enemy")
 PLACES = ("reflected", "surrounded")
 
 SMALLEST = 0.01  # hp, radius, cooldown
-LARGEST_RADIUS = 2  # cells; two units that touch are then within reach of an order, which is 6
+LARGEST_RADIUS = 2  # cells; units that touch are then within TARGET_RANGE
 MOST_UNITS = 100  # of a side
 MOST_OF_A_RACE = 50  # of a side, in the random battles of the package
 MOST_CELLS = 256  # along a side of the map
 MOST_STEPS = 1_000_000  # of an episode
-LEAST_WEIGHT, LARGEST_WEIGHT = 0.001, 1000  # where something is drawn
+LEAST_WEIGHT, LARGEST_WEIGHT = 0.001, 1000  # of kinds or places that are drawn at random
 GAP = 0.05  # between units at the start
-TARGET_RANGE = 6.0  # how far away an agent may pick a target, from centre to centre
+TARGET_RANGE = 6.0  # greatest distance of an agent's target, from centre to centre
 
 
 @dataclass(frozen=True)
@@ -66,34 +66,34 @@ class UnitKind:
     targets: tuple[str, ...] = ("GROUND",)
     """planes that it can attack or heal"""
     attributes: tuple[str, ...] = ()
-    """what other kinds' `bonus` may refer to"""
+    """words that the `bonus` of other kinds may name"""
     plane: str = "GROUND"
     """GROUND or AIR; only units of one plane collide, and only ground units meet walls"""
     damage: float = 0
-    """of one blow"""
+    """damage of one blow"""
     attacks: int = 1
     """blows per attack"""
     bonus: dict[str, float] = field(default_factory=dict)
-    """attribute of the target -> extra damage of a blow"""
+    """attribute of the target -> extra damage of one blow"""
     armor: float = 0
-    """taken off the part of each blow that reaches the health points"""
+    """subtracted from the part of each blow that reaches the health points"""
     shield: float = 0
     """shield points; they regenerate, and armor does not protect them"""
     hp_regen: float = 0
     """health points per second"""
     energy: float = 0
-    """full energy of a healer"""
+    """maximum energy of a healer"""
     energy_start: float = 0
     """energy at the start of the battle"""
     scan_range: float = 5
-    """how far it sees targets when it is on its own (enemies), in cells"""
+    """distance in cells within which an enemy looks for targets"""
     splash_radius: float = 0
     """kamikaze: reach of the explosion in cells"""
     beam: tuple[float, float] = (0, 0)
     """laser: length across the line of fire and depth along it, in cells"""
 
     def damage_to(self, other: "UnitKind") -> float:
-        """Of one blow, before shield and armor."""
+        """Damage of one blow, before shield and armor."""
         return self.damage + sum(self.bonus.get(attribute, 0) for attribute in other.attributes)
 
     def can_hurt(self, other: "UnitKind") -> bool:
@@ -105,20 +105,20 @@ class UnitKind:
 
 @dataclass(frozen=True)
 class Group:
-    """Units that start together. Their kinds and their places may be drawn for each battle."""
+    """Units that start together. Their kinds and places may be drawn for each battle."""
 
     side: str
-    """ally, enemy, or both: then the enemies are the same army as the allies"""
+    """ally, enemy, or both; with both, the enemies get the same army as the allies"""
     at: tuple
-    """its place or, of both sides, their two places; empty where places are drawn"""
+    """its place, or two places for both sides; empty if places are drawn"""
     units: dict[str, float]
-    """how many of each kind or, with a `number`, the weight of each kind"""
+    """number of units of each kind or, with `number`, the weight of each kind"""
     number: tuple[int, int] | None = None
-    """of allies and of enemies, if their kinds are drawn"""
+    """number of allies and of enemies, if their kinds are drawn"""
     not_alone: tuple[str, ...] = ()
     """kinds that may not fill an army alone"""
     places: dict[str, float] = field(default_factory=dict)
-    """the weights of `PLACES`, where places are drawn"""
+    """weights of `PLACES`, if places are drawn"""
 
     @property
     def is_drawn(self) -> bool:
@@ -133,12 +133,12 @@ class Group:
         return sum(self.units.values()) if self.number is None else self.number[SIDES.index(side)]
 
     def place_of(self, side: str) -> tuple[float, float]:
-        """Where a side of it is gathered, if that is given."""
+        """The place of one side of the group, if the scenario gives it."""
         return self.at[SIDES.index(side)] if self.side == "both" else self.at
 
 
 class Member(NamedTuple):
-    """A unit of a group, and where it starts."""
+    """A unit of a group, and its starting place."""
 
     kind: UnitKind
     x: float
@@ -147,24 +147,24 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Scenario:
-    """A battle: who, where, on what ground, and for how long."""
+    """A battle: its units, their places, the terrain, and the time limit."""
 
     name: str
     blocked: np.ndarray
     """[height, width] bool, True where a cell is a wall; y grows to the north"""
     groups: tuple[Group, ...]
     attack_point: tuple[float, float] | None
-    """where the enemies march, in cells; None for the middle of the allies' starting places"""
+    """where the enemies march to, in cells; None: the middle of the allies' starting places"""
     episode_limit: int
     """environment steps"""
     kinds: dict[str, UnitKind]
-    """the kinds that occur, by name"""
+    """the kinds that the groups use, by name"""
 
     def kinds_of(self, side: str) -> set[str]:
         return {name for group in self.groups if side in group.sides() for name in group.units}
 
     def members_of(self, group: Group) -> list[Member]:
-        """The units of a group that is not drawn, in the order of their numbers."""
+        """The units of a group without random parts, in the order of their numbers."""
         kinds = []
         for name, count in group.units.items():
             kinds += [self.kinds[name]] * count
@@ -176,7 +176,7 @@ class Scenario:
 
     @property
     def is_random(self) -> bool:
-        """Whether anything of a battle's start is drawn."""
+        """Whether anything at the start of a battle is drawn."""
         return any(group.is_drawn for group in self.groups)
 
     @property
@@ -191,7 +191,7 @@ class Scenario:
 def _grid(side: str, at: tuple[float, float], radii: list[float]) -> list[tuple[float, float]]:
     """Centres of the members of a group, row by row in a square grid (section 5).
 
-    The grid of the enemies is turned by 180 degrees.
+    The enemies' grid is rotated by 180 degrees.
     """
     sign = 1 if side == "ally" else -1
     columns = math.ceil(math.sqrt(len(radii)))
@@ -227,7 +227,7 @@ def map_names() -> list[str]:
 
 
 def random_names() -> list[str]:
-    """The names of SMACv2's random battles; other numbers of units are possible."""
+    """The names of SMACv2's random battles; `load_map` accepts other numbers of units too."""
     sizes = ("5_vs_5", "10_vs_10", "10_vs_11", "20_vs_20", "20_vs_23")
     return [f"{race}_{size}" for race in _table("races") for size in sizes]
 
@@ -235,7 +235,7 @@ def random_names() -> list[str]:
 def load_map(name: str) -> Scenario:
     """One of the maps of the package, or random battles such as zerg_7_vs_8.
 
-    For an unknown one: ScenarioError with the nearest names.
+    Raises ScenarioError with the nearest names if the name is unknown.
     """
     if name in _table("maps"):
         return _build(_table("maps")[name], name)
@@ -247,16 +247,16 @@ def load_map(name: str) -> Scenario:
         group = _table("races")[found[1]] | {"side": "both", "number": number}
         return _build({"episode_limit": 200, "groups": [group]}, name)
     known = map_names() + random_names()
-    if found:  # with other numbers, of a race that is misspelt
+    if found:  # other numbers, and a misspelt race
         known += {race + name[found.end(1) :] for race in _table("races")} - {*known}
     raise ScenarioError(f"unknown map {name!r}; {nearest(name, known)}")
 
 
 def load_scenario(source: str | Path | dict) -> Scenario:
-    """A user's own scenario, from a TOML file or a dict of the same shape.
+    """Your own scenario, from a TOML file or a dict of the same format.
 
     Raises:
-        ScenarioError: names the file and the field that is wrong, and what would be right.
+        ScenarioError: the message names the file, the wrong field, and the expected value.
     """
     if isinstance(source, dict):
         return _build(source, str(source.get("name", "scenario")))
@@ -310,7 +310,7 @@ def _unit_kind(name: str, entry, where: str) -> UnitKind:
     read_number(kind.energy_start, f"{where}.energy_start", high=kind.energy)
     if kind.attack != "heal":
         read_number(kind.cooldown, f"{where}.cooldown", low=SMALLEST)
-    if kind.attack == "kamikaze":  # else its explosion misses the target
+    if kind.attack == "kamikaze":  # a smaller explosion would miss the target
         read_number(kind.splash_radius, f"{where}.splash_radius", low=kind.range + kind.radius)
     return kind
 
@@ -427,7 +427,7 @@ def _build(table: dict, name: str) -> Scenario:
 
 
 def _check_units(scenario: Scenario, where: str):
-    """There are units on both sides, not too many, and each stands on free ground."""
+    """Both sides have units, not too many, and each unit stands on free ground."""
     for side in SIDES:
         count = scenario.count(side)
         check(count > 0, where, f"there is no group of side {side!r}")
@@ -443,28 +443,29 @@ def _check_units(scenario: Scenario, where: str):
 
 
 def _check_drawn(scenario: Scenario, group: Group, where: str):
-    """There is room for all units of a group that is drawn, and all can meet."""
+    """There is room for all units of a random group, and all units can meet."""
     blocked = scenario.blocked
     for side in group.sides() if group.at else ():
         x, y = group.place_of(side)
         problem = _problem_at(x, y, blocked)
         check(not problem, f"{where}.at", f"({x:.2f}, {y:.2f}) is {problem}")
-    # A half of the map, as for reflected places, must have twice the room of each side's units.
+    # Half of the map (as for reflected places) must have twice the room that a side needs.
     height, width = blocked.shape
     largest = max(kind.radius for kind in scenario.kinds.values())
     half = (width / 2 - max(1, largest)) * height * (1 - blocked.mean())
     room = int(half / 2 / (2 * largest) ** 2)
     most = max(map(scenario.count, SIDES))
-    problem = f"{most} units of a side have no room on this map, only {max(0, room)}"
+    problem = f"this map has room for {max(0, room)} units of a side, not for {most}"
     check(most <= room, where, problem)
     if group.places:
         free = np.argwhere(~blocked).tolist()
         in_one_piece = _spread(blocked, free[:1]).sum() == len(free)
-        check(in_one_piece, f"{where}.places", "walls part the map, and units would start anywhere")
+        problem = "walls divide the map, so units could start in parts that do not connect"
+        check(in_one_piece, f"{where}.places", problem)
 
 
 def _problem_at(x: float, y: float, blocked: np.ndarray, flies: bool = False) -> str:
-    """What is wrong with a place, or nothing."""
+    """What is wrong with a place; an empty string if nothing is."""
     height, width = blocked.shape
     x, y = np.float32(x), np.float32(y)  # as the engine stores them
     if not (0 <= x < width and 0 <= y < height):
@@ -473,7 +474,7 @@ def _problem_at(x: float, y: float, blocked: np.ndarray, flies: bool = False) ->
 
 
 def _check_reach(scenario: Scenario, where: str):
-    """Some ally can hurt an enemy and get to it: else the reward would stay 0."""
+    """Some ally can reach an enemy and hurt it: otherwise the reward would stay 0."""
     pairs = []
     for ally in scenario.kinds_of("ally"):
         for enemy in scenario.kinds_of("enemy"):
@@ -483,11 +484,11 @@ def _check_reach(scenario: Scenario, where: str):
     check(len(pairs) > 0, where, f"no ally can hurt an enemy: {reasons}")
     meet = any(_can_meet(scenario, ally, enemy) for ally, enemy in pairs)
     reasons = "see walls, speed and range"
-    check(meet, where, f"no ally can get to an enemy that it can hurt: {reasons}")
+    check(meet, where, f"no ally can reach an enemy that it can hurt: {reasons}")
 
 
 def _can_meet(scenario: Scenario, ally: str, enemy: str) -> bool:
-    """Whether allies of a kind can get into reach of enemies of another, cell by cell."""
+    """Whether allies of one kind can come into range of enemies of another, cell by cell."""
     one, other = scenario.kinds[ally], scenario.kinds[enemy]
     theirs = _reachable(scenario, "enemy", other)
     ours = _reachable(scenario, "ally", one)
@@ -499,7 +500,7 @@ def _can_meet(scenario: Scenario, ally: str, enemy: str) -> bool:
 
 
 def _reachable(scenario: Scenario, side: str, kind: UnitKind) -> np.ndarray:
-    """[height, width] bool: the cells that the units of a kind can get to."""
+    """[height, width] bool: the cells that units of a kind can reach."""
     blocked = scenario.blocked
     cells = []
     for group in scenario.groups:
@@ -523,7 +524,7 @@ def _reachable(scenario: Scenario, side: str, kind: UnitKind) -> np.ndarray:
 
 
 def _spread(blocked: np.ndarray, cells: list) -> np.ndarray:
-    """[height, width] bool: the free cells that can be walked to from some (y, x)."""
+    """[height, width] bool: the free cells that a unit can walk to from `cells`, each (y, x)."""
     height, width = blocked.shape
     reached = np.zeros_like(blocked)
     cells = list(cells)

@@ -1,15 +1,15 @@
-"""The space of joint actions, of which not all are available at all times."""
+"""The space of joint actions; it knows which actions are available."""
 
 import numpy as np
 from gymnasium import spaces
 
 
 class AvailableActions(spaces.MultiDiscrete):
-    """Joint actions [..., n_agents]; a plain `sample()` draws among those available now.
+    """Joint actions [..., n_agents]; `sample()` draws from the actions available now.
 
     Args:
-        available: [..., n_agents, n_actions], not 0 where an action is available; the environment
-            keeps it up to date, and `at_start`, those at the last reset
+        available: [..., n_agents, n_actions], not 0 where an action is available. The environment
+            updates it at every step, and `at_start` at every reset
     """
 
     def __init__(self, available: np.ndarray):
@@ -17,7 +17,7 @@ class AvailableActions(spaces.MultiDiscrete):
         self.at_start = self.available = available
 
     def seed(self, seed: int | None = None):
-        # Until the next observation: what a seed gives must not depend on the past.
+        # Samples after a seed must not depend on earlier steps.
         self.available = self.at_start
         return super().seed(seed)
 
@@ -26,5 +26,5 @@ class AvailableActions(spaces.MultiDiscrete):
             return super().sample(mask, probability)
         available = self.available
         scores = 1 - self.np_random.random(available.shape)
-        self.available = available  # Gymnasium seeds a space where it first draws
+        self.available = available  # undo `seed`, which Gymnasium calls at the first draw
         return np.where(available, scores, 0).argmax(-1)

@@ -13,16 +13,16 @@ class BattleVectorEnv(Battles, VectorEnv):
     """`num_envs` battles that step together.
 
     Observations, actions and rewards are those of `BattleEnv` with a leading dimension `num_envs`.
-    Under the same seeds it behaves as Gymnasium's `SyncVectorEnv` of `BattleEnv`, in every
-    autoreset mode. Infos: `battle_won` of the battles that ended, in `infos` (or, with same-step
-    autoreset, in `infos["final_info"]`), and `infos["final_obs"]`, an object array with the last
-    observation of each battle that ended (same-step autoreset).
+    With the same seeds, it behaves like Gymnasium's `SyncVectorEnv` of `BattleEnv` in every
+    autoreset mode. `infos` has `battle_won` of the battles that ended. With same-step autoreset,
+    `battle_won` is in `infos["final_info"]`, and `infos["final_obs"]` is an object array with the
+    last observation of each battle that ended.
 
     Args:
         num_envs: number of battles
-        num_threads: threads among which the battles are divided; results do not depend on it
+        num_threads: threads that share the battles; results do not depend on it
         autoreset_mode: same-step, next-step or disabled, as Gymnasium defines them
-        others: as of `BattleEnv`
+        others: as for `BattleEnv`
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class BattleVectorEnv(Battles, VectorEnv):
         """Start all battles, or those where `options["reset_mask"]` is True.
 
         Args:
-            seed: one per battle; an int stands for seed, seed + 1, ...; without one, the random
+            seed: one per battle; an int means seed, seed + 1, ...; without a seed, the random
                 streams continue
         """
         super().reset(seed=seed if isinstance(seed, int | np.integer) else None)
@@ -80,7 +80,7 @@ class BattleVectorEnv(Battles, VectorEnv):
 
         Raises:
             ValueError: an action is not available
-            gymnasium.error.ResetNeeded: a battle is over and its reset is left to the caller
+            gymnasium.error.ResetNeeded: a battle is over, and the caller must reset it
         """
         was_over = self.battles["over"].copy()
         if was_over.any() and self.autoreset_mode != AutoresetMode.NEXT_STEP:
@@ -98,9 +98,9 @@ class BattleVectorEnv(Battles, VectorEnv):
         return observation, rewards, terminated, truncated, infos
 
     def _infos(self, seen: tuple, over: np.ndarray) -> dict:
-        """What is known of the battles that have just ended.
+        """The infos of the battles that have just ended.
 
-        With same-step autoreset, they are started again.
+        With same-step autoreset, restart these battles.
         """
         infos = {}
         same_step = self.autoreset_mode == AutoresetMode.SAME_STEP

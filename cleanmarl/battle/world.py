@@ -1,14 +1,14 @@
-"""The memory of a battle: records that the compiled rules read and write, filled by a scenario.
+"""The memory of a battle: a scenario fills its records, the compiled rules read and write them.
 
-Everything is a flat NumPy array of records, so that a rule can say `unit.hp` and still be compiled:
+Everything is a flat NumPy array of records, so a rule can use `unit.hp` and still be compiled:
 
 - `UNIT`: one per unit, with its statistics and all that changes from tick to tick;
 - `BATTLE`: one per battle, with its random state, step counter and the outcome of the last step;
 - `RULES`: one per scenario, with the sizes and switches that never change;
-- `CELL`: one per cell of the map, and `WALL`: one per obstacle that is near a cell;
+- `CELL`: one per cell of the map, and `WALL`: one per obstacle near a cell;
 - `GROUP`: one per group of units whose kinds or places are drawn, and `LOT`: one per kind to draw.
 
-The arrays that rules take together are in a group: `World`, `Start` and `Seen`.
+Named tuples hold the arrays that rules use together: `World`, `Start` and `Seen`.
 """
 
 import math
@@ -25,10 +25,10 @@ NOBODY = -1  # as a target
 
 UNIT = np.dtype(
     [
-        # what the loops over pairs of units read, together at the front
+        # fields that the loops over pairs of units read come first
         ("x", "f4"),
         ("y", "f4"),
-        ("start_x", "f4"),  # position at the start of the tick, by which searches go
+        ("start_x", "f4"),  # position at the start of the tick, which searches use
         ("start_y", "f4"),
         ("alive", "?"),  # until removed at the end of a tick
         ("is_ally", "?"),
@@ -47,7 +47,7 @@ UNIT = np.dtype(
         ("prev_target", "i4"),
         ("order", "i4"),
         ("order_target", "i4"),
-        ("order_x", "f8"),  # where it is to go; of an enemy, where it marches
+        ("order_x", "f8"),  # where the order sends it; for an enemy, its attack point
         ("order_y", "f8"),
         ("shield", "f8"),
         ("energy", "f8"),
@@ -107,7 +107,7 @@ RULES = np.dtype(
         ("height", "i8"),
         ("max_radius", "f8"),
         ("published_walls", "?"),
-        # where the blocks of an observation begin, after the agent's 4 moves, and their sizes
+        # starts and sizes of the blocks of an observation, after the agent's 4 moves
         ("obs_enemy_size", "i8"),
         ("obs_ally_size", "i8"),
         ("obs_enemies", "i8"),
@@ -116,7 +116,7 @@ RULES = np.dtype(
         ("obs_place", "i8"),
         ("obs_id", "i8"),
         ("obs_size", "i8"),
-        # the same of the state, which begins with the allies
+        # the same for the state, which begins with the allies
         ("state_ally_size", "i8"),
         ("state_enemy_size", "i8"),
         ("state_enemies", "i8"),
@@ -129,7 +129,7 @@ RULES = np.dtype(
 CELL = np.dtype(
     [
         ("blocked", "?"),
-        ("begin", "i8"),  # of the walls that a unit in the cell may be close enough to meet
+        ("begin", "i8"),  # first and last + 1 of the walls that a unit in the cell may meet
         ("end", "i8"),
     ],
     align=True,
@@ -143,29 +143,29 @@ GROUP = np.dtype(
         ("count", "i8", 2),
         ("place", "f8", (2, 2)),  # x and y for each side, unless places are drawn
         ("first_lot", "i8"),
-        ("end_lot", "i8"),  # the same if the kinds are not drawn
-        ("reflected", "f8"),  # below this, a random number from 0 to 1 stands for reflected places
-        ("surrounded", "f8"),  # from there and below this, for surrounded ones
+        ("end_lot", "i8"),  # equal to first_lot if the kinds are not drawn
+        ("reflected", "f8"),  # reflected places if a random number from 0 to 1 is below this
+        ("surrounded", "f8"),  # else surrounded places if the number is below this
     ],
     align=True,
 )
 
 LOT = np.dtype([("kind", "i8"), ("below", "f8"), ("not_alone", "?")], align=True)
 
-FAR = 10.0  # cells; how far a unit reaches, in a second, for which lists of walls become long
+FAR = 10.0  # cells; if units can move further in a second, cells share one list of all walls
 
-RING = 0.5  # cells; around its place, a unit looks for room on rings that are so far apart
-REACH = 40.0  # cells; the last of them
-# Places that are drawn are multiples of this part of a cell. So mirror images are exact in single
-# precision, on maps of up to 256 cells.
+RING = 0.5  # cells between the rings on which a unit looks for room
+REACH = 40.0  # cells; radius of the last ring
+# Drawn places are multiples of this part of a cell, so mirror images are exact in single precision
+# on maps of up to 256 cells.
 FINEST = 2.0**-16
 
-# What a unit has under the name that its kind has for it.
+# Fields that have the same name in UNIT and UnitKind
 SAME = ("radius", "attacks", "armor", "speed", "range", "scan_range", "splash_radius")
 
 
 class World(NamedTuple):
-    """What no battle of a scenario changes."""
+    """The parts of a scenario that its battles do not change."""
 
     rules: np.ndarray
     """[1] RULES"""
@@ -174,30 +174,30 @@ class World(NamedTuple):
     cells: np.ndarray
     """[height * width + 1] CELL, row by row; the last stands for all places off the map"""
     walls: np.ndarray
-    """[n] WALL, for one cell after the other those that are near, in the order of discovery"""
+    """[n] WALL: cell by cell, the walls near the cell in the order of discovery"""
     allies: np.ndarray
-    """[n_allies] their numbers among all units, by their indices"""
+    """[n_allies] index within the side -> number among all units"""
     enemies: np.ndarray
-    """[n_enemies] the same of the enemies"""
+    """[n_enemies] the same for the enemies"""
 
 
 class Start(NamedTuple):
-    """How the battles of a scenario begin."""
+    """The start of a scenario's battles."""
 
     units: np.ndarray
-    """[n_units] UNIT in their places; those whose kinds or places are drawn are not alive yet"""
+    """[n_units] UNIT at their places; units of random groups are not alive yet"""
     kinds: np.ndarray
     """[2, n_kinds] UNIT, an ally and an enemy of each kind"""
     groups: np.ndarray
-    """[n] GROUP that are drawn"""
+    """[n] GROUP, the random groups"""
     lots: np.ndarray
     """[n] LOT, group by group"""
     spots: np.ndarray
-    """[n, 2] where a unit looks for room around its place, the nearest first"""
+    """[n, 2] offsets at which a unit looks for room around its place, the nearest first"""
 
 
 class Seen(NamedTuple):
-    """What the learner sees of `num` battles, or of one, without the first dimension."""
+    """Observations of `num` battles; for a single battle, without the first dimension."""
 
     obs: np.ndarray
     """[num, n_agents, obs_size] float32"""
@@ -210,7 +210,7 @@ class Seen(NamedTuple):
 def build(
     scenario: Scenario, *, walls: str, time_limit: int, agent_ids: bool
 ) -> tuple[World, Start]:
-    """The world of a scenario, and how its battles begin."""
+    """The `World` and the `Start` of a scenario."""
     start = start_of(scenario)
     units = start.units
     rules = np.zeros(1, RULES)
@@ -233,7 +233,7 @@ def build(
 
 
 def seen_of(rules: np.void, num: int) -> Seen:
-    """Arrays for what is seen of `num` battles, not written yet."""
+    """Uninitialised arrays for the observations of `num` battles."""
     n_agents = rules["n_allies"]
     return Seen(
         np.empty((num, n_agents, rules["obs_size"]), np.float32),
@@ -251,7 +251,7 @@ def _set_armies(rules: np.void, scenario: Scenario, units: np.ndarray):
 
 
 def _patients(scenario: Scenario) -> int:
-    """How many slots healers need. Their target is an ally by its index: up to the last fighter."""
+    """Number of targets of healers: the allies by index, up to the last that is not a healer."""
     index, slots, any_healer = 0, 0, False
     for group in scenario.groups:
         for kinds in _possible_kinds(scenario, group, "ally"):
@@ -263,7 +263,7 @@ def _patients(scenario: Scenario) -> int:
 
 
 def _possible_kinds(scenario: Scenario, group: Group, side: str) -> list[list[UnitKind]]:
-    """For each unit of one side of a group, the kinds that it may be."""
+    """The possible kinds of each unit of one side of a group."""
     if group.number:
         return [[scenario.kinds[name] for name in group.units]] * group.count(side)
     counts = group.units if group.count(side) else {}
@@ -271,7 +271,7 @@ def _possible_kinds(scenario: Scenario, group: Group, side: str) -> list[list[Un
 
 
 def _set_layout(rules: np.void):
-    """Where everything is in observations and states (section 13)."""
+    """Set the positions of all blocks in observations and states (section 13)."""
     n_allies, n_enemies = rules["n_allies"], rules["n_enemies"]
     of_ally = rules["ally_shields"] + rules["n_types"]
     of_enemy = rules["enemy_shields"] + rules["n_types"]
@@ -291,7 +291,7 @@ def _set_layout(rules: np.void):
 
 
 def start_of(scenario: Scenario) -> Start:
-    """How the battles of a scenario begin (section 5)."""
+    """The start of a scenario's battles (section 5)."""
     kinds = np.array([[_unit(scenario, kind, side) for kind in scenario.kinds] for side in SIDES])
     rows = list(scenario.kinds)
     units, groups, lots = [], [], []
@@ -317,7 +317,7 @@ def start_of(scenario: Scenario) -> Start:
 
 
 def _unit(scenario: Scenario, name: str, side: str) -> np.void:
-    """A unit of a kind, of which only place and index are open. It is not alive yet."""
+    """A unit of a kind, still without place and index. It is not alive yet."""
     unit = np.zeros((), UNIT)
     _set_statistics(unit, scenario.kinds[name])
     unit["is_ally"] = side == "ally"
@@ -333,7 +333,7 @@ def _unit(scenario: Scenario, name: str, side: str) -> np.void:
 
 
 def _drawn(group: Group, first: list[int], lots: list, rows: list[str]) -> np.void:
-    """A group that is drawn, whose units have the numbers from `first`; adds to the lots."""
+    """The record of a random group whose units are numbered from `first`; appends to `lots`."""
     record = np.zeros((), GROUP)
     record["first"] = first
     record["count"] = [group.count(side) for side in SIDES]
@@ -352,7 +352,7 @@ def _drawn(group: Group, first: list[int], lots: list, rows: list[str]) -> np.vo
 
 @cache
 def _spots() -> np.ndarray:
-    """Ring after ring, of 6, 12, 18, ... spots; first the place itself, last the widest ring."""
+    """The place itself, then rings of 6, 12, 18, ... spots up to the widest ring, [n, 2]."""
     spots = [np.zeros((1, 2))]
     for ring in range(1, int(REACH / RING) + 1):
         angle = 2 * math.pi * np.arange(6 * ring) / (6 * ring)
@@ -399,7 +399,7 @@ def _obstacles(blocked: np.ndarray) -> np.ndarray:
 def _cells(blocked: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
     """The cells, [height * width + 1] CELL, and the walls within `reach` of each, [n] WALL.
 
-    Off the map, and for units that get far in a second, these are all walls.
+    Places off the map list all walls; if `reach` exceeds FAR, every cell does.
     """
     walls = _obstacles(blocked)
     height, width = blocked.shape

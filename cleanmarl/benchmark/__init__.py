@@ -4,5 +4,5 @@
         -- --total-timesteps 200000
     python -m cleanmarl.benchmark plot sweep --out figures
 
-`sweep.py` trains, `records.py` keeps what came out, `plot.py` draws it.
+`sweep.py` trains, `records.py` stores the results, `plot.py` draws them.
 """

@@ -12,13 +12,13 @@ from cleanmarl.benchmark.sweep import plan, sweep
 
 def count(word: str) -> int:
     if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {word}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {word}")
     return int(word)
 
 
 def seed(word: str) -> int:
     if not word.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be whole numbers from 0 on, got {word}")
+        raise argparse.ArgumentTypeError(f"must be whole numbers of at least 0, got {word}")
     return int(word)
 
 
@@ -33,7 +33,7 @@ def make_parser() -> Parser:
 
 
 def add_run(commands):
-    about = "train with every script, in every environment, with every variant and every seed"
+    about = "train every combination of scripts, environments, variants and seeds"
     usage = "benchmark run [options] [-- arguments of the scripts]"
     command = commands.add_parser("run", help=about, description=about, usage=usage)
     command.add_argument(
@@ -63,7 +63,7 @@ def add_run(commands):
         nargs="+",
         default=[],
         metavar="VARIANT",
-        help='values of an argument: "td_lambda=0 0.6 0.9"; of several arguments, all combinations',
+        help='values of an argument, "td_lambda=0 0.6 0.9"; several arguments are combined',
     )
     command.add_argument(
         "--runs",
@@ -75,13 +75,13 @@ def add_run(commands):
     command.add_argument(
         "--address",
         default="",
-        help="of a Ray cluster, or auto; without it, Ray runs on this machine",
+        help="address of a Ray cluster, or auto (default: Ray runs on this machine)",
     )
     command.add_argument(
         "--cpus",
         type=count,
         metavar="NUMBER",
-        help="runs at once on this machine (default: one for each core)",
+        help="runs at the same time on this machine (default: one for each core)",
     )
 
 
@@ -93,7 +93,7 @@ def add_plot(commands):
         nargs="+",
         type=Path,
         metavar="FOLDER",
-        help="folders in which, at any depth, the runs are",
+        help="folders with the runs, at any depth",
     )
     command.add_argument(
         "--envs",
@@ -122,7 +122,7 @@ def add_plot(commands):
         type=count,
         default=20,
         metavar="NUMBER",
-        help="parts of a training; the evaluations in each are averaged (default: 20)",
+        help="points of a curve; each is the mean of the evaluations in its part (default: 20)",
     )
     command.add_argument(
         "--reps",

@@ -1,7 +1,7 @@
 """Curves and tables of finished runs: interquartile means and their 95% bootstrap intervals.
 
 The statistics are those of Agarwal et al. (2021), "Deep RL at the edge of the statistical
-precipice". A score is [tasks][seeds, points]: of each task, each seed, and each part of a training.
+precipice". Scores are [tasks][seeds, points]: a number for each task, seed and part of a training.
 """
 
 import csv
@@ -20,7 +20,7 @@ from cleanmarl.benchmark.sweep import OWN, SAME_CURVE, SCRIPTS, need, read_env
 from cleanmarl.checkpoint import write_atomically
 
 GREY = "#808080"  # legible on white and on black
-LOOKS = (  # colour, and dashes for those who cannot tell it
+LOOKS = (  # colour, and dashes for readers who cannot tell the colours apart
     ("#0072b2", "-"),
     ("#e69f00", (0, (1, 1.5))),
     ("#009e73", (0, (5, 2))),
@@ -38,23 +38,23 @@ STYLE |= dict.fromkeys(COLOURED, GREY)
 Groups = dict[tuple[str, str], dict[str, list[Record]]]
 
 
-# Which runs, and under which names
+# Choice and labels of the runs
 
 
 def label_of(record: Record, varied: set[str]) -> str:
-    """The script, with the arguments in which its runs differ."""
+    """The script and the arguments in which its runs differ."""
     options = [f"{option(name)} {record.args[name]}" for name in record.args if name in varied]
     return " ".join([f"{record.script}.py", *options])
 
 
 def order_of(record: Record) -> tuple:
-    """The four scripts first, then others by name."""
+    """Sort key: the four scripts first, then others by name."""
     place = SCRIPTS.index(record.script) if record.script in SCRIPTS else len(SCRIPTS)
     return place, record.script, record.seed
 
 
 def group(records: list[Record]) -> Groups:
-    """The runs by environment and by label, in the order in which they are drawn."""
+    """Group the runs by environment and label, in the order in which they are drawn."""
     values = defaultdict(set)
     for record in records:
         for name in record.args.keys() - OWN - SAME_CURVE:
@@ -78,9 +78,9 @@ def group(records: list[Record]) -> Groups:
 
 
 def choose(folders: Sequence[Path], envs: Sequence[str] = (), seeds: Sequence[int] = ()) -> Groups:
-    """The runs in some folders: of some environments and seeds, or of all.
+    """Group the runs in some folders: all, or only those of the given environments and seeds.
 
-    Raises ValueError if there are none, or none of a seed or an environment.
+    Raises ValueError if there are no runs, or none of a given environment or seed.
     """
     records = [record for folder in folders for record in read_all(folder)]
     if not records:
@@ -104,9 +104,9 @@ def choose(folders: Sequence[Path], envs: Sequence[str] = (), seeds: Sequence[in
 
 
 def scores(runs: list[Record], x: str, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each of `points` parts of a training ends, and its mean evaluations [seeds, points].
+    """Divide a training into parts: their ends [points], and mean evaluations [seeds, points].
 
-    `x` is steps or seconds. Time ends with the fastest run. A part without evaluations is
+    `x` is "steps" or "seconds"; seconds end with the fastest run. A part without evaluations is
     interpolated.
     """
     last = {"steps": max, "seconds": min}[x](getattr(run, x)[-1] for run in runs)
@@ -122,7 +122,7 @@ def scores(runs: list[Record], x: str, points: int) -> tuple[np.ndarray, np.ndar
 
 
 def iqm(*tasks: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Interquartile mean of the scores of all tasks and seeds; seeds are along `axis`."""
+    """Interquartile mean of the scores of all tasks and seeds; `axis` is that of the seeds."""
     return need("scipy.stats").trim_mean(np.concatenate(tasks, axis), 0.25, axis=axis)
 
 
@@ -137,10 +137,10 @@ def median(*tasks: np.ndarray, axis: int = 0) -> np.ndarray:
 
 
 def estimate(tasks: list[np.ndarray], statistic, reps: int) -> tuple[np.ndarray, ...]:
-    """A statistic of scores [tasks][seeds, points], and the ends of its 95% interval: [points].
+    """A statistic of scores [tasks][seeds, points], and the bounds of its 95% interval: [points].
 
-    The interval is from a stratified bootstrap: the seeds of each task are resampled on their own.
-    With one seed it is the value itself.
+    The interval comes from a stratified bootstrap: the seeds of each task are resampled separately.
+    With one seed, the interval is the value itself.
     """
     middle = statistic(*tasks)
     if len(tasks[0]) == 1:
@@ -187,13 +187,13 @@ def write_figure(picture, path: Path):
     look = {"loc": "outside lower center", "ncols": 2, "frameon": False}
     picture.legend([lines[label] for label in labels], labels, **look)
     content = io.BytesIO()
-    whole = {"bbox_inches": "tight"}  # with all of the legend
+    whole = {"bbox_inches": "tight"}  # include the whole legend
     picture.savefig(content, format="svg", transparent=True, metadata={"Date": None}, **whole)
     write_atomically(path, content.getvalue())
 
 
 def draw_curves(groups: Groups, looks: dict, x: str, path: Path, points: int, reps: int):
-    """A panel for each environment, over steps or seconds."""
+    """Draw a panel for each environment, over steps or seconds."""
     picture, panels = new_figure(len(groups), 3.2)
     for panel, ((env, metric), labels) in zip(panels, groups.items(), strict=True):
         for label, runs in labels.items():
@@ -210,7 +210,7 @@ def draw_curves(groups: Groups, looks: dict, x: str, path: Path, points: int, re
 
 
 def in_common(groups: Groups) -> dict[str, list[list[Record]]]:
-    """Of each label, its runs in each battle that all labels have fought, with as many seeds."""
+    """label -> its runs in each battle that all labels have, with equally many seeds per battle."""
     battles = [labels for (_, metric), labels in groups.items() if metric == "win rate"]
     names = dict.fromkeys(label for labels in battles for label in labels)
     battles = [labels for labels in battles if names.keys() == labels.keys()]
@@ -222,7 +222,7 @@ def in_common(groups: Groups) -> dict[str, list[list[Record]]]:
 
 
 def draw_aggregate(groups: Groups, looks: dict, path: Path, points: int, reps: int):
-    """All battles that the scripts have in common: curves, and statistics of the last tenth."""
+    """Draw curves, and statistics of the last tenth, over the battles that all scripts have."""
     runs_of = in_common(groups)
     if not runs_of:
         print("no aggregate figure: the scripts have no battle in common", file=sys.stderr)
@@ -252,9 +252,9 @@ def draw_aggregate(groups: Groups, looks: dict, path: Path, points: int, reps: i
 
 
 def table(groups: Groups, reps: int) -> list[dict]:
-    """A row for each environment and label; its result is of the last tenth of the training.
+    """A row for each environment and label, with the result in the last tenth of the training.
 
-    `steps_to_win` and `seconds_to_win` are medians over the seeds, None without battles.
+    `steps_to_win` and `seconds_to_win` are medians over the seeds; None except for battles.
     """
     rows = []
     for (env, metric), labels in groups.items():
@@ -274,7 +274,7 @@ def table(groups: Groups, reps: int) -> list[dict]:
 
 
 def duration(seconds: float) -> str:
-    """For example 34 s or 3 min 7 s; never if it is infinite."""
+    """For example "34 s" or "3 min 7 s"; "never" if infinite."""
     if seconds == np.inf:
         return "never"
     minutes, seconds = divmod(round(seconds), 60)
@@ -282,9 +282,10 @@ def duration(seconds: float) -> str:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The rows as a table: times and steps to win are medians over the seeds.
+    """The rows as a Markdown table; times and steps to win are medians over the seeds.
 
-    A metric that all rows share is in the head of their scores. Without battles, nothing is won.
+    If all rows share a metric, the head of the scores names it. The columns about winning appear
+    only with battles.
     """
     metrics = {row["metric"] for row in rows}
     score = "IQM" if len(metrics) > 1 else min(metrics)

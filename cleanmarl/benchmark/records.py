@@ -1,4 +1,4 @@
-"""Finished runs: the evaluations of each, read from its folder, and kept in a small JSON file."""
+"""Finished runs: read evaluations from the run folders, and keep them in small JSON files."""
 
 import json
 import sys
@@ -10,19 +10,19 @@ import numpy as np
 from cleanmarl.arguments import short_name
 from cleanmarl.checkpoint import write_atomically
 
-# What an evaluation says first: the first of these that there is
+# The metric of a run: the first of these that its evaluations have
 METRICS = {
     "eval/battle_won": "win rate",
     "eval/success": "success rate",
     "eval/ep_reward": "reward",
 }
-WON = 0.95  # win rate of a team that wins
-IN_A_ROW = 3  # evaluations after which it counts
+WON = 0.95  # least win rate of a winning team
+IN_A_ROW = 3  # evaluations in a row that need this win rate
 
 
 @dataclass
 class Record:
-    """A finished run: what it was made with, and its evaluations."""
+    """A finished run: its command, versions, arguments and evaluations."""
 
     command: str
     commit: str
@@ -37,13 +37,13 @@ class Record:
     steps: np.ndarray
     """[n] environment steps at each evaluation"""
     seconds: np.ndarray
-    """[n] time of training until then, without interruptions"""
+    """[n] training time until each evaluation, without interruptions"""
     values: np.ndarray
     """[n] mean over the greedy episodes of each evaluation"""
 
     @property
     def env(self) -> str:
-        """Name of the environment, without the module or the folder that it comes from."""
+        """Name of the environment, without its module or folder."""
         return short_name(self.args["env_name"])
 
     @property
@@ -53,7 +53,7 @@ class Record:
     def until_won(self) -> tuple[float, float]:
         """Steps and seconds until the team wins; both are infinite if it never does.
 
-        It wins with the third of three evaluations in a row whose win rates are 0.95 or more.
+        A team wins at the third evaluation in a row with a win rate of at least 0.95.
         """
         in_a_row = 0
         for i, value in enumerate(self.values):
@@ -64,7 +64,7 @@ class Record:
 
 
 def read_run(folder: Path) -> Record | None:
-    """The record of a run folder. If the run is not finished: None, and a line that says so."""
+    """The record of a run folder; if the run is not finished, print a line and return None."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     args = json.loads((folder / "args.json").read_text())
@@ -105,7 +105,7 @@ def times(events, evaluations: list) -> np.ndarray:
 
 
 def write_record(path: Path, record: Record):
-    """Write a record, with a line for each field."""
+    """Write a record, one line per field."""
     lines = []
     for name, value in vars(record).items():
         lines.append(f'"{name}": {json.dumps(value, default=np.ndarray.tolist)}')
@@ -113,7 +113,7 @@ def write_record(path: Path, record: Record):
 
 
 def read_record(path: Path) -> Record:
-    """Read a record. Raises ValueError, in one line, if the file is none."""
+    """Read a record. Raises ValueError, with a message of one line, if the file is not a record."""
     try:
         found = json.loads(path.read_text())
         values = {field.name: found[field.name] for field in fields(Record)}

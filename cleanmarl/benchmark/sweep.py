@@ -1,6 +1,6 @@
-"""Train with every script, in every environment, with every variant and every seed, on Ray.
+"""Train every combination of scripts, environments, variants and seeds on Ray.
 
-`plan` says which runs there are, `train` does one of them, `sweep` has Ray do all.
+`plan` lists the runs, `train` does one run, `sweep` lets Ray do all.
 """
 
 import contextlib
@@ -37,24 +37,24 @@ SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 # The sweep sets these arguments of the scripts itself.
 OWN = {"env_type", "env_name", "env_family", "seed", "torch_threads"}
 OWN |= {"resume", "evaluate", "which", "list_envs"}
-# Two runs of one curve may differ in these.
+# Runs of one curve may differ in these arguments.
 SAME_CURVE = FREE - {"total_timesteps", "device"}
 
 
 @dataclass
 class Task:
-    """One run: a script's own command line, in a folder of its own."""
+    """One run: the command line of a script, and its folder."""
 
     title: str
     folder: Path
     command: list[str]
-    """what follows `python`"""
+    """the words after `python`"""
     args: dict
     """all arguments of the script"""
 
     @property
     def record(self) -> Path:
-        """The file that is written when the run has finished."""
+        """The file that `keep` writes when the run is finished."""
         return self.folder.with_name(self.folder.name + ".json")
 
 
@@ -66,11 +66,11 @@ def need(name: str) -> ModuleType:
         raise ImportError(f'{error.name} is missing: pip install -e ".[benchmark]"') from error
 
 
-# What is trained
+# Which runs
 
 
 def load_script(word: str) -> tuple[ModuleType, list[str]]:
-    """A script as a module, and the words by which Python runs it. Raises ValueError.
+    """A script as a module, and the words that run it with Python. Raises ValueError.
 
     `word` is one of the four scripts (qmix), a path (./my_qmix.py) or a module (my_lab.my_qmix).
     """
@@ -99,7 +99,7 @@ def load_script(word: str) -> tuple[ModuleType, list[str]]:
 
 
 def read_env(word: str) -> list[str]:
-    """The arguments of an environment: 3m, mine.toml, lbf:NAME, gym:NAME or pz:FAMILY:NAME."""
+    """A script's arguments for 3m, mine.toml, lbf:NAME, gym:NAME or pz:FAMILY:NAME."""
     env_type, name = "smaclite", word
     if ":" in word:
         env_type, _, name = word.partition(":")
@@ -122,7 +122,7 @@ def read_variants(words: list[str]) -> list[dict[str, str]]:
         name, _, given = word.partition("=")
         name = name.strip().lstrip("-").replace("-", "_")
         if not name or not given.split():
-            raise ValueError(f'a variant reads like "td_lambda=0 0.6 0.9", not {word!r}')
+            raise ValueError(f'a variant must be like "td_lambda=0 0.6 0.9", got {word!r}')
         if name in OWN:
             raise ValueError(f"{name} cannot be varied: the sweep sets it, see run --help")
         if name in values:
@@ -147,7 +147,7 @@ def words_of(Args: type, variant: dict[str, str]) -> list[str]:
 
 
 def check_passed(passed: list[str], varied: list[str]):
-    """Raise ValueError if an argument for the scripts is one that the sweep sets."""
+    """Raise ValueError if the sweep itself sets one of the arguments passed to the scripts."""
     for word in passed:
         if not word.startswith("--"):
             continue
@@ -167,9 +167,10 @@ def plan(
     variants: Sequence[str] = (),
     passed: Sequence[str] = (),
 ) -> list[Task]:
-    """The runs of a sweep, checked like the scripts check them. The arguments are those of `run`.
+    """The runs of a sweep; their arguments are checked as the scripts check them.
 
-    `passed` goes to every script. Raises ValueError, in one line.
+    Parameters are the options of the command `run`; `passed` goes to every script. Raises
+    ValueError with a message of one line.
     """
     combinations = read_variants(list(variants))
     check_passed(list(passed), list(combinations[0]))
@@ -199,7 +200,7 @@ def plan(
 
 
 def read_arguments(module: ModuleType, words: list[str]):
-    """A script's `Args`, checked. Raises Refused, in one line."""
+    """A script's `Args`, checked. Raises Refused with a message of one line."""
     try:
         args = arguments.parse(module.Args, module.__doc__ or "", words, module.Args())
         arguments.check(args)
@@ -214,7 +215,7 @@ def check_folder(task: Task):
     if task.record.exists():
         begun = [read_record(task.record).args]
     for found in begun:
-        known = task.args.keys() & found.keys()  # an argument may be younger than the run
+        known = task.args.keys() & found.keys()  # the script may have new arguments
         names = sorted(n for n in known - SAME_CURVE if found[n] != task.args[n])
         if names:
             there = " ".join(f"{option(name)} {found[name]}" for name in names)
@@ -229,7 +230,7 @@ def check_folder(task: Task):
 def lock(log) -> bool:
     """Try to lock a log.
 
-    A script that writes to it has the lock too, and keeps it if it outlives its parent.
+    The script that writes to the log inherits the lock, and keeps it if it outlives its parent.
     """
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -244,11 +245,11 @@ def is_training(folder: Path) -> bool:
 
 
 def follow_parent():
-    """In the process of a script, before it begins: have it saved and ended when its parent dies.
+    """In a script's process, before the script starts: make it save and end if its parent dies.
 
-    Only Linux can do that: it sends SIGTERM then.
+    This works only on Linux, which then sends SIGTERM.
     """
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Ray's processes do not hear Ctrl-C
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Ray's processes block Ctrl-C
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
@@ -256,15 +257,15 @@ def follow_parent():
 def train(task: Task, python_path: str) -> int:
     """Train in the task's folder, from its last checkpoint if it has one; returns the exit status.
 
-    Ray calls this, and calls it again on any machine if its process or machine dies.
+    Ray calls this function. If its process or machine dies, Ray calls it again on any machine.
     """
     folder = task.folder
     settings = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path}
-    with contextlib.suppress(ValueError):  # raised where this is not the main thread
-        # Ray cancels by SIGINT, which may be ignored behind nohup
+    with contextlib.suppress(ValueError):  # raised if this is not the main thread
+        # Ray cancels with SIGINT, which nohup makes processes ignore
         signal.signal(signal.SIGINT, signal.default_int_handler)
     with (folder / "log.txt").open("a") as log:
-        while not lock(log):  # a script that has lost its parent is about to end
+        while not lock(log):  # a script that lost its parent is still saving
             time.sleep(0.1)
         saved = [*folder.glob("runs/*/checkpoint.pt"), *folder.glob("runs/*/checkpoint.old")]
         words = list(task.command)
@@ -278,17 +279,17 @@ def train(task: Task, python_path: str) -> int:
         try:
             while script.poll() is None:
                 time.sleep(0.1)
-        finally:  # by a KeyboardInterrupt if the sweep is stopped
+        finally:  # a stopped sweep raises KeyboardInterrupt
             script.terminate()
             script.wait()
         return script.returncode or keep(task)
 
 
 def keep(task: Task) -> int:
-    """Write the record of a run whose script has ended well; 1 if there is nothing to keep."""
+    """Write the record of a run whose script ended with 0; returns 1 if the run is not finished."""
     for path in task.folder.glob("runs/*/args.json"):
         if record := read_run(path.parent):
-            # The run may have been resumed; the record says how to do it in one go, anywhere.
+            # The record's command does the whole run on any machine: no --resume, no local folder.
             words = [Path(word).name if word.endswith(".py") else word for word in task.command]
             command = shlex.join(["python", *words])
             write_record(task.record, replace(record, command=command))
@@ -298,7 +299,7 @@ def keep(task: Task) -> int:
     return 1
 
 
-# How far the runs are
+# Progress of the runs
 
 
 def tail(folder: Path) -> str:
@@ -310,9 +311,9 @@ def tail(folder: Path) -> str:
 
 
 def status_of(folder: Path) -> dict:
-    """How far the run in a folder is, by its status.json."""
+    """The progress of the run in a folder, from its status.json."""
     for path in folder.glob("runs/*/status.json"):
-        with contextlib.suppress(FileNotFoundError):  # the run begins anew
+        with contextlib.suppress(FileNotFoundError):  # the run starts again
             return json.loads(path.read_text())
     return {}
 
@@ -338,7 +339,7 @@ def look(task: Task, state: str | None) -> tuple[str, ...]:
 
 
 def table(rows: list[tuple[str, ...]]):
-    """The rows as a table of rich; what is going on comes first."""
+    """The rows as a table of rich; waiting and finished runs come last."""
     from rich.table import Table
 
     counts = Counter(row[-1].split()[0] for row in rows)
@@ -354,7 +355,7 @@ def table(rows: list[tuple[str, ...]]):
 
 
 def tell(rows: list[tuple[str, ...]], told: dict[str, tuple]):
-    """Without a terminal: a line where a state has changed, and each minute for what is running."""
+    """Without a terminal: print a line when a state changes, and each minute for a running run."""
     for title, steps, speed, evaluation, left, state in rows:
         news = (state, state == "running" and int(time.monotonic() // 60))
         if told.get(title) != news:
@@ -379,9 +380,9 @@ def outcome(ray, ref) -> str:
 
 
 def watch(ray, tasks: list[Task], todo: dict, signals: list[int]) -> dict[str, str]:
-    """Show how far the runs are until all have ended; returns their states by title.
+    """Show the progress of the runs until all have ended; returns title -> state.
 
-    On a signal they save and stop.
+    On a signal, the runs save and stop.
     """
     from rich.console import Console
     from rich.live import Live
@@ -389,13 +390,13 @@ def watch(ray, tasks: list[Task], todo: dict, signals: list[int]) -> dict[str, s
     ended, told, console = {}, {}, Console()
     with Live(console=console) if console.is_terminal else contextlib.nullcontext() as live:
         while todo:
-            if signals:  # cancel each time round: a run that just begins does not hear it
+            if signals:  # cancel in every round: a run that is just starting misses it
                 for ref in todo:
                     ray.cancel(ref)
             for ref in ray.wait(list(todo), num_returns=len(todo), timeout=1)[0]:
                 task = todo.pop(ref)
                 ended[task.title] = outcome(ray, ref)
-                while is_training(task.folder):  # it saves
+                while is_training(task.folder):  # it is saving
                     time.sleep(0.1)
             rows = [look(task, ended.get(task.title)) for task in tasks]
             if live:
@@ -408,21 +409,21 @@ def watch(ray, tasks: list[Task], todo: dict, signals: list[int]) -> dict[str, s
 def connect(ray, address: str, cpus: int | None):
     """Start Ray on this machine, or join a cluster. Raises ConnectionError if there is none."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or else Ray warns
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray warns
     options = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address:
         options |= {"num_cpus": cpus, "include_dashboard": False}
-        options["object_store_memory"] = 10**8  # it stores nothing
+        options["object_store_memory"] = 10**8  # the runs store nothing in it
     ray.init(address or "local", **options)
 
 
 def train_all(ray, tasks: list[Task], todo: list[Task], signals: list[int]) -> dict[str, str]:
-    """Have Ray do the runs in `todo`; returns the states of those that have ended, by title."""
+    """Let Ray do the runs in `todo`; returns title -> state of the runs that have ended."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: signals.append(number))
     path = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
     refs = {}
-    remote = ray.remote(max_retries=10)(train)  # one for all: Ray keeps their order then
+    remote = ray.remote(max_retries=10)(train)  # one for all, so Ray keeps their order
     for task in todo:
         task.folder.mkdir(parents=True, exist_ok=True)
         here = remote.options(num_cpus=1, num_gpus=int(task.args["device"] == "cuda"))
@@ -431,10 +432,9 @@ def train_all(ray, tasks: list[Task], todo: list[Task], signals: list[int]) -> d
 
 
 def check_address(address: str, cpus: int | None):
-    """Raise ValueError if there is no cluster; Ray itself would try again and again."""
+    """Raise ValueError if there is no cluster; Ray itself would retry again and again."""
     if address and cpus:
-        reason = "they exclude each other"
-        raise ValueError(f"--cpus is for this machine and --address for a cluster: {reason}")
+        raise ValueError("give either --cpus (this machine) or --address (a cluster), not both")
     if ":" in address:
         host, _, port = address.rpartition(":")
         try:
@@ -444,12 +444,12 @@ def check_address(address: str, cpus: int | None):
 
 
 def sweep(tasks: list[Task], address: str = "", cpus: int | None = None) -> int:
-    """Train what is not finished yet; returns the exit status.
+    """Train all runs that are not finished; returns the exit status.
 
     Args:
-        tasks: by `plan`
+        tasks: made by `plan`
         address: of a Ray cluster, or "auto"; without it, Ray runs on this machine
-        cpus: runs at once on this machine; None for as many as there are cores
+        cpus: runs at the same time on this machine; None for one per core
 
     Raises ValueError, ImportError or OSError before anything starts.
     """

@@ -28,24 +28,25 @@ def make_env(
     render_mode: str | None = None,
     **options,
 ) -> gymnasium.Env:
-    """One environment, of the form that `TeamEnv` describes.
+    """One environment with the interface of `TeamEnv`.
 
     Args:
         env_type: "smaclite" (the compiled engine), "smaclite-upstream" (the original package),
             "lbf", "pz" or "gym"
         env_name: for example "3m" or "mine.toml" (a scenario file), "Foraging-8x8-2p-3f-v3",
             "simple_spread_v3", "rware:rware-tiny-2ag-v2" (the module that registers it, and its id)
-        env_family: of "pz" only: mpe, sisl, butterfly, or any package (for example your own) whose
+        env_family: only for "pz": mpe, sisl, butterfly, or a package, for example your own, whose
             module `env_name` has `parallel_env()`
-        agent_ids: append to each agent's observation its one-hot number
+        agent_ids: append a one-hot agent id to each observation
         time_limit: steps after which an episode is truncated; None for the environment's own limit
-        reward_aggr: the team's reward is the "sum" or "mean" of the agents'; in SMAClite it is the
-            team's already
+        reward_aggr: the team's reward is the "sum" or "mean" of the agents' rewards; SMAClite has
+            only a team reward
         render_mode: with "rgb_array", `render()` returns uint8 [height, width, 3]
-        options: go to the package behind the environment
+        options: passed to the package behind the environment
 
     Raises:
-        ValueError: a name does not exist, an argument is out of range, or QMIX cannot act there
+        ValueError: a name is unknown, an argument is out of range, or QMIX cannot act in this
+            environment
         ImportError: a package is missing; the message says how to install it
         TypeError: the package behind the environment has no such option
     """
@@ -67,9 +68,9 @@ def make_env(
 
 
 def open_team(env_type: str, env_name: str, env_family: str, options: dict, **team) -> TeamEnv:
-    """An environment that is no battle of the compiled engine; its package is imported only here.
+    """Open any environment except a battle of the compiled engine. Only here, import its package.
 
-    `team` goes to `TeamEnv`, `options` to the package behind the environment.
+    `team` is passed to `TeamEnv`, `options` to the package behind the environment.
     """
     if env_type == "smaclite-upstream":
         from cleanmarl.env.smaclite import UpstreamSMAClite
@@ -104,10 +105,10 @@ def make_vector_env(
     autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
     **options,
 ) -> VectorEnv:
-    """`num_envs` environments that step together, with the attributes of one.
+    """`num_envs` environments that step together. Attributes are those of one environment.
 
-    Other arguments and errors are those of `make_env`. SMAClite's battles share one compiled call.
-    Others have a process each: call this under `if __name__ == "__main__":`.
+    Other arguments and errors are those of `make_env`. SMAClite's battles step in one compiled
+    call. Other environments run in one process each: call this under `if __name__ == "__main__":`.
     """
     team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode}
     if env_type == "smaclite":
@@ -115,14 +116,14 @@ def make_vector_env(
 
         many = {"num_envs": num_envs, "autoreset_mode": autoreset_mode}
         return BattleVectorEnv(**scenario(env_name), **many, **team, **options)
-    # A fork of a process with PyTorch's threads may hang.
-    # The fork server has none, and shares what it has imported.
+    # Forking a process with PyTorch's threads may hang.
+    # The fork server has no threads, and its children share the modules that it has imported.
     context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     multiprocessing.set_forkserver_preload(["torch", "cleanmarl.env"])
 
     def make_one() -> gymnasium.Env:
         if multiprocessing.parent_process():
-            # A terminal's Ctrl-C is for the parent alone.
+            # Only the parent reacts to a terminal's Ctrl-C.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         return make_env(env_type, env_name, env_family, reward_aggr=reward_aggr, **team, **options)
 
@@ -134,12 +135,12 @@ def make_vector_env(
 
 
 def scenario(env_name: str) -> dict[str, str]:
-    """A map of the package, or a scenario file."""
+    """The argument of `BattleEnv` for a map of the package or for a scenario file."""
     return {"map_file" if env_name.endswith(".toml") else "map_name": env_name}
 
 
 def list_envs():
-    """Print what can be trained on, by `env_type`."""
+    """Print the environments of each `env_type`."""
     from cleanmarl.battle import map_names, random_names
     from cleanmarl.env.lbf import patterns
     from cleanmarl.env.pettingzoo import FAMILIES, modules_of
@@ -147,18 +148,18 @@ def list_envs():
     print("--env-type smaclite (or smaclite-upstream), --env-name")
     print_names(map_names())
     print("--env-type smaclite, --env-name")
-    print_names([*random_names(), "mine.toml (a scenario file of your own)"])
+    print_names([*random_names(), "mine.toml (your own scenario file)"])
     print("--env-type lbf, --env-name")
     print_names(patterns())
     for family, package in FAMILIES.items():
         print(f"--env-type pz --env-family {family}, --env-name")
         print_names(name for name in modules_of(package) if opens(name, family))
-    print("--env-type pz --env-family PACKAGE --env-name MODULE: an environment of your own")
-    print("--env-type gym --env-name MODULE:ID: what MODULE registers, rware:rware-tiny-2ag-v2")
+    print("--env-type pz --env-family PACKAGE --env-name MODULE: your own environment")
+    print("--env-type gym --env-name MODULE:ID: for example rware:rware-tiny-2ag-v2")
 
 
 def opens(env_name: str, env_family: str) -> bool:
-    """Whether PettingZoo's environment is installed, and its actions are discrete."""
+    """Whether a PettingZoo environment is installed and has discrete actions."""
     try:
         make_env("pz", env_name, env_family).close()
         return True

@@ -1,4 +1,4 @@
-"""Gymnasium's environments with several agents: RWARE and others that EPyMARL trains in."""
+"""Multi-agent environments of Gymnasium: RWARE and others that EPyMARL supports."""
 
 import gymnasium
 import numpy as np
@@ -10,15 +10,15 @@ from cleanmarl.env.padded import PaddedTeam
 
 
 class GymnasiumTeam(PaddedTeam):
-    """`gymnasium.make(env_name, **options)`, with `time_limit` as its `max_episode_steps`.
+    """`gymnasium.make(env_name, **options)`; `time_limit` is its `max_episode_steps`.
 
     - `observation_space`: a Tuple with a space for each agent
     - `action_space`: a Tuple with a Discrete for each agent, or a MultiDiscrete
-    - rewards: a list with one for each agent, or the team's as one number
-    - `terminated` and `truncated`: truth values, or lists with one for each agent. An episode is
-      over when it is for all agents: truncated if it was for one of them, else terminated
+    - rewards: a list with one number for each agent, or one number for the team
+    - `terminated` and `truncated`: a bool, or a list with a bool for each agent. An episode is
+      over when it is over for all agents: terminated if all are terminated, else truncated
     - `info["action_mask"]`, optional: a mask for each agent
-    - `info["is_success"]`, optional: a truth value, or one for each agent, who must all succeed
+    - `info["is_success"]`, optional: a bool, or one for each agent; then all must succeed
     """
 
     def __init__(self, env_name: str, options: dict, *, time_limit: int | None, **team):
@@ -28,7 +28,7 @@ class GymnasiumTeam(PaddedTeam):
         limit = {"max_episode_steps": time_limit, "disable_env_checker": True}
         try:
             env = gymnasium.make(spec, **limit, **options)
-        except gymnasium.error.Error as error:  # for example of a missing package
+        except gymnasium.error.Error as error:  # for example, a package is missing
             raise ValueError(f"cannot open {env_name}: {error}") from error
         views = env.observation_space
         choices = env.action_space
@@ -71,7 +71,7 @@ class GymnasiumTeam(PaddedTeam):
 
 
 def registered(env_name: str) -> EnvSpec:
-    """What is registered under "id", or under "module:id" after the module's import.
+    """The specification registered as "id"; for "module:id", import the module first.
 
     Raises ValueError if there is no such module or id.
     """

@@ -1,4 +1,4 @@
-"""Level-Based Foraging (package `lbforaging`): agents collect food, some of it only together."""
+"""Level-Based Foraging (package `lbforaging`): agents collect food, partly only together."""
 
 import re
 from typing import ClassVar
@@ -11,14 +11,14 @@ from cleanmarl.env.team import TeamEnv
 
 
 def specs() -> dict[str, gymnasium.envs.registration.EnvSpec]:
-    """What `lbforaging` has registered, by name."""
+    """The environments that `lbforaging` registers, by name."""
     import lbforaging  # noqa: F401
 
     return {name: spec for name, spec in gymnasium.registry.items() if name.startswith("Foraging")}
 
 
 def patterns() -> list[str]:
-    """The names of `specs` by their form, with the least and the largest of each number."""
+    """The names of `specs`, one for each form; a number that varies is given as its range."""
     forms = {}
     for name in specs():
         numbers = [int(number) for number in re.findall(r"\d+", name)]
@@ -35,7 +35,7 @@ def span(values: set[int]) -> str:
 
 
 class LevelBasedForaging(TeamEnv):
-    """Terminated when all food is collected; the agents' rewards of such an episode sum to 1."""
+    """An episode terminates when all food is collected. The agents' rewards then sum to 1."""
 
     metadata: ClassVar[dict] = {"render_modes": ["rgb_array"], "render_fps": 5}
 
@@ -62,11 +62,11 @@ class LevelBasedForaging(TeamEnv):
 
     def start(self, seed: int) -> dict[str, np.ndarray]:
         for player in self._env.players:
-            player.position = None  # or else the places of the last episode count as taken
+            player.position = None  # otherwise the last episode's positions count as taken
         return self.see(self._env.reset(seed=seed)[0])
 
     def advance(self, actions: list[int]) -> tuple:
-        # Its own `done` does not tell the time limit apart.
+        # ForagingEnv's own `done` is also True at the time limit.
         observations, rewards, _, _, _ = self._env.step(actions)
         return self.see(observations), rewards, not self._env.field.any(), False, {}
 

@@ -1,4 +1,4 @@
-"""From the names that a user gives to what they name."""
+"""Look up the names that a user gives."""
 
 import difflib
 import importlib
@@ -7,33 +7,34 @@ from types import ModuleType
 
 
 def find(what: str, name: str, known: dict, hint: str = ""):
-    """What is known under a name.
+    """The entry of `known` for a name.
 
-    Raises ValueError with the nearest names or, if none is near, with the hint or some names.
+    Raises ValueError; the message gives the nearest names or, if none is near, the hint or some
+    names.
     """
     if name in known:
         return known[name]
     nearest = difflib.get_close_matches(name, known, n=4)
     if nearest:
-        others = f"the nearest known are {', '.join(nearest)}"
+        others = f"did you mean {' or '.join(nearest)}?"
     elif hint:
         others = hint
     elif len(known) <= 4:
         others = f"known are {', '.join(known)}"
     else:
-        others = f"there are {', '.join(list(known)[:4])}, ... (--list-envs prints them)"
+        others = f"for example {', '.join(list(known)[:4])} (--list-envs prints all)"
     raise ValueError(f"unknown {what} {name!r}; {others}")
 
 
 def module_here(name: str) -> ModuleType | None:
-    """A module that is installed or in the working directory; None if there is none.
+    """Import a module that is installed or in the working directory; None if there is none.
 
-    An error inside the module is raised as it is.
+    An error inside the module is raised unchanged.
     """
     if not all(part.isidentifier() for part in name.split(".")):
         return None
     if "" not in sys.path:
-        # A script's folder is on the path, but a module is where the user works.
+        # The path has the script's folder, but not the working directory.
         sys.path.append("")
     try:
         return importlib.import_module(name)

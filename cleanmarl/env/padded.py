@@ -1,4 +1,4 @@
-"""What PettingZoo's and Gymnasium's environments share: spaces for each agent."""
+"""What PettingZoo's and Gymnasium's environments share: each agent has its own spaces."""
 
 import numpy as np
 from gymnasium.spaces import Discrete, Space, flatdim, flatten
@@ -7,13 +7,13 @@ from cleanmarl.env.team import TeamEnv
 
 
 class PaddedTeam(TeamEnv):
-    """Agents with spaces of their own, by their names.
+    """A team of named agents, each with its own spaces.
 
-    Observations are flattened, and zero-padded to the longest. Actions that an agent lacks are not
-    available to it.
+    Observations are flattened and zero-padded to the longest. Actions that an agent lacks are
+    unavailable to it.
 
     Args:
-        env: what is drawn and closed with this one
+        env: the environment that `render` and `close` call
         views: observation space of each agent
         choices: action space of each agent
         team: `agent_ids`, `time_limit`, `reward_aggr` and `render_mode` of `TeamEnv`
@@ -43,16 +43,17 @@ class PaddedTeam(TeamEnv):
         )
 
     def observe_agents(self, seen: dict, masks: dict | None) -> dict[str, np.ndarray]:
-        """The observation of the team from those of its agents.
+        """The team's observation, made from the observations of its agents.
 
         Args:
-            seen: observations; an agent without one is gone: it sees zeros, and can only take
-                action 0
-            masks: of an agent's actions, 1 where one is available; all are if it has none.
-                None: the task has ended, and it does not matter any more
+            seen: observation of each agent; an agent without one has left: it sees zeros, and can
+                only take action 0
+            masks: mask of each agent, 1 where an action is available; without a mask, all its
+                actions are available. None: the task has ended, and masks do not matter
 
         Raises:
-            ValueError: a mask does not fit, allows nothing, or is missing after earlier ones
+            ValueError: a mask has the wrong shape, allows no action, or is missing although the
+                agent had one earlier in the episode
         """
         obs = np.zeros((self.n_agents, self._size), np.float32)
         avail_actions = np.zeros((self.n_agents, self.n_actions), np.int8)
@@ -68,10 +69,10 @@ class PaddedTeam(TeamEnv):
         return self.observe(obs, avail_actions)
 
     def _mask(self, available: np.ndarray, agent: str, mask):
-        """Make actions of an agent unavailable."""
+        """Apply an agent's mask to its row `available`."""
         if mask is None and agent in self._masked:
             missing = f"{agent} had an action_mask, but has none after this step"
-            raise ValueError(f"{missing}: it needs one after every step, also where time is up")
+            raise ValueError(f"{missing}: it needs one after every step, also at the time limit")
         if mask is None:
             return
         self._masked.add(agent)

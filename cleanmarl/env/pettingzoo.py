@@ -14,14 +14,14 @@ FAMILIES = {"mpe": "mpe2", "sisl": "pettingzoo.sisl", "butterfly": "pettingzoo.b
 
 
 class PettingZooTeam(PaddedTeam):
-    """`parallel_env(**options)` of the module `env_name`, with `time_limit` as its `max_cycles`.
+    """`parallel_env(**options)` of the module `env_name`; `time_limit` is its `max_cycles`.
 
-    One that does not take `max_cycles` is opened without it.
+    A `parallel_env` without `max_cycles` is called without it.
 
-    An agent that is gone gets no action, and earns nothing. An episode is over when no agent is
-    left: truncated if one of the last ones was cut short, else terminated. In an agent's info,
-    `action_mask` says which actions it can take, and `is_success` whether it has succeeded. The
-    team has succeeded if every agent has that reported it.
+    An agent that has left gets no action and no reward. An episode is over when no agent is left:
+    truncated if one of the last agents was truncated, else terminated. In an agent's info,
+    `action_mask` gives its available actions, and `is_success` says whether it has succeeded. The
+    team succeeds if all agents that report `is_success` succeed.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class PettingZooTeam(PaddedTeam):
         given = {name: value for name, value in extra.items() if value and takes(module, name)}
         env = module.parallel_env(**given | options)
         if time_limit is None:
-            # Some environments of sisl and butterfly are only shells.
+            # Some environments of sisl and butterfly wrap the one that knows its limit.
             core = getattr(env.unwrapped, "env", env.unwrapped)
             time_limit = getattr(core, "max_cycles", None)
         views = {agent: env.observation_space(agent) for agent in env.possible_agents}
@@ -55,7 +55,7 @@ class PettingZooTeam(PaddedTeam):
         observations, rewards, terminations, truncations, infos = self._env.step(taken)
         staying = [a for a in self._env.agents if not (terminations.get(a) or truncations.get(a))]
         cut = [a for a in acting if truncations.get(a) and not terminations.get(a)]
-        # At the end, those that were cut short are seen as if they played on: the learner
+        # At the end, truncated agents are shown as if they still played: the learner
         # bootstraps from them.
         self._present = staying or cut or acting
         terminated = not (staying or cut)
@@ -77,7 +77,7 @@ class PettingZooTeam(PaddedTeam):
 def takes(module: ModuleType, argument: str) -> bool:
     """Whether `parallel_env` takes an argument.
 
-    PettingZoo's own pass all of theirs on to `raw_env`.
+    PettingZoo's own `parallel_env` passes all its arguments to `raw_env`.
     """
     for name in ("parallel_env", "raw_env"):
         if hasattr(module, name):
@@ -90,7 +90,7 @@ def takes(module: ModuleType, argument: str) -> bool:
 
 
 def modules_of(package: str) -> dict[str, str]:
-    """The modules of a package that may hold an environment: path by name. Raises ValueError."""
+    """Name -> path of each module of a package that may be an environment. Raises ValueError."""
     own = package not in FAMILIES.values()
     home = module_here(package) if own else importlib.import_module(package)
     if home is None:
@@ -108,7 +108,7 @@ def modules_of(package: str) -> dict[str, str]:
 
 
 def load(env_name: str, env_family: str) -> ModuleType:
-    """The module of an environment. Raises ValueError."""
+    """Import the module of an environment. Raises ValueError."""
     package = FAMILIES.get(env_family, env_family)
     known = modules_of(package)
     hint = "" if env_family in FAMILIES else f"{package} has {', '.join(known) or 'no modules'}"

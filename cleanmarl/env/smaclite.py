@@ -1,4 +1,4 @@
-"""The original SMAClite (package `smaclite`), to compare the compiled engine with."""
+"""The original SMAClite (package `smaclite`), to compare with the compiled engine."""
 
 import random
 
@@ -11,9 +11,9 @@ from cleanmarl.env.team import TeamEnv
 
 
 class UpstreamSMAClite(TeamEnv):
-    """Terminated when a side has died out, with `info["battle_won"]`.
+    """A battle terminates when one side has no living units; `info["battle_won"]`: the agents won.
 
-    On SMAC's maps the default time limit is SMAC's.
+    On SMAC's maps, the default time limit is SMAC's.
     """
 
     def __init__(self, env_name: str, options: dict, *, time_limit: int | None, **team):
@@ -39,7 +39,7 @@ class UpstreamSMAClite(TeamEnv):
     def start(self, seed: int) -> dict[str, np.ndarray]:
         callers = random.getstate(), np.random.get_state()
         self._env.close()
-        # A new one, since it takes its seed only here; a used one also shows its last actions.
+        # Make a new one: it takes a seed only here, and a used one still shows its last actions.
         self._env = self._make(seed=seed)
         observations, _ = self._env.reset(seed=seed)
         self._stream = random.getstate()

@@ -1,4 +1,4 @@
-"""The form that all environments here have: a team of agents with one reward."""
+"""The interface of all environments here: a team of agents with one reward."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -12,34 +12,38 @@ from cleanmarl.env.names import find
 
 
 class TeamEnv(gymnasium.Env):
-    """`n_agents` with `n_actions` each, which share one reward. An observation is a dict of
+    """A team of `n_agents` agents, each with `n_actions` actions, and one reward.
+
+    An observation is a dict of
 
     - `obs`: float32 [n_agents, obs_size], what each agent sees and, with `agent_ids`, its one-hot
-      number
-    - `state`: float32 [state_size], for training only: the task's own or, if it has none, the
-      observations of all agents without their numbers
+      id
+    - `state`: float32 [state_size], for training only: the task's own state or, if it has none,
+      the observations of all agents without ids
     - `avail_actions`: int8 [n_agents, n_actions], 1 where the agent can take the action
 
-    `reset` and `step` are Gymnasium's. `terminated`: the task itself ended; `truncated`: time was
-    up. Never both. A seeded reset determines all episodes until the next one.
+    `reset` and `step` are Gymnasium's. `terminated`: the task has ended; `truncated`: the time
+    limit was reached. Never both. `reset(seed=...)` determines all episodes until the next one.
 
-    To write an environment, derive from this class, pass its sizes to the constructor, and define
-    `start` and `advance`. Where it can be drawn, also define Gymnasium's `metadata` and `render`.
+    To write your own environment, derive from this class, pass its sizes to the constructor, and
+    define `start` and `advance`. If it can be drawn, also define Gymnasium's `metadata` and
+    `render`.
 
     Args:
         n_agents: agents of the team
         n_actions: actions of each agent
-        obs_size: numbers that each agent sees, without its own number
-        state_size: numbers of the state; None if the task has no state of its own
+        obs_size: length of an agent's observation, without its id
+        state_size: length of the state; None if the task has no state of its own
         avail_at_start: [n_agents, n_actions], not 0 where an action is available at the start of
-            every episode; None for all. `action_space.sample()` draws from them before a reset
-        agent_ids: append to each agent's observation its one-hot number
-        time_limit: steps after which an episode is truncated; None for no limit that is known
-        reward_aggr: the team's reward is the "sum" or "mean" of the agents'
+            every episode; None if all are. `action_space.sample()` draws from these before the
+            first reset
+        agent_ids: append a one-hot agent id to each observation
+        time_limit: steps after which an episode is truncated; None if no limit is known
+        reward_aggr: the team's reward is the "sum" or "mean" of the agents' rewards
         render_mode: None, or one of metadata["render_modes"]
 
     Raises:
-        ValueError: there is no such `reward_aggr` or `render_mode`
+        ValueError: `reward_aggr` or `render_mode` is unknown
     """
 
     metadata: ClassVar[dict] = {"render_modes": [], "render_fps": 10}
@@ -81,21 +85,21 @@ class TeamEnv(gymnasium.Env):
         self.action_space = AvailableActions(avail_at_start)
 
     def start(self, seed: int) -> dict[str, np.ndarray]:
-        """Begin an episode. The seed alone determines it, whatever was played before.
+        """Begin an episode. The seed alone must determine it, not the episodes before.
 
-        Returns the first observation, as `observe` makes it.
+        Returns the first observation, made by `observe`.
         """
         raise NotImplementedError
 
     def advance(self, actions: list[int]) -> tuple[dict, float | Sequence[float], bool, bool, dict]:
-        """One step; each agent's action is available to it.
+        """One step. `actions` has one number for each agent; `step` has checked them.
 
         Returns:
-            observation: as `observe` makes it
-            rewards: one for each agent, or the team's as one number
-            terminated: whether the task itself has ended
-            truncated: whether the task's own time limit has; `time_limit` is looked after
-            info: `is_success`, if it is known whether the episode has been a success so far
+            observation: made by `observe`
+            rewards: one for each agent, or one number for the team
+            terminated: whether the task has ended
+            truncated: whether the task's own time limit is reached; `step` handles `time_limit`
+            info: optional `is_success`, whether the episode is a success so far
         """
         raise NotImplementedError
 
@@ -105,13 +109,13 @@ class TeamEnv(gymnasium.Env):
         avail_actions: np.ndarray | Sequence | None = None,
         state: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """An observation from its parts, which are copied.
+        """Make an observation from copies of its parts.
 
         Args:
-            obs: [n_agents, obs_size], without the agents' numbers
-            avail_actions: [n_agents, n_actions], 1 where an action is available; None for all.
-                After a truncated last step they are as if the episode went on, for the learner
-                bootstraps from them
+            obs: [n_agents, obs_size], without ids
+            avail_actions: [n_agents, n_actions], 1 where an action is available; None if all are.
+                When an episode is truncated, give the actions that would be available if it
+                continued: the learner bootstraps from them
             state: [state_size]; None if the task has no state of its own
         """
         obs = np.array(obs, np.float32)
@@ -127,12 +131,12 @@ class TeamEnv(gymnasium.Env):
         super().reset(seed=seed)
         self._steps = 0
         if seed is None:
-            # Every episode gets a seed, so that nothing depends on a task's own random streams.
+            # Every episode gets a seed, so nothing depends on a task's own random streams.
             seed = int(self.np_random.integers(2**31))
         return self.start(seed), {}
 
     def step(self, actions: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
-        """`actions`: integers [n_agents]. ValueError: one is not available to its agent."""
+        """Take actions, integers [n_agents]. ValueError: one is not available to its agent."""
         actions = np.asarray(actions).tolist()
         for agent, (action, available) in enumerate(zip(actions, self._available, strict=True)):
             if not (0 <= action < self.n_actions and available[action]):

@@ -1,4 +1,4 @@
-"""Environments that step together: in processes that may die, and back at a checkpoint."""
+"""Environments that step together: in processes that may die, and restored from a checkpoint."""
 
 import multiprocessing
 import signal
@@ -12,7 +12,7 @@ from gymnasium.vector import AsyncVectorEnv, VectorEnv
 
 
 class ProcessEnvs(AsyncVectorEnv):
-    """Gymnasium's `AsyncVectorEnv`, which says so where a process is gone: RuntimeError."""
+    """Gymnasium's `AsyncVectorEnv`, but a RuntimeError says which process has died."""
 
     last_seeds: list[int] | int | None = None
 
@@ -27,7 +27,7 @@ class ProcessEnvs(AsyncVectorEnv):
         try:
             return call(*args, **options)
         except (EOFError, OSError) as error:
-            time.sleep(0.1)  # until the system knows that the process is gone
+            time.sleep(0.1)  # until the system knows that the process has died
             dead = [i for i, process in enumerate(self.processes) if not process.is_alive()]
             self.close(terminate=True)
             seeds = self.last_seeds if isinstance(self.last_seeds, list) else [None] * self.num_envs
@@ -37,7 +37,7 @@ class ProcessEnvs(AsyncVectorEnv):
 
 @contextmanager
 def ctrl_c_waits():
-    """While processes begin: Ctrl-C is not for them, and a half-begun one would complain."""
+    """Delay Ctrl-C while processes start: a half-started process would print a traceback."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -55,14 +55,15 @@ def ctrl_c_waits():
 
 
 class RecordedEnvs:
-    """Environments that step together, and the episode that is under way in each.
+    """Environments that step together, and a record of the current episode of each.
 
-    The environments are made with `autoreset_mode=AutoresetMode.DISABLED`.
+    Make the environments with `autoreset_mode=AutoresetMode.DISABLED`.
 
     Attributes:
         observation: the last one, [num_envs, ...] of each key
-        observations: for each environment, what it has shown since its reset
-        steps: for each environment, (actions, reward, terminated, truncated) since then
+        observations: for each environment, its observations since its reset
+        steps: for each environment, (actions, reward, terminated, truncated) of each step since
+            its reset
     """
 
     def __init__(self, envs: VectorEnv):
@@ -73,7 +74,7 @@ class RecordedEnvs:
         self.steps: list[list[tuple]] = [[] for _ in self.seeds]
 
     def reset(self, where: np.ndarray, seeds: list[int]):
-        """Begin an episode with seeds[i] in each environment i where [num_envs] is True."""
+        """Reset each environment i with seeds[i], if `where` [num_envs] is True for it."""
         for i in np.flatnonzero(where):
             self.seeds[i] = seeds[i]
             self.observations[i] = []
@@ -96,7 +97,7 @@ class RecordedEnvs:
             self.observations[i].append(seen)
 
     def state_dict(self) -> dict:
-        """The seeds and the actions of the episodes under way."""
+        """The seeds and the actions of the current episodes."""
         taken = []
         for steps in self.steps:
             over = bool(steps) and bool(steps[-1][2] or steps[-1][3])
@@ -104,7 +105,7 @@ class RecordedEnvs:
         return {"seeds": list(self.seeds), "taken": taken}
 
     def load_state_dict(self, state: dict):
-        """Play the episodes again. Raises ValueError where they do not repeat themselves."""
+        """Replay the episodes. Raises ValueError if an environment is not deterministic."""
         observation, observed, steps = replay(self.envs, state["seeds"], state["taken"])
         self.seeds = list(state["seeds"])
         self.observation = observation
@@ -113,14 +114,14 @@ class RecordedEnvs:
 
 
 def replay(envs: VectorEnv, seeds: list[int], taken: list[list]) -> tuple[dict | None, list, list]:
-    """Play episodes again: environment i is reset with seeds[i], and takes the actions taken[i].
+    """Replay episodes: reset environment i with seeds[i], and take the actions taken[i].
 
-    All arrive together: until its turn has come, an environment is reset at every step. One
-    without actions is left for the caller to reset.
+    All replays end at the same step: an environment with fewer actions is reset at every step
+    until it starts. The caller must reset an environment without actions.
 
-    Returns the last observation and, for each environment, a list of what it observed and a list
-    of (actions, reward). Raises ValueError where the environments do not repeat themselves: an
-    action is not available any more, or an episode ends early.
+    Returns the last observation and, for each environment, a list of its observations and a list
+    of (actions, reward). Raises ValueError if an environment is not deterministic: an action is
+    no longer available, or an episode ends early.
     """
     longest = max(map(len, taken))
     observation = None
@@ -139,7 +140,7 @@ def replay(envs: VectorEnv, seeds: list[int], taken: list[list]) -> tuple[dict |
             if place >= 0:
                 actions[i] = taken[i][place]
         if not np.take_along_axis(available, actions[..., None], -1).all():
-            raise ValueError("an action is not available any more")
+            raise ValueError("an action is no longer available")
         observation, reward, terminated, truncated, _ = envs.step(actions)
         for i, place in enumerate(places):
             if place >= 0 and (terminated[i] or truncated[i]):

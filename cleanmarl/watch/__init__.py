@@ -1,8 +1,8 @@
-"""What a trained team does, and what its networks think of it, as one HTML page.
+"""One HTML page that shows what a trained team does, and the values that its networks compute.
 
     python -m cleanmarl.watch RUN_FOLDER
 
-`trained.py` finds the script of a run and its networks, `episodes.py` plays, `explain.py` asks the
-networks, `scene.py` films, and `page.py` joins all with the page's own files: index.html,
-style.css and *.js.
+`trained.py` loads a run's script and networks, `episodes.py` plays episodes, `explain.py` computes
+the networks' values, `scene.py` records what to draw, and `page.py` joins everything with the
+page's own files: index.html, style.css and *.js.
 """

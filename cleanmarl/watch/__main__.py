@@ -1,4 +1,4 @@
-"""Write what a trained team does, and what its networks think of it, to one HTML page.
+"""Write one HTML page that shows what a trained team does, and its networks' values.
 
 python -m cleanmarl.watch RUN_FOLDER
 """
@@ -25,7 +25,7 @@ def parse():
     parser.add_argument("--which", **which, help="networks to watch (default: last)")
     out = "file to write (default: watch.html in the folder)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=out)
-    where = "script that made the run, if it is no longer where it was"
+    where = "script that made the run, if it was moved"
     parser.add_argument("--script", type=Path, metavar="FILE", help=where)
     args = parser.parse_args()
     if args.episodes < 1:

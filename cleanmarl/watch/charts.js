@@ -5,7 +5,7 @@ import { html, svg } from "./dom.js";
 
 const MARGIN = { left: 44, right: 52, top: 8, bottom: 22 };
 
-/** Round numbers between two bounds, about `count` of them, and how many digits they have. */
+/** About `count` round numbers between two bounds, and their number of decimals. */
 function ticks(low, high, count) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -16,7 +16,7 @@ function ticks(low, high, count) {
   return { found, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
 }
 
-/** Where a chart of so many steps has its places: `x(t)`, `y(value)`, and its sizes. */
+/** The layout of a chart: scales `x(t)` and `y(value)`, and sizes. */
 function layOut(figure, lines, steps) {
   const width = Math.max(280, figure.clientWidth);
   const height = Math.round(Math.min(230, Math.max(150, width * 0.34)));
@@ -57,10 +57,10 @@ function pathOf(line, { x, y }) {
 }
 
 /**
- * A chart of lines that share their axes, on which 0 is.
+ * A chart of lines that share their axes; the y axis includes 0.
  *
- * Each line has a name (at its end), values (one a step), a colour, and perhaps dashes. `go(t)` is
- * called where the reader points; `end` marks where the time limit cut the episode.
+ * Each line has a name (at its end), values (one a step), a colour, and optional dashes. The chart
+ * calls `go(t)` where the reader points; `end` marks that the time limit ended the episode.
  * Returns the chart, with `moveTo(t, chosen line)`.
  */
 export function lineChart(figure, { lines, label, steps, go, end }) {
@@ -100,7 +100,7 @@ function text(x, y, content, anchor) {
   return svg("text", { x, y, "text-anchor": anchor, class: "tick" }, content);
 }
 
-/** Names at the ends of lines, moved apart; none where there is no room. */
+/** Names at the ends of the lines, moved apart; no names if there is no room. */
 function endLabels(lines, y, bottom, x) {
   const gap = 11;
   if (lines.length * gap > bottom) return lines.map(() => undefined);
@@ -123,7 +123,7 @@ function endLabels(lines, y, bottom, x) {
   return found;
 }
 
-/** Call `go(x)` while the reader presses, with x in the picture's own units. */
+/** Call `go(x)` while the reader presses the button; x is in the picture's own units. */
 export function listen(picture, go) {
   const point = (event) => {
     const box = picture.getBoundingClientRect();
@@ -138,7 +138,7 @@ export function listen(picture, go) {
   });
 }
 
-/** The returns of all episodes as dots; those that the page shows have names. */
+/** The returns of all episodes as dots; the episodes on the page are highlighted. */
 export function dots(values, named, width) {
   const height = 58;
   const [low, high] = extent(values);

@@ -1,8 +1,8 @@
-// What Python has packed (page.py): a compressed tree with typed arrays in it.
+// Unpack what page.py has packed: a compressed tree with typed arrays.
 
 const TYPES = { f4: Float32Array, u1: Uint8Array };
 
-/** Decompress what stands in the page, and make its arrays. */
+/** Decompress the content of the page, and make its arrays. */
 export async function unpack(base64) {
   const bytes = Uint8Array.from(atob(base64.trim()), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -29,12 +29,12 @@ export function row(array, ...indices) {
   return array.values.subarray(place * length, (place + 1) * length);
 }
 
-/** Number of decisions in an episode; its scene has one moment more. */
+/** Number of steps of an episode; its scene has one moment more. */
 export function length(episode) {
   return episode.q_tot.shape[0];
 }
 
-/** A number with as many digits as can be told apart. */
+/** A number as text: `digits` decimals, fewer for large numbers. */
 export function shown(value, digits = 2) {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
@@ -49,12 +49,12 @@ export function signed(value, digits = 2) {
   return value > 0 && Number(text) !== 0 ? `+${text}` : text;
 }
 
-/** Digits with which numbers are told apart that differ by so much at most. */
+/** Number of decimals that distinguishes numbers within a spread. */
 export function digitsFor(spread) {
   return Math.min(4, Math.max(2, 2 - Math.floor(Math.log10(Math.max(spread, 1e-9)))));
 }
 
-/** The least and the largest, of those that are finite. */
+/** The smallest and the largest of the finite values. */
 export function extent(values) {
   let low = Infinity;
   let high = -Infinity;

@@ -25,12 +25,12 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Change a text only where it differs: the browser need not lay out anew. */
+/** Change a text only if it differs, so that the browser need not lay it out again. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Six colours that all kinds of colour vision tell apart; dashes tell the next six. */
+/** Six colours that readers with any colour vision can tell apart; dashes mark the next six. */
 const HUES = 6;
 const DASHES = ["none", "6 3", "2 2", "8 3 2 3", "1 3"];
 
@@ -39,12 +39,12 @@ export function look(agent) {
   return { colour: `var(--agent-${agent % HUES})`, dashes };
 }
 
-/** A colour of the style sheet, for a canvas. */
+/** A colour of the style sheet, to draw on a canvas. */
 export function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-/** Fit a canvas to its place, sharp on this screen; returns its pen, in CSS pixels. */
+/** Resize a canvas to be sharp on this screen; returns its context, in CSS pixels. */
 export function pen(canvas, width, height) {
   const scale = globalThis.devicePixelRatio || 1;
   if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {

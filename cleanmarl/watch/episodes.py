@@ -10,20 +10,20 @@ from cleanmarl.watch.trained import Trained
 
 @dataclass
 class Episode:
-    """What was seen, done and earned in T steps."""
+    """Observations, actions and rewards of an episode of T steps."""
 
     seed: int
     observations: list[dict] = field(default_factory=list)
-    """T + 1, as `TeamEnv` describes them"""
+    """T + 1 dicts as in `TeamEnv`"""
     actions: list[np.ndarray] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     truncated: bool = False
-    """the time limit ended it"""
+    """whether the time limit ended it"""
     info: dict = field(default_factory=dict)
-    """of the last step"""
+    """info of the last step"""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """As a script stores an episode: obs [T + 1, n_agents, obs_size], ..., reward [T]."""
+        """The episode as a script stores it: obs [T + 1, n_agents, obs_size], ..., reward [T]."""
         names = ("obs", "state", "avail_actions")
         found = {name: np.array([seen[name] for seen in self.observations]) for name in names}
         found["actions"] = np.array(self.actions, np.int64)
@@ -32,14 +32,14 @@ class Episode:
 
 
 class Recorder(gymnasium.Wrapper):
-    """Keeps every episode that is played."""
+    """Record every episode."""
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
         self.episodes: list[Episode] = []
 
     def __getattr__(self, name: str):
-        """What a script asks its environment for, `n_agents` for example."""
+        """Attributes that a script reads from its environment, for example `n_agents`."""
         return getattr(self.env, name)
 
     def reset(self, *, seed=None, options=None):
@@ -58,7 +58,7 @@ class Recorder(gymnasium.Wrapper):
 
 
 def play(run: Trained) -> tuple[list[Episode], list[dict[str, float]]]:
-    """The episodes that --evaluate plays, and their results."""
+    """Play the episodes of --evaluate; returns them and their results."""
     env = Recorder(run.script.open_env(run.args))
     results = run.script.play_greedily(env, run.networks.target_agent, run.args, "test")
     env.close()
@@ -68,7 +68,7 @@ def play(run: Trained) -> tuple[list[Episode], list[dict[str, float]]]:
 def places(episodes: list[Episode]) -> dict[str, int]:
     """The numbers of the worst, the median and the best episode, as --evaluate finds them.
 
-    What went exactly as the best one is left out, and so is a median that went as the worst.
+    The worst is left out if it equals the best, the median if it equals the best or the worst.
     """
     order = np.argsort([sum(one.rewards) for one in episodes], kind="stable").tolist()
     found = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
@@ -79,6 +79,6 @@ def places(episodes: list[Episode]) -> dict[str, int]:
 
 
 def alike(one: Episode, other: Episode) -> bool:
-    """Whether the same was seen, done and earned."""
+    """Whether two episodes have the same observations, actions and rewards."""
     one, other = one.arrays(), other.arrays()
     return all(np.array_equal(part, other[name]) for name, part in one.items())

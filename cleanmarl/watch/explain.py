@@ -1,4 +1,4 @@
-"""What the networks of a script think of an episode."""
+"""The values that the networks of a script compute for an episode."""
 
 import numpy as np
 import torch
@@ -6,18 +6,18 @@ import torch
 from cleanmarl.checkpoint import Refused
 from cleanmarl.watch.trained import Trained
 
-CHUNK = 4096  # joint actions that are mixed at once
+CHUNK = 4096  # joint actions per call of the mixer
 
 
 def explain(run: Trained, episode: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Everything that the page shows of the networks, over the T steps of an episode.
 
     - `q` [T, n_agents, n_actions]: the agents' action values
-    - `q_tot` [T]: of the actions taken
+    - `q_tot` [T]: Q_tot of the actions taken
     - `slope` [T, n_agents]: dQ_tot/dq_i, each agent's weight in the team's value
-    - `what_if` [T, n_agents, n_actions]: Q_tot if this agent alone had taken that action; 0
-      where it is not available
-    - `returns` [T]: the discounted reward that really followed
+    - `what_if` [T, n_agents, n_actions]: Q_tot if only this agent had taken another action; 0 if
+      the action is not available
+    - `returns` [T]: the discounted return that followed
     - `w1` [T, n_agents, dim] and `w2` [T, dim], if the mixer has `weights(state)`
     """
     tensors = {name: torch.from_numpy(part) for name, part in episode.items()}
@@ -38,16 +38,16 @@ def explain(run: Trained, episode: dict[str, np.ndarray]) -> dict[str, np.ndarra
                 found["w1"], found["w2"] = mixer.weights(state)
     except (RuntimeError, TypeError, ValueError) as error:
         wanted = "action_values(networks, episode, args), networks.target_mixer(q, state)"
-        raise Refused(f"the networks do not answer {wanted}: {error}") from error
+        raise Refused(f"the script and its networks need a working {wanted}: {error}") from error
     arrays = {name: part.numpy() for name, part in found.items()}
     return arrays | {"returns": discounted(episode["reward"], getattr(run.args, "gamma", 1.0))}
 
 
 def what_if(mixer, q, taken, state, available) -> torch.Tensor:
-    """Q_tot if one agent had taken another action and the others what they took.
+    """Q_tot if one agent had taken another action, and the others the same actions.
 
-    Action values `q` [T, n_agents, n_actions], those `taken` [T, n_agents], states [T, state_size]
-    and which actions are `available` -> [T, n_agents, n_actions], 0 where they are not
+    Action values `q` [T, n_agents, n_actions], values of the actions `taken` [T, n_agents], states
+    [T, state_size], `available` actions -> [T, n_agents, n_actions], 0 if not available
     """
     found = torch.zeros_like(q)
     for places in available.nonzero().split(CHUNK):
@@ -59,7 +59,7 @@ def what_if(mixer, q, taken, state, available) -> torch.Tensor:
 
 
 def discounted(reward: np.ndarray, gamma: float) -> np.ndarray:
-    """G_t = r_t + gamma G_t+1, [T]; nothing is added for what would follow a time limit."""
+    """G_t = r_t + gamma G_t+1, [T]; rewards after a time limit count as 0."""
     returns = np.zeros(len(reward) + 1)
     for t in reversed(range(len(reward))):
         returns[t] = reward[t] + gamma * returns[t + 1]

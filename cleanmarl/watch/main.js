@@ -16,7 +16,7 @@ import { deaths, legend, makeScene } from "./scene.js";
 
 const PLAY = "M5 3l12 7-12 7z";
 const PAUSE = "M5 3h4v14H5zM11 3h4v14h-4z";
-const EASE = 0.82; // of a step's time to move, the rest to look
+const EASE = 0.82; // share of a step's time in which the units move
 
 const data = await unpack(find("content").textContent);
 const state = { episode: 0, t: 0, agent: 0, part: 0, playing: false };
@@ -83,11 +83,11 @@ function build() {
 
 function teamHint(episode) {
   const bars =
-    "Bars compare an agent’s available actions, dots are not available, the dark one is taken.";
-  return episode.sums ? bars : `${bars} Weight is ∂Q_tot/∂q: what its value counts in the team’s.`;
+    "Bars compare the values of available actions; dots are unavailable; the dark bar is taken.";
+  return episode.sums ? bars : `${bars} Weight is ∂Q_tot/∂q: how Q_tot changes with the value.`;
 }
 
-/** Show the moment everywhere. */
+/** Show the current moment in all panels. */
 function update() {
   const episode = shownEpisode();
   const steps = length(episode);
@@ -121,7 +121,7 @@ function momentText(episode, t) {
   return `end, after ${steps} steps: ${[...how, reward].join(", ")}`;
 }
 
-/** How a battle ended, or another task that can succeed. */
+/** Whether a battle was won, or whether another task succeeded. */
 function outcome({ results }) {
   if (results.battle_won !== undefined) return results.battle_won ? "won" : "lost";
   if (results.success !== undefined) return results.success ? "success" : "no success";
@@ -150,7 +150,7 @@ function play(on) {
   update();
 }
 
-/** A frame while playing: the units move on, and after a step's time all panels. */
+/** Draw a frame while playing: units move in each frame, panels change once a step. */
 function tick(now) {
   if (!state.playing) return;
   const rate = Number(find("speed").value); // steps a second
@@ -168,7 +168,7 @@ function tick(now) {
   requestAnimationFrame(tick);
 }
 
-/** Above the time line: each step's reward, and who died. */
+/** Draw each step's reward and deaths above the time line. */
 function drawEvents(episode) {
   const steps = length(episode);
   const width = find("track").clientWidth;
@@ -206,7 +206,7 @@ function showHeader() {
     : `, ${percent(mean)} ${what} (${percent(low)} to ${percent(high)})`;
   const reward = `, reward ${shown(evaluation.ep_reward.mean)}`;
   const played = returns.length === 1 ? "one greedy episode" : `${returns.length} greedy episodes`;
-  const alike = returns.length > 1 && data.episodes.length === 1 ? ", all alike" : "";
+  const alike = returns.length > 1 && data.episodes.length === 1 ? ", all identical" : "";
   say(
     find("about"),
     `${script}, after ${step.toLocaleString("en")} steps · ${played}${rate}${reward}${alike}`,

@@ -1,4 +1,4 @@
-"""One HTML file of a run: the page's own files, and what they show, packed."""
+"""One HTML file for a run: the page's own files, and its content, packed."""
 
 import base64
 import html
@@ -23,7 +23,7 @@ SCRIPTS = ("data.js", "dom.js", "charts.js", "scene.js", "panels.js", "main.js")
 
 
 def page(run: Trained) -> str:
-    """The whole file: worst, median and best of the episodes that are played."""
+    """The whole file: play episodes, and show the worst, the median and the best."""
     content = base64.b64encode(packed(contents(run))).decode()
     parts = {
         "{{ title }}": html.escape(f"{short_name(run.args.env_name)}, {script_of(type(run.args))}"),
@@ -36,13 +36,13 @@ def page(run: Trained) -> str:
 
 
 def plain_script(source: str) -> str:
-    """A JavaScript module as a part of one script: without `import` lines and `export`."""
+    """A JavaScript module as part of one script: without `import` lines and `export`."""
     source = re.sub(r"^import [^;]*;\n", "", source, flags=re.MULTILINE)
     return re.sub(r"^export ", "", source, flags=re.MULTILINE)
 
 
 def contents(run: Trained) -> dict:
-    """What the page shows: a tree of dicts, lists, plain values and arrays."""
+    """The content of the page: a tree of dicts, lists, plain values and arrays."""
     episodes, results = play(run)
     known = asdict(type(run.args)())
     evaluation = {name: confidence(np.array([r[name] for r in results])) for name in results[0]}
@@ -71,7 +71,7 @@ def action_counts(episodes: list[Episode]) -> np.ndarray:
 
 
 def described(run: Trained, episodes: list, results: list, name: str, number: int) -> dict:
-    """One episode, with what the networks think of it and, if it can be drawn, its scene."""
+    """One episode, with the networks' values and, if it can be drawn, its scene."""
     episode = episodes[number]
     arrays = episode.arrays()
     thoughts = explain(run, arrays)
@@ -103,7 +103,7 @@ def described(run: Trained, episodes: list, results: list, name: str, number: in
 
 
 def rounded(array: np.ndarray, bits: int) -> np.ndarray:
-    """Single precision with `bits` after the leading one: the rest becomes 0, and packs well."""
+    """Round to `bits` binary digits after the leading one; the zeros that remain compress well."""
     whole = np.ascontiguousarray(array, np.float32).view(np.uint32)
     half = np.uint32(1 << (22 - bits))
     mask = np.uint32(0xFFFFFFFF << (23 - bits) & 0xFFFFFFFF)
@@ -111,15 +111,15 @@ def rounded(array: np.ndarray, bits: int) -> np.ndarray:
 
 
 def quantised(weights: np.ndarray) -> dict:
-    """Numbers from 0 on as bytes, of which 255 is the largest: enough for a picture."""
+    """Scale numbers, none negative, to bytes from 0 to 255: enough for a picture."""
     largest = float(weights.max(initial=0))
     return {"largest": largest, "bytes": np.rint(weights / (largest or 1) * 255).astype(np.uint8)}
 
 
 def packed(tree) -> bytes:
-    """A tree as compressed bytes: the size of a JSON text, the text, and all arrays in turn.
+    """A tree as compressed bytes: the size of a JSON text, the text, and then all arrays.
 
-    Where an array stood, the text has {"array": [type, shape, offset]}. Offsets are multiples of 4.
+    In the text, {"array": [type, shape, offset]} replaces an array. Offsets are multiples of 4.
     """
     parts, size = [], 0
 

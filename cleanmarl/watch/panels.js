@@ -1,14 +1,14 @@
-// Tables and texts beside the scene. Each is built once an episode, and changed at every step.
+// Tables and texts beside the scene. Each is built once per episode and updated at every step.
 
 import { dots, lineChart } from "./charts.js";
 import { at, digitsFor, extent, length, row, shown, signed } from "./data.js";
 import { colour, find, html, look, pen, say, svg } from "./dom.js";
 import { deaths } from "./scene.js";
 
-/** Bars are compared at a moment, but differences below this part of the largest stay small. */
+/** Bars scale with the differences of a moment, at least with this part of the largest. */
 const LEAST = 0.2;
 
-/** Whether an agent takes part at a step: the dead can only do nothing. */
+/** Whether an agent can act at a step; a dead agent cannot. */
 function acts(episode, t, agent) {
   const { units, moving } = episode.scene;
   if (!units) return true;
@@ -25,14 +25,14 @@ function healthOf(episode, t, agent) {
   return { health, shield, full: units[u].max_hp, part: health / units[u].max_hp };
 }
 
-/** All agents: what each may do, what it values it, and its weight. */
+/** All agents: the values of their actions, their choices and their weights. */
 export function teamPanel(episode, choose) {
   const steps = length(episode);
   const spreads = episode.agents.map((_, i) => widest(episode, i));
   const digits = digitsFor(Math.max(...spreads));
   const largest = Math.max(1e-6, ...episode.slope.values);
   const battle = Boolean(episode.scene.units);
-  const head = ["agent", "values of its actions", "does", "weight"];
+  const head = ["agent", "action values", "action", "weight"];
   const table = find("agents");
   const cells = head.map((name) => html("th", { scope: "col" }, name));
   const rows = episode.agents.map((name, i) => agentRow(episode, name, i, battle, choose));
@@ -64,7 +64,7 @@ export function teamPanel(episode, choose) {
   };
 }
 
-/** Scroll a long table to one of its rows, but not the page. */
+/** Scroll a long table, but not the page, to one of its rows. */
 function bringIntoView(line) {
   const box = line.closest(".scroll");
   const top = line.offsetTop;
@@ -112,7 +112,7 @@ function agentRow(episode, name, i, battle, choose) {
   return { line, button, health, healthText, bars, action, value, weight, weightBar };
 }
 
-/** "marine 0" without its number, which stands beside it. */
+/** "marine 0" without its number, which is shown beside it. */
 function label(name, i) {
   return name.replace(new RegExp(` ${i}$`), "");
 }
@@ -142,9 +142,9 @@ function widest(episode, i) {
 }
 
 /**
- * Bars from the worst available action up; dots for those that are not available.
+ * Bars for available actions, from the worst value up; dots for unavailable actions.
  *
- * The best has the full height, unless all are nearly equal for this agent in this episode.
+ * The best action has the full height, unless all values are nearly equal for this agent.
  */
 function drawValues(bars, episode, t, i, widest, over) {
   const values = valuesNow(episode, t, i);
@@ -160,7 +160,7 @@ function drawValues(bars, episode, t, i, widest, over) {
   });
 }
 
-/** The chosen agent: each action's value, and Q_tot had it alone taken that one. */
+/** The chosen agent: the value of each action, and Q_tot if it alone had taken this action. */
 export function agentPanel(episode) {
   const steps = length(episode);
   let built;
@@ -219,17 +219,15 @@ function showActions(episode, { agent, rows, scale }, t, over) {
 
 function hintOf(episode, t, agent, alive, over) {
   if (over) return "The episode is over.";
-  if (!alive) return "It is dead, and can only do nothing.";
+  if (!alive) return "The agent is dead: its only action is no-op.";
   const values = Array.from(row(episode.q, t, agent));
   const may = values.map((_, j) => at(episode.avail, t, agent, j) > 0);
   const count = may.filter(Boolean).length;
   if (count === 1) return "Only one action is available.";
   const totals = Array.from(row(episode.what_if, t, agent)).filter((_, j) => may[j]);
   const [low, high] = extent(totals);
-  const most = `at most ${
-    shown(high - low, digitsFor(high - low))
-  } of Q_tot depend on this agent’s action now`;
-  return `The others keep their actions: ${most}.`;
+  const most = shown(high - low, digitsFor(high - low));
+  return `If the others keep their actions, this agent changes Q_tot by at most ${most}.`;
 }
 
 function bar() {
@@ -237,7 +235,7 @@ function bar() {
   return { text: html("span", {}), fill, track: html("span", { class: "meter two" }, fill) };
 }
 
-/** Lay a bar between 0 and a value, on a track from low to high. */
+/** Draw a bar from 0 to a value, on a track from low to high. */
 function place(fill, value, low, high) {
   const part = (x) => (100 * (x - low)) / (high - low);
   const ends = [part(0), part(Math.min(high, Math.max(low, value)))].sort((a, b) => a - b);
@@ -245,7 +243,7 @@ function place(fill, value, low, high) {
   fill.style.width = `${Math.max(value === 0 ? 0 : 0.8, ends[1] - ends[0])}%`;
 }
 
-/** The bounds of an agent's values, and of what it could change, over the episode. */
+/** The bounds of an agent's values, and of its changes of Q_tot, over the episode. */
 function scales(episode, agent) {
   const values = [0];
   const changes = [0];
@@ -264,7 +262,7 @@ function changesNow(episode, t, agent) {
   return Array.from(row(episode.what_if, t, agent), (q, j) => (available[j] ? q - now : NaN));
 }
 
-/** Bounds for the changes of a moment, but not less than a part of those of the episode. */
+/** Bounds for the changes of a moment, at least a fixed part of the episode's bounds. */
 function roomFor([low, high], changes) {
   const [least, most] = extent([0, ...changes]);
   return [Math.min(least, LEAST * low), Math.max(most, LEAST * high)];
@@ -282,10 +280,10 @@ export function valuePanel(episode, args, go) {
   const chart = lineChart(find("value-chart"), options);
   const notes = [];
   if (episode.truncated) {
-    notes.push("The time limit cut the episode: what would have followed is not in the return.");
+    notes.push("The time limit ended the episode: the return has no rewards after it.");
   }
   if (args.normalize_reward?.[0]) {
-    notes.push("Q_tot counts standardised rewards, the return plain ones.");
+    notes.push("Q_tot counts standardised rewards, the return counts plain rewards.");
   }
   return {
     moveTo(t) {
@@ -345,7 +343,7 @@ export function mixerPanel(episode) {
   canvas.hidden = !w1;
   if (!w1) {
     const text = episode.sums
-      ? "None: this mixer adds the agents’ values, whatever the state."
+      ? "None: this mixer adds the agents’ values in every state."
       : "This mixer has no weights(state), so there is no picture of them.";
     say(find("mixer-hint"), text);
     return { moveTo() {} };
@@ -358,7 +356,7 @@ export function mixerPanel(episode) {
       drawWeights(canvas, episode, moment, agent, sorted);
       const rows = `At step ${moment}: a row for each agent’s |W1|, a column for each of the`;
       const order = `${units} hidden units, sorted by their |W2|, which is the last row.`;
-      const most = `Stronger is larger (|W1| up to ${shown(w1.largest)}, |W2| up to`;
+      const most = `Stronger means larger (|W1| up to ${shown(w1.largest)}, |W2| up to`;
       const text = `${rows} ${order} ${most} ${shown(w2.largest)}).`;
       say(find("mixer-hint"), text);
       canvas.setAttribute("aria-label", text);
@@ -366,7 +364,7 @@ export function mixerPanel(episode) {
   };
 }
 
-/** The hidden units, the heaviest first, by their mean |W2| over the episode. */
+/** The hidden units, sorted by their mean |W2| over the episode, the largest first. */
 function columns(bytes, units) {
   const sums = new Float64Array(units);
   for (let t = 0; t < bytes.shape[0]; t++) {
@@ -421,7 +419,7 @@ export function observationPanel(episode) {
   };
 }
 
-/** Tables of "enemy 0: distance" and the like, one for each kind of what is seen. */
+/** Tables of entries such as "enemy 0: distance", one for each kind of unit. */
 function namedTables(names, values) {
   const kinds = new Map();
   names.forEach((name, k) => {
@@ -469,7 +467,7 @@ function numbers(values) {
   return html("ol", { class: "numbers", start: 0 }, ...cells);
 }
 
-/** The run itself, which no step changes. */
+/** Facts of the run, the same at every step. */
 export function summaryPanel(data, episode) {
   const named = new Map(data.episodes.map((one) => [one.number, one.name]));
   const parts = [];
@@ -492,7 +490,7 @@ export function summaryPanel(data, episode) {
   );
   if (new Set(data.returns).size > 1) parts.push(dots(data.returns, named, 420));
   parts.push(
-    html("h3", {}, "What each agent does, in all of them"),
+    html("h3", {}, "Actions of each agent in all episodes"),
     countTable(data.counts, episode),
   );
   const changed = Object.entries(data.args).filter(([, [value, known]]) => value !== known);
@@ -505,7 +503,7 @@ export function summaryPanel(data, episode) {
   find("run").replaceChildren(...parts);
 }
 
-/** The same action of all agents: "attack enemy 3", or "heal or attack 3" where they differ. */
+/** The name of an action of all agents: "attack enemy 3", or "heal or attack 3" if they differ. */
 function sharedName(episode, j) {
   const names = [...new Set(episode.actions.map((own) => own[j]))];
   if (names.length === 1) return names[0];

@@ -1,9 +1,9 @@
-// The scene: a battle, drawn from what its units did, or the pictures of another environment.
+// The scene: a battle, drawn from the records of its units, or pictures of another environment.
 
 import { at, length, shown } from "./data.js";
 import { colour, pen } from "./dom.js";
 
-const ROOM = 1.6; // cells around all that happens
+const ROOM = 1.6; // cells around the units
 const WIDEST = 64; // pixels of a cell
 const TURN = 2 * Math.PI;
 const MOVES = { north: [0, 1], south: [0, -1], east: [1, 0], west: [-1, 0] };
@@ -38,7 +38,7 @@ async function pictures(canvas, episode) {
   };
 }
 
-/** A battle: what its units did, and how it is drawn on a canvas. */
+/** A battle: the records of its units, and how to draw them on a canvas. */
 class Battle {
   constructor(canvas, episode) {
     this.canvas = canvas;
@@ -62,13 +62,13 @@ class Battle {
     return this.alive(t, u) ? at(this.moving.hp, t, u) + at(this.moving.shield, t, u) : 0;
   }
 
-  /** What a unit loses in step t. */
+  /** Health and shield that a unit loses in step t. */
   loss(t, u) {
     if (t < 0 || t >= this.steps) return 0;
     return Math.max(0, this.life(t, u) - this.life(t + 1, u));
   }
 
-  /** A number between two steps. */
+  /** A field of a unit, interpolated between two steps. */
   blend(name, time, u) {
     const t = Math.min(this.steps, Math.floor(time));
     const next = Math.min(this.steps, t + 1);
@@ -76,7 +76,7 @@ class Battle {
     return at(this.moving[name], t, u) * (1 - part) + at(this.moving[name], next, u) * part;
   }
 
-  /** What a unit is about to do at step t: aim at a unit, or go in a direction. */
+  /** The order of a unit at step t: a target, or a direction to move. */
   order(t, u) {
     const { ally, index } = this.units[u];
     if (t >= this.steps || !this.alive(t, u)) return {};
@@ -90,7 +90,7 @@ class Battle {
     return { move: MOVES[verb] };
   }
 
-  /** Where things are on the canvas; y grows to the north. */
+  /** Scales from the map to the canvas; y grows to the north. */
   view() {
     const { canvas, box } = this;
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
@@ -150,7 +150,7 @@ class Battle {
     view.context.globalAlpha = 1;
   }
 
-  /** The hits of the step before fade while those of this one appear. */
+  /** Hits of the previous step fade while hits of this step appear. */
   drawLoss(view, look, t, part, u) {
     const before = this.loss(t - 1, u);
     const now = this.loss(t, u);
@@ -186,7 +186,7 @@ class Battle {
   }
 }
 
-/** The part of the map where anything happens. */
+/** The part of the map that units visit. */
 function bounds(units, moving, steps, blocked) {
   let [left, right, bottom, top] = [Infinity, -Infinity, Infinity, -Infinity];
   for (let t = 0; t <= steps; t++) {
@@ -251,7 +251,7 @@ function segment(context, x0, y0, x1, y1) {
   context.lineTo(x1, y1);
 }
 
-/** What the chosen agent sees, and within it what it can aim at. */
+/** Circles of sight and of possible targets around the chosen agent. */
 function drawSight({ context, cell }, [x, y], sight, reach) {
   context.strokeStyle = colour("ink-soft");
   context.lineWidth = 1.2;
@@ -289,14 +289,14 @@ function drawFallen({ context }, { unit, place: [x, y], size }) {
   context.restore();
 }
 
-/** A line to the target, strong after a blow and fading until the next. */
+/** A line to the target, strong after a blow, then fading. */
 function drawAim({ context }, from, to, strength) {
   const { unit, place: [x0, y0] } = from;
   const { place: [x1, y1] } = to;
   const distance = Math.hypot(x1 - x0, y1 - y0);
   if (distance < from.size + to.size) return;
   const [dx, dy] = [(x1 - x0) / distance, (y1 - y0) / distance];
-  // to the right, so that the lines of two opponents keep apart
+  // shifted to the right, so that the lines of two opponents stay apart
   const [ax, ay] = [-2.5 * dy, 2.5 * dx];
   const [sx, sy] = [x0 + dx * (from.size + 3) + ax, y0 + dy * (from.size + 3) + ay];
   const [ex, ey] = [x1 - dx * (to.size + 6) + ax, y1 - dy * (to.size + 6) + ay];
@@ -316,7 +316,7 @@ function drawAim({ context }, from, to, strength) {
   context.restore();
 }
 
-/** A disc with the kind's glyph; around it health and shield; beside it the unit's number. */
+/** A disc with the kind's glyph, rings of health and shield, and the unit's number. */
 function drawUnit({ context, cell }, { unit, place: [x, y], size }, health, shield, chosen) {
   const hue = team(unit);
   const thick = Math.max(2, 0.17 * size);
@@ -352,7 +352,7 @@ function drawUnit({ context, cell }, { unit, place: [x, y], size }, health, shie
   }
 }
 
-/** Enemies have corners, so that sides differ in shape, too. */
+/** A hexagon for enemies, so that the sides also differ in shape. */
 function diamond(context, x, y, r) {
   context.beginPath();
   for (let corner = 0; corner < 6; corner++) {
@@ -402,7 +402,7 @@ function drawNumber(context, unit, x, y, cell) {
   context.fillText(String(unit.index), x, y);
 }
 
-/** A ring around the chosen agent, above all that may cover it. */
+/** A ring around the chosen agent, drawn above all units. */
 function drawChoice({ context }, { place: [x, y], size }) {
   context.strokeStyle = colour("ink");
   context.lineWidth = 2;
@@ -410,7 +410,7 @@ function drawChoice({ context }, { place: [x, y], size }) {
   context.stroke();
 }
 
-/** Where an agent is told to go. */
+/** An arrow in the direction of an agent's move. */
 function drawMove({ context }, { place: [x, y], size }, [dx, dy]) {
   const far = size * 1.5 + 5;
   const [px, py] = [x + dx * far, y - dy * far];
@@ -422,7 +422,7 @@ function drawMove({ context }, { place: [x, y], size }, [dx, dy]) {
   context.fill();
 }
 
-/** A burst around a unit that was hit, and what it lost. */
+/** Rays around a unit that was hit, and its loss. */
 function drawHurt({ context, crowded }, { place: [x, y], size }, loss, strength, age) {
   if (strength <= 0) return;
   context.save();
@@ -450,18 +450,18 @@ function drawHurt({ context, crowded }, { place: [x, y], size }, loss, strength,
   context.restore();
 }
 
-/** What the signs of the scene mean, for the line below it. */
+/** The legend below the scene. */
 export function legend(episode) {
   if (!episode.scene.units) return "";
   const kinds = [...new Set(episode.scene.units.map((unit) => unit.kind))];
   const glyphs = kinds.map((kind) => `${glyph(kind)} ${kind}`).join(", ");
   const shields = episode.scene.units.some((unit) => unit.max_shield > 0);
   const rings = shields ? "rings: health, and shield around it" : "ring: health";
-  const circles = "large circle: what the chosen agent sees, small: what it can aim at";
+  const circles = "large circle: what the chosen agent sees, small: what it can target";
   return [glyphs, "discs are agents, hexagons enemies", rings, circles].join(" · ");
 }
 
-/** Of each step, who died in it: [{ t, ally }]. */
+/** The deaths of an episode: [{ t, unit }]. */
 export function deaths(episode) {
   const { units, moving } = episode.scene;
   if (!units) return [];

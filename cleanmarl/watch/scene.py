@@ -1,4 +1,4 @@
-"""What happened in an episode, to be drawn in the browser: a battle's units, or pictures."""
+"""The scene of an episode for the browser to draw: a battle's units, or pictures."""
 
 import io
 
@@ -21,9 +21,9 @@ MOVING = ("x", "y", "hp", "shield", "alive", "target", "cooldown", "energy")
 
 
 def film(run: Trained, episode: Episode) -> dict:
-    """Play an episode again, by its seed and its actions, and record what there is to be drawn.
+    """Replay an episode from its seed and its actions, and record what to draw.
 
-    Raises Refused if it cannot be drawn, or if the environment does not repeat itself.
+    Raises Refused if it cannot be drawn, or if the environment is not deterministic.
     """
     battle = is_battle(run)
     try:
@@ -32,7 +32,7 @@ def film(run: Trained, episode: Episode) -> dict:
         shots = [shoot(env, battle)]
         for actions, reward in zip(episode.actions, episode.rewards, strict=True):
             if float(env.step(actions)[1]) != reward:
-                raise Refused("it does not repeat itself")
+                raise Refused("a replay gives other rewards")
             shots.append(shoot(env, battle))
         env.close()
     except Exception as error:
@@ -61,7 +61,7 @@ def shoot(env: gymnasium.Env, battle: bool) -> np.ndarray:
 
 
 def units_of(env: BattleEnv, units: np.ndarray) -> dict:
-    """A battle from its records, [T + 1, n_units]: what of each unit is fixed, and what moves."""
+    """A battle from its records [T + 1, n_units]: each unit's fixed and changing fields."""
     kinds = [kind.replace("_", " ").lower() for kind in env.scenario.kinds]
     fixed = []
     for unit in units[0]:
@@ -83,7 +83,7 @@ def units_of(env: BattleEnv, units: np.ndarray) -> dict:
 
 
 def words(run: Trained, episode: Episode) -> dict:
-    """Names of the agents, of each one's actions and, where they are known, of what it observes."""
+    """Names of the agents, their actions and, if known, the entries of their observations."""
     env = run.script.open_env(run.args)
     env.reset(seed=episode.seed)
     n_agents, n_actions = episode.observations[0]["avail_actions"].shape
@@ -115,7 +115,7 @@ def words_of_battle(env: BattleEnv, obs_size: int) -> dict:
 
 
 def words_of_foraging(n_agents: int, obs_size: int, agent_ids: bool) -> dict:
-    """An agent sees the food, itself, and the others: row, column and level of each."""
+    """An agent observes row, column and level of each food, of itself and of the other agents."""
     num_food = (obs_size - (n_agents if agent_ids else 0)) // 3 - n_agents
     observations = []
     for agent in range(n_agents):

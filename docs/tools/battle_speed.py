@@ -5,20 +5,20 @@
     python docs/tools/battle_speed.py [MAP ...] --against FOLDER
     python docs/tools/battle_speed.py [MAP ...] --random
 
-`reset` and `step` of a `BattleEnv` are measured. Every agent takes a random available action;
-choosing them is not counted. Each map is measured in several rounds, and the median is printed.
-With `--num-envs`, a `BattleVectorEnv` is measured instead, with one thread and with
+The program measures `reset` and `step` of a `BattleEnv`. Every agent takes a random available
+action; the time to choose it does not count. Each map is measured in several rounds, and the median
+is printed. With `--num-envs`, the program measures a `BattleVectorEnv`, with one thread and with
 `--num-threads`.
 
-With `--against`, this checkout is compared with another one, whose root is FOLDER. Each has a
-process of its own, and they take turns: both fight the same battles again and again, and for each
-step the shortest time counts, so that other programs do not. Printed is how many times as many
-steps this checkout makes, and last the median of all maps.
+`--against` compares this checkout with the one whose root is FOLDER. Each runs in its own process,
+and they take turns. Both play the same battles again and again, and for each step the shortest time
+counts, which excludes the load of other programs. The program prints the ratio of the steps per
+second, this checkout to the other, for each map, and last the median of the maps.
 
-With `--random`, random battles (SMACv2's, or such MAPs) are compared with battles that begin alike,
-of as many units of each kind as the random ones have on average, on the same ground. They take
-turns, and medians over the turns are printed. How fast a step is depends on how many units live;
-the last ratio is of such battles in which nobody falls.
+`--random` compares random battles (SMACv2's, or the MAPs given) with fixed battles on the same
+terrain, with the average numbers of units of each kind. They take turns, and medians over the turns
+are printed. The time of a step depends on the number of living units; so the last ratio is for
+battles in which no unit dies.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from cleanmarl.battle.scenario import Group, load_map
 
 HERE = Path(__file__).resolve().parents[2]
 ROUNDS = 5
-STEPS = 200  # of the battles that are fought again and again
+STEPS = 200  # of the battles that are repeated
 TURN = 0.05  # seconds
 RESETS = 100
 
@@ -48,7 +48,7 @@ def random_actions(avail_actions: np.ndarray, rng: np.random.Generator) -> np.nd
 
 
 def measure(env: BattleEnv | BattleVectorEnv, seconds: float) -> float:
-    """Environment steps a second, the median of `ROUNDS` rounds.
+    """Environment steps per second, the median of `ROUNDS` rounds.
 
     Only the time in `reset` and `step` counts.
     """
@@ -73,7 +73,7 @@ def measure(env: BattleEnv | BattleVectorEnv, seconds: float) -> float:
 
 
 class Rehearsal:
-    """The same battles again and again, and the shortest time of each step."""
+    """The same battles, repeated; the shortest time of each step counts."""
 
     def __init__(self, map_name: str):
         self.env = BattleEnv(map_name)
@@ -99,7 +99,7 @@ class Rehearsal:
 
 
 def take_turns(map_name: str):
-    """What a process of a comparison does: at each line of input, fight, and tell the time."""
+    """The loop of a comparison's process: for each line of input, play and print the time."""
     rehearsal = Rehearsal(map_name)
     for _ in sys.stdin:
         began = time.perf_counter()
@@ -109,7 +109,7 @@ def take_turns(map_name: str):
 
 
 class Checkout:
-    """A process that fights the battles of a map with the package of a folder."""
+    """A process that plays the battles of a map with the package of a folder."""
 
     def __init__(self, folder: Path, map_name: str):
         self.process = subprocess.Popen(
@@ -121,12 +121,12 @@ class Checkout:
         )
 
     def turn(self) -> float:
-        """The seconds that the battles take, as far as is known."""
+        """Seconds of the battles, the least so far."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
-            sys.exit(1)  # the process has said why
+            sys.exit(1)  # the process has printed why
         return float(answer)
 
     def close(self):
@@ -135,7 +135,7 @@ class Checkout:
 
 
 def compare(map_name: str, other: Path, seconds: float) -> float:
-    """How many times as many steps as the other checkout this one makes."""
+    """Ratio of steps per second, this checkout to the other."""
     ours = Checkout(HERE, map_name)
     theirs = Checkout(other, map_name)
     for _ in range(max(2, int(seconds / TURN))):
@@ -147,13 +147,13 @@ def compare(map_name: str, other: Path, seconds: float) -> float:
 
 
 def random_battles(group: Group) -> dict:
-    """The random battles of the package with such a group."""
+    """The package's random battles with another group."""
     both = {"side": "both", "number": group.number, "units": group.units, "places": group.places}
     return {"episode_limit": 200, "groups": [both | {"not_alone": group.not_alone}]}
 
 
 def fixed_battles(group: Group) -> dict:
-    """Battles without chance, like those on average."""
+    """Battles without random parts, with the average armies of the random ones."""
     groups = []
     for side, at, number in zip(("ally", "enemy"), ([9, 16], [23, 16]), group.number, strict=True):
         total = sum(group.units.values())
@@ -165,7 +165,7 @@ def fixed_battles(group: Group) -> dict:
 
 
 def where_nobody_falls(scenario: dict, group: Group) -> dict:
-    """The same battles, with units that have many health points and do not explode."""
+    """The same battles with units that have many health points and do not explode."""
     strong = {kind: {"like": kind, "hp": 10_000} for kind in group.units}
     if "BANELING" in strong:
         strong["BANELING"]["attack"] = "standard"
@@ -173,7 +173,7 @@ def where_nobody_falls(scenario: dict, group: Group) -> dict:
 
 
 class Stopwatch:
-    """An environment, and how long its resets and its steps take."""
+    """An environment, and the times of its resets and steps."""
 
     def __init__(self, env: BattleEnv):
         self.env = env
@@ -181,14 +181,14 @@ class Stopwatch:
         self.observation, _ = env.reset(seed=0)
 
     def reset_time(self) -> float:
-        """Of one reset, in seconds: the mean over RESETS."""
+        """Seconds of one reset, the mean over RESETS."""
         began = time.perf_counter()
         for _ in range(RESETS):
             self.observation, _ = self.env.reset()
         return (time.perf_counter() - began) / RESETS
 
     def step_time(self) -> float:
-        """Of one step, in seconds: the mean over whole battles that take at least TURN."""
+        """Seconds of one step, the mean over whole battles that take at least TURN."""
         spent = 0.0
         steps = 0
         while spent < TURN:
@@ -205,7 +205,7 @@ class Stopwatch:
 
 
 def print_random_speeds(names: list[str], seconds: float):
-    """Each turn measures both, one right after the other."""
+    """Print the comparison; each turn measures both, one right after the other."""
     print("                   reset, us             steps/s")
     print("battles            random fixed ratio    random   fixed ratio  nobody falls")
     for name in names:
@@ -264,7 +264,7 @@ def main():
     parser.add_argument("--random", action="store_true", help="compare random battles with fixed")
     parser.add_argument("--take-turns", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.take_turns:  # maybe with an older package, which has no random battles
+    if args.take_turns:  # the package may be older and have no random battles
         return take_turns(args.maps[0])
     maps = args.maps or (battle.random_names() if args.random else map_names())
     for name in maps:

@@ -2,8 +2,8 @@
 
     python docs/tools/checkpoint_cost.py > table.md
 
-trains `qmix.py` in each environment with its defaults, from the start. There is a checkpoint every
-1,000 episodes, which writes these episodes to the disk.
+The program trains `qmix.py` with its defaults in each environment. Every 1,000 episodes, a
+checkpoint writes these episodes to the disk.
 """
 
 import contextlib
@@ -27,32 +27,32 @@ class Args:
     envs: tuple[str, ...] = ("3m", "MMM", "27m_vs_30m", "Foraging-8x8-2p-3f-v3")
     """maps, or environments of Level-Based Foraging"""
     episodes: int = 5000
-    """episodes to train for in each"""
+    """episodes to train for in each environment"""
     checkpoint_every: int = 1000
     """episodes between checkpoints"""
 
 
 @dataclass
 class Cost:
-    """What the replay buffer and the checkpoints of a training have taken until the last one."""
+    """Memory, disk space and time of a training's replay buffer and checkpoints."""
 
     episodes: int = 0
-    steps: int = 0  # of the environment
+    steps: int = 0  # environment steps
     in_memory: int = 0  # bytes of the replay buffer
     on_disk: int = 0  # bytes of the folder with the episodes
-    seconds: float = 0.0  # of training
-    checkpoints: list[float] = field(default_factory=list)  # seconds that each took
+    seconds: float = 0.0  # training time
+    checkpoints: list[float] = field(default_factory=list)  # seconds of each
 
 
 class MeasuredRun(Run):
-    """Stops after some episodes, and notes what its checkpoints cost."""
+    """Stop after some episodes, and record the cost of the checkpoints."""
 
     def __init__(self, cost: Cost, episodes: int, *args, **options):
         super().__init__(*args, **options)
         self.cost = cost
         self.last_episode = episodes
 
-    def advance(self, step: int):  # once an episode
+    def advance(self, step: int):  # called once per episode
         super().advance(step)
         self.cost.episodes += 1
         if self.cost.episodes == self.last_episode:
@@ -62,7 +62,7 @@ class MeasuredRun(Run):
         before = self.last_packed
         began = time.perf_counter()
         super().save()
-        if self.last_packed is before:  # at the end, without new episodes
+        if self.last_packed is before:  # the last checkpoint has no new episodes
             return
         cost = self.cost
         cost.checkpoints.append(time.perf_counter() - began)
@@ -82,7 +82,7 @@ def measure(name: str, args: Args) -> Cost:
         mock.patch.object(qmix, "Run", partial(MeasuredRun, cost, args.episodes)),
         contextlib.redirect_stdout(sys.stderr),
         tempfile.TemporaryDirectory() as parent,
-        contextlib.suppress(SystemExit),  # of a run that is stopped
+        contextlib.suppress(SystemExit),  # a stopped run raises it
     ):
         qmix.train(qmix.Args(**task), folder=Path(parent) / "run")
     return cost

@@ -2,7 +2,7 @@
 
     python docs/tools/gallery.py --runs gallery
 
-A team that is in --runs already is not trained again. The picture in the README needs Chromium.
+Teams that are already in --runs are not trained again. The picture of the page needs Chromium.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def run(folder: Path, *words: str):
 
 
 def train(command: str, folder: Path) -> Path:
-    """The run folder of a team, trained unless it is there."""
+    """The run folder of a team; train the team if the folder is missing."""
     if not list(folder.glob("runs/*/model.pt")):
         folder.mkdir(parents=True, exist_ok=True)
         script, *options = command.split()
@@ -46,7 +46,7 @@ def train(command: str, folder: Path) -> Path:
 
 
 def photograph(page: Path, address: str) -> bytes:
-    """A page at a moment, 1280 pixels wide, as a PNG file of 256 colours."""
+    """Take a picture of a page at a moment: a PNG file, 1280 pixels wide, 256 colours."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -71,7 +71,7 @@ def photograph(page: Path, address: str) -> bytes:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=Path, default=Path("gallery"), help="folder to train in")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="the documentation")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="documentation")
     parser.add_argument("--teams", nargs="*", choices=TEAMS, default=list(TEAMS))
     args = parser.parse_args()
     pages = args.out.resolve() / "_static" / "watch"

@@ -1,9 +1,9 @@
-"""Kill trainings at random moments, resume them until they end, compare them with undisturbed ones.
+"""Kill trainings at random moments, resume them until they end, compare with undisturbed ones.
 
     python docs/tools/kill_and_resume.py --kills 20
 
-Every second kill hits while files are written. Exit status 1 if a weight, a state of the optimizer,
-an episode of the replay buffer or a point of a curve differs.
+Every second kill happens while files are written. The exit status is 1 if a weight, a state of the
+optimizer, an episode of the replay buffer or a point of a curve differs.
 """
 
 import importlib
@@ -37,18 +37,18 @@ TRAINING += " --torch-threads 1"
 @dataclass
 class Args:
     kills: int = 20
-    """how often each script is killed"""
+    """kills of each script"""
     scripts: tuple[str, ...] = ("qmix", "qmix_multienvs")
     """scripts to train with"""
     seed: int = 1
-    """the moments are derived from it"""
+    """seed of the random moments"""
 
 
 def train(script: str, folder: Path, arguments: list[str], kind: str = "any", moment: int = 0):
-    """Run a script, in a process that dies at event number `moment`, if not 0, of a kind.
+    """Run a script in a process that dies at event number `moment` of a kind (0: never).
 
-    An event is a call or a return of a function of the script, of run.py or of checkpoint.py, or
-    of one in C that they call. Kinds: "any", or "writing" for those within a function that writes.
+    An event is a call or return of a function of the script, of run.py or of checkpoint.py, or of a
+    C function that they call. Kinds: "any", or "writing" for events inside a function that writes.
     """
     module = importlib.import_module(f"cleanmarl.{script}")
     files = {module.__file__, run.__file__, checkpoint.__file__}
@@ -67,7 +67,7 @@ def train(script: str, folder: Path, arguments: list[str], kind: str = "any", mo
     os.chdir(folder)
     for stream in (1, 2):
         os.dup2(os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-    # tqdm's own lock is one of the system's, which a killed process leaves behind
+    # tqdm's own lock belongs to the system, and a killed process would leave it locked
     tqdm.set_lock(threading.RLock())
     sys.argv = [f"{script}.py", *arguments]
     sys.setprofile(watch)
@@ -79,7 +79,7 @@ def train(script: str, folder: Path, arguments: list[str], kind: str = "any", mo
 
 
 def ends(script: str, folder: Path, *args) -> bool:
-    """Whether `train` came to its end, or was killed. Raises RuntimeError where it failed."""
+    """Whether `train` reached its end (else it was killed). Raises RuntimeError if it failed."""
     context = multiprocessing.get_context("forkserver")
     slow_to_import = ["cleanmarl.qmix_multienvs", "cleanmarl.battle", "torch._dynamo"]
     context.set_forkserver_preload(slow_to_import)
@@ -93,7 +93,7 @@ def ends(script: str, folder: Path, *args) -> bool:
 
 
 def leaves(value, name: str = "") -> dict[str, str]:
-    """What a structure of dicts and lists holds, each under the names that lead to it."""
+    """path -> value of all leaves in a structure of dicts and lists."""
     if isinstance(value, list | tuple):
         value = dict(enumerate(value))
     if isinstance(value, dict):
@@ -108,16 +108,16 @@ def leaves(value, name: str = "") -> dict[str, str]:
 
 
 def results(folder: Path, script: str) -> dict[str, str]:
-    """What a training has come to: its last checkpoint with the replay buffer, and its curves.
+    """The results of a training: its last checkpoint, its replay buffer, and its curves.
 
-    What depends on the time that it took is left out.
+    Values that depend on the training time are left out.
     """
     saved = load_checkpoint(folder, script, with_episodes=True)
     found = {name: saved[name] for name in ("networks", "optimizer", "progress")}
     found["episodes"] = saved["episodes"][-saved["args"]["buffer_size"] :]
     found["best_score"] = saved["run"]["best_score"]
     found["collector"] = saved.get("collector")
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each resumption
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # hide a message at each resume
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     for name in set(events.Tags()["scalars"]) - {"charts/SPS"}:
         found[name] = [f"{event.step}: {event.value}" for event in events.Scalars(name)]
@@ -125,29 +125,29 @@ def results(folder: Path, script: str) -> dict[str, str]:
 
 
 def differences(one: Path, other: Path, script: str) -> list[str]:
-    """Names of what is not the same, bit for bit, in the run folders of two trainings."""
+    """Names of the results that are not equal, bit for bit, in two run folders."""
     one = results(one, script)
     other = results(other, script)
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint that the training in a folder can be resumed from."""
+    """The checkpoint from which the training in a folder can be resumed."""
     newest = [*folder.glob("runs/*/checkpoint.pt"), *folder.glob("runs/*/checkpoint.old")]
     return newest[0] if newest else None
 
 
 def killed_at(script: str, folder: Path, kind: str, moment: int) -> bool:
-    """Begin or resume the training in a folder; whether it was killed at that moment."""
+    """Start or resume the training in a folder; returns whether it was killed at that moment."""
     saved = last_checkpoint(folder)
     arguments = ["--resume", str(saved.parent)] if saved else TRAINING.split()
     return not ends(script, folder, arguments, kind, moment)
 
 
 def check(script: str, kills: int, seed: int, parent: Path) -> list[str]:
-    """Kill trainings of a script `kills` times; the names of what differs from an undisturbed one.
+    """Kill trainings of a script `kills` times; returns what differs from an undisturbed training.
 
-    Where a training ends before all kills are done, another one begins.
+    If a training ends before all kills are done, another one starts.
     """
     rng = random.Random(seed)
     undisturbed = parent / f"{script}-undisturbed"

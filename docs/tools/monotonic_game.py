@@ -1,17 +1,17 @@
-"""What QMIX and VDN learn of a game that no monotonic mixer can represent.
+"""What QMIX and VDN learn in a game that no monotonic mixer can represent.
 
     python docs/tools/monotonic_game.py > table.md
 
-prints Q_tot of the joint actions, and what the greedy team does and is paid: with agents that stay
-random, and with epsilon falling from 1 to 0.1. The game is the one that the tests have; it is found
-from the root of the repository.
+The program prints Q_tot of the joint actions, and the action and reward of the greedy team. It
+trains with agents that always act at random, and with epsilon falling from 1 to 0.1. The game is
+that of the tests, so start the program from the root of the repository.
 """
 
 from dataclasses import dataclass
 from itertools import product
 
 import tyro
-from two_step_game import arguments, in_a_cell, print_row, q_tot, train  # of this folder
+from two_step_game import arguments, in_a_cell, print_row, q_tot, train  # in this folder
 
 from cleanmarl import qmix
 from cleanmarl.fast import in_numpy
@@ -22,7 +22,7 @@ GAME = "nonmonotonic_game"
 @dataclass
 class Args:
     random_episodes: int = 5000
-    """episodes of agents that stay random"""
+    """episodes with agents that always act at random"""
     falling_episodes: int = 2000
     """episodes with a falling epsilon"""
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -30,7 +30,7 @@ class Args:
 
 
 def payoffs(env) -> list[list[float]]:
-    """What the team is paid for each joint action, [2, 2]."""
+    """The reward of each joint action, [2, 2]."""
     paid = [[0.0, 0.0], [0.0, 0.0]]
     for first, second in product(range(2), repeat=2):
         env.reset()

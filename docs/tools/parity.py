@@ -1,17 +1,17 @@
-"""Replay recorded battles of the original SMAClite in the engine and report how well they agree.
+"""Replay recorded battles of the original SMAClite in the engine, and report how well they agree.
 
     python docs/tools/parity.py TRACE.npz [...]
 
-Each episode is replayed twice, always with the recorded actions and order of turns: once with every
-tick started from the recorded row, and once running free from the reset. The exit status is 1 if
-the engine does not agree:
+Each episode is replayed twice with the recorded actions and order of turns: once, every tick starts
+from the recorded row; once, the battle runs freely from the reset. The exit status is 1 if the
+engine does not agree:
 
 - from the recorded rows, positions must agree within 1e-4 in all but one of 10,000 unit-ticks and
-  always within 1e-2; all else must agree, within 1e-4 where the recording is in single precision;
-- free runs must agree in hp to the end on the maps in `FREE_TO_THE_END`, and for as many ticks as
-  `FREE_TICKS` says.
+  always within 1e-2; all other values must agree, within 1e-4 if recorded in single precision;
+- in free runs, hp must agree to the end on the maps in `FREE_TO_THE_END`, and for some ticks on the
+  maps in `FREE_TICKS`.
 
-It is 2 where a file cannot be read or is no recording.
+The exit status is 2 if a file cannot be read or is not a recording.
 """
 
 import argparse
@@ -28,26 +28,26 @@ from cleanmarl.battle.scenario import ScenarioError, load_map
 from cleanmarl.battle.world import BATTLE, Seen, build, seen_of
 
 CLOSE, FAR, ONE_IN = 1e-4, 1e-2, 10_000
-FREE_POSITION = 1e-3  # a free run has parted where a position differs by more
+FREE_POSITION = 1e-3  # a free run parts from the recording if a position differs by more
 FREE_TO_THE_END = ("3m", "2s3z", "3s5z", "MMM", "corridor")
 FREE_TICKS = {"bane_vs_bane": 20, "2c_vs_64zg": 50}
 
 FLOATS = {"hp": "hp", "shield": "shield", "energy": "energy", "cooldown": "cooldown"}
 FLOATS |= {"shield_wait": "shield_cooldown", "heal_pool": "heal_pool"}
-"""what the engine's fields are called in a recording"""
+"""names of the engine's fields in a recording"""
 PER_TICK = ("pos", "vel", "target", "attacking", "alive", "order", "tick_reward", *FLOATS.values())
 PER_STEP = ("actions", "reward", "terminated", "won", "avail", "obs", "state")
 
 NOT_NUMPYS = (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
-"""what NumPy raises for a file that it has not written"""
+"""errors that NumPy raises for a file that it has not written"""
 
 
 class TraceError(ValueError):
-    """A file that is no recording."""
+    """A file is not a recording."""
 
 
 class Replay:
-    """One recorded episode and the world that it was recorded in."""
+    """One recorded episode, and the world of its map."""
 
     def __init__(self, trace, prefix: str):
         own = [key for key in trace.files if key.startswith(prefix)]
@@ -78,7 +78,7 @@ class Replay:
         return rewards
 
     def rows(self, ticks: np.ndarray) -> np.ndarray:
-        """The units as recorded before each of these ticks, one battle per tick."""
+        """The recorded units before each of these ticks, one battle per tick."""
         units = np.repeat(self.start[None], len(ticks), axis=0)
         trace = self.trace
         units["x"], units["y"] = trace["pos"][ticks, :, 0], trace["pos"][ticks, :, 1]
@@ -92,7 +92,7 @@ class Replay:
     def unit_errors(self, units: np.ndarray, ticks: np.ndarray) -> dict[str, np.ndarray]:
         """Absolute differences from the recorded rows, per unit.
 
-        Of flags and targets: whether they differ.
+        For flags and targets: whether they differ.
         """
         trace, alive = self.trace, self.trace["alive"][ticks]
         x, y = trace["pos"][ticks].transpose(2, 0, 1)
@@ -106,7 +106,7 @@ class Replay:
         return errors
 
     def seen_errors(self, units: np.ndarray, steps: np.ndarray) -> dict[str, np.ndarray]:
-        """The same of what is seen before each of these steps."""
+        """The same for the observations before each of these steps."""
         obs, state, avail = self.observe(units)
         return {
             "observation": abs(obs - self.trace["obs"][steps]),
@@ -117,9 +117,9 @@ class Replay:
     def end_errors(
         self, units: np.ndarray, rewards: np.ndarray, steps: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """The same of the reward and the end of each of these steps.
+        """The same for the reward and the end of each of these steps.
 
-        `units` are those after the step, `rewards` its raw reward.
+        `units` are the units after the step, `rewards` the raw rewards of the step.
         """
         battles = np.zeros(len(steps), BATTLE)
         compiled.finish(self.world, units, battles, rewards)
@@ -130,7 +130,7 @@ class Replay:
         }
 
     def from_rows(self) -> dict[str, np.ndarray]:
-        """Differences one tick after each recorded row, and of what is seen in the rows."""
+        """Differences one tick after each recorded row, and those of the observations."""
         actions = self.trace["actions"]
         ticks, steps = np.arange(len(self.trace["order"])), np.arange(len(actions))
         ordered = self.rows(ticks - ticks % TICKS_PER_STEP)
@@ -151,7 +151,7 @@ class Replay:
         return errors | self.seen_errors(seen, np.arange(len(actions) + 1))
 
     def free(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Differences along a free run: per row of the recording, and per step."""
+        """Differences in a free run: per row of the recording, and per step."""
         units = self.start[None].copy()
         per_row, per_step = [self.unit_errors(units, np.array([0]))], []
         for step, actions in enumerate(self.trace["actions"]):
@@ -169,12 +169,12 @@ class Replay:
 
 
 def exceeds(error: np.ndarray, limit: float) -> np.ndarray:
-    """Where a difference is larger than the limit, or not a number; of flags, where they differ."""
+    """Where a difference exceeds the limit or is not a number; for flags, where they differ."""
     return error if error.dtype == bool else ~(error <= limit)
 
 
 def parts_at(error: np.ndarray, limit: float) -> int | None:
-    """The first tick after which there is a larger difference.
+    """The first tick after which a difference exceeds the limit.
 
     Row 0 is the reset, row t + 1 follows tick t.
     """
@@ -183,7 +183,7 @@ def parts_at(error: np.ndarray, limit: float) -> int | None:
 
 
 def largest(errors: dict[str, np.ndarray]) -> str:
-    """The largest difference of each quantity, and of how many flags there are differences."""
+    """The largest difference of each quantity; for flags, the number of differences."""
     floats = [f"{name} {error.max():.1e}" for name, error in errors.items() if error.dtype != bool]
     flags = [
         f"{name} {f'{error.sum()} differ' if error.any() else 'agree'}"
@@ -194,7 +194,7 @@ def largest(errors: dict[str, np.ndarray]) -> str:
 
 
 def check_rows(replay: Replay) -> tuple[str, list[str]]:
-    """What to print about the replay from recorded rows, and what is wrong with it."""
+    """The report on the replay from recorded rows, and its errors."""
     errors = replay.from_rows()
     text = largest(errors)
     position = errors.pop("position")
@@ -212,7 +212,7 @@ def check_rows(replay: Replay) -> tuple[str, list[str]]:
 
 
 def check_free(replay: Replay) -> tuple[str, list[str]]:
-    """What to print about the free run, and what is wrong with it."""
+    """The report on the free run, and its errors."""
     rows, steps = replay.free()
     n_ticks = len(rows["hp"]) - 1
     limits = {"position": FREE_POSITION, "hp": CLOSE}
@@ -231,20 +231,20 @@ def check_free(replay: Replay) -> tuple[str, list[str]]:
 
 
 def load(path: Path) -> list[Replay]:
-    """The episodes of a recording. Raises TraceError for a file that is none."""
+    """The episodes of a recording. Raises TraceError if the file is not a recording."""
     try:
         with np.load(path) as trace:
             return [Replay(trace, f"ep{e}_") for e in range(int(trace["episodes"]))]
     except OSError as error:
         raise TraceError(f"cannot read {path}: {error.strerror or error}") from None
     except (TraceError, ScenarioError, KeyError) as error:
-        raise TraceError(f"{path} is no recorded battle: {error.args[0]}") from None
+        raise TraceError(f"{path} is not a recorded battle: {error.args[0]}") from None
     except NOT_NUMPYS:
-        raise TraceError(f"{path} is no recorded battle, or is damaged") from None
+        raise TraceError(f"{path} is not a recorded battle, or is damaged") from None
 
 
 def main(paths: list[str | Path]) -> int:
-    """Print how well the engine agrees with the recordings; the exit status."""
+    """Print how well the engine agrees with the recordings; returns the exit status."""
     failed = 0
     for path in paths:
         try:
@@ -271,5 +271,5 @@ if __name__ == "__main__":
     about = "recordings of the original"
     parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE.npz", help=about)
     traces = parser.parse_args().traces
-    compiled.machine_code("tick")  # which announces what is compiled
+    compiled.machine_code("tick")  # compile first: it prints a line
     sys.exit(main(traces))

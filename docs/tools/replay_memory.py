@@ -1,9 +1,9 @@
-"""Memory of a full replay buffer: PyMARL's, that of `qmix.py` and that of `qmix_memefficient.py`.
+"""Memory of a full replay buffer of PyMARL, of `qmix.py` and of `qmix_memefficient.py`.
 
     python docs/tools/replay_memory.py > table.md
 
-trains `qmix.py` on each map and prints the means over all episodes of the training, as each of the
-three stores them.
+The program trains `qmix.py` on each map. It prints means over all episodes of the training, as each
+of the three programs stores them.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ CAPACITY = 5000  # episodes, the default of both scripts
 @dataclass
 class Args:
     maps: tuple[str, ...] = ("3m", "MMM", "corridor", "27m_vs_30m")
-    """maps to train on, one after the other"""
+    """maps to train on"""
     total_timesteps: int = 200000
     """environment steps to train for on each map"""
 
 
 class MeasuredBuffer(qmix_memefficient.EpisodeBuffer):
-    """Notes each episode's length and its bytes in both scripts.
+    """Record each episode's length and its bytes in both scripts.
 
-    It keeps the lean form, because all episodes of 27m_vs_30m need 8 GB in the other. What is
-    learned is the same.
+    The buffer stores episodes in the memory-efficient form, because all episodes of 27m_vs_30m need
+    8 GB in the other form. Learning is the same.
     """
 
     def __init__(self, capacity: int):
@@ -54,10 +54,9 @@ def stored_bytes(episode: dict[str, np.ndarray]) -> int:
 
 
 def pymarl_bytes(env) -> int:
-    """Bytes of an episode in PyMARL's `ReplayBuffer`, by the scheme in its `run.py`.
+    """Bytes of an episode in PyMARL's `ReplayBuffer`, from the scheme in its `run.py`.
 
-    It has a row for each step up to the limit, and one more. Agent ids are appended only when they
-    are used.
+    An episode has a row for each step up to the limit, and one more. Agent ids are not stored.
     """
     scheme = {
         "state": (env.state_size, np.float32),
@@ -74,7 +73,7 @@ def pymarl_bytes(env) -> int:
 
 
 def measure(map_name: str, total_timesteps: int) -> tuple[float, int, dict[str, float]]:
-    """Train on a map: mean length of an episode, the limit, mean bytes of an episode by buffer."""
+    """Train on a map: mean episode length, the limit, and mean bytes of an episode per buffer."""
     args = qmix.Args(
         env_name=map_name,
         total_timesteps=total_timesteps,

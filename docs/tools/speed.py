@@ -3,9 +3,10 @@
     python docs/tools/speed.py rates
     python docs/tools/speed.py growth
 
-Each training is the whole of a script, with its evaluations and checkpoints, and with epsilon at
-its end; its second half counts. `rates` prints environment steps a second: the median of five spans
-of time, the lowest and the highest. `growth` prints the medians, and draws docs/images/speed.svg.
+Each training runs a whole script, with evaluations and checkpoints, and with epsilon at its final
+value. The second half of the time counts. `rates` prints environment steps per second: the median
+of five spans of time, the lowest and the highest. `growth` prints the medians and draws
+docs/images/speed.svg.
 """
 
 import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
@@ -45,7 +46,7 @@ RATES = (
     "qmix_multienvs --env-name MMM --num-envs 8 --train-freq 8 --n-epochs 1",
     "qmix_multienvs --env-name 2s3z --num-envs 16 --train-freq 40 --n-epochs 1",
 )
-# What the cost grows with: its values, and the training with one of them
+# Quantity on which the cost depends: its values, and the training with one of them
 GROWTH = {
     "agents": (
         ["3m", "8m", "10m_vs_11m", "25m", "27m_vs_30m"],
@@ -68,20 +69,20 @@ class Args:
     scripts: tuple[str, ...] = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
     """scripts, for `rates`"""
     seconds: float = 20.0
-    """how long each training counts"""
+    """seconds that count of each training"""
     picture: Path = Path("docs/images/speed.svg")
-    """file that `growth` draws to"""
+    """file for the figure of `growth`"""
 
 
 class TimedRun(Run):
-    """Trains for some seconds, then for as many in spans that are timed, and stops.
+    """Train for some seconds, then time spans of the same total length, and stop.
 
-    Updates are made before the first span, and in the spans.
+    Both halves make updates.
 
     Args:
-        seconds: that each half takes
+        seconds: length of each half
         begin: called when the first span begins
-        marks: gets the time and the step at the beginning of each span, and at the end
+        marks: receives the time and the step at the start of each span, and at the end
     """
 
     def __init__(self, seconds: float, begin: Callable, marks: list, *args, **options):
@@ -109,7 +110,7 @@ class TimedRun(Run):
 
 
 def rates(command: str, seconds: float, begin: Callable = lambda: None) -> list[float]:
-    """Environment steps a second in each span of a training, for example of `qmix --env-name 3m`.
+    """Environment steps per second in each span of a training, for example `qmix --env-name 3m`.
 
     `begin()` is called when the first span begins.
     """
@@ -118,13 +119,13 @@ def rates(command: str, seconds: float, begin: Callable = lambda: None) -> list[
     words = ["--exploration-fraction", "0", *words]
     args = arguments.parse(module.Args, module.__doc__, words, module.Args())
     marks: list[tuple[float, int]] = []
-    gc.collect()  # what is left of the last training
+    gc.collect()  # free the last training
     with (
         mock.patch.object(module, "Run", partial(TimedRun, seconds, begin, marks)),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
         tempfile.TemporaryDirectory() as parent,
-        contextlib.suppress(SystemExit),  # of a run that is stopped
+        contextlib.suppress(SystemExit),  # a stopped run raises it
     ):
         module.train(args, folder=Path(parent) / "run")
     return [(step - before) / (now - then) for (then, before), (now, step) in pairwise(marks)]
@@ -169,7 +170,7 @@ def draw_growth(args: Args):
 
 
 def draw(axis, spans: list[list[float]]):
-    """The medians as a line, and a band from the lowest to the highest."""
+    """Draw the medians as a line, and a band from the lowest to the highest."""
     places = range(len(spans))
     lows = [min(span) for span in spans]
     highs = [max(span) for span in spans]

@@ -1,4 +1,4 @@
-"""Rewards of hand-written teams on simple_spread: a measure for learned ones.
+"""Rewards of hand-written teams on simple_spread, to compare learned teams with.
 
 python docs/tools/spread_teams.py
 """
@@ -21,9 +21,9 @@ class Args:
 def steps_to(targets: np.ndarray, obs: np.ndarray) -> np.ndarray:
     """Each agent's action towards its target [n_agents, 2], along the longer axis first.
 
-    0 is to stay.
+    Action 0 stays.
     """
-    ahead = targets - obs[:, 2:4] - 0.35 * obs[:, 0:2]  # where it is, and where it drifts
+    ahead = targets - obs[:, 2:4] - 0.35 * obs[:, 0:2]  # position, and drift by the velocity
     axis = np.abs(ahead).argmax(-1)
     way = np.take_along_axis(ahead, axis[:, None], -1)[:, 0]
     return np.where(np.abs(way) < 0.08, 0, 1 + 2 * axis + (way > 0))
@@ -64,7 +64,7 @@ TEAMS = {
     "at random": at_random,
     "standing still": standing_still,
     "each to the nearest landmark": to_the_nearest,
-    "each to a landmark of its own": each_to_its_own,
+    "each to its own landmark": each_to_its_own,
     "shared by distance": shared_by_distance,
 }
 

@@ -4,35 +4,37 @@
 
 Each table replaces the one with the same head; below a command or a heading, the first one there:
 
-- the arguments of each script, in its page
+- the arguments of the scripts, in docs/arguments.md
 - units and maps, in docs/battles.md; every map is drawn to docs/images/maps/
 - races and random battles, in docs/random_battles.md; six battles of each race are drawn to
   docs/images/random/
-- results, below each `plot` command of docs/results.md, docs/trials.md and docs/modify.md, with the
-  figures that the pages show; the times to win in docs/results.md; the headline of README.md
+- results, below each `plot` command of docs/results.md and docs/trials.md, with the figures that
+  the pages show; the times to win in docs/results.md; the headline of README.md
 """
 
-import ast
 import re
+import shlex
 import shutil
 import tempfile
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 
 import tyro
 from PIL import Image
 
+from cleanmarl import qmix, qmix_lstm, qmix_memefficient, qmix_multienvs
+from cleanmarl.arguments import option, titles_and_meanings
 from cleanmarl.battle import BattleEnv, map_names, random_names
 from cleanmarl.battle.render import CAPTION
-from cleanmarl.battle.scenario import Scenario, UnitKind, _table, load_map
+from cleanmarl.battle.scenario import Scenario, UnitKind, _table
 from cleanmarl.benchmark.__main__ import make_parser
 from cleanmarl.benchmark.plot import Groups, choose, duration, plot, table
 
 DOCS = Path(__file__).parent.parent
 RECORDS = DOCS / "results/records"
-SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
+SCRIPTS = (qmix, qmix_memefficient, qmix_multienvs, qmix_lstm)
 AIMS = {"3m": "", "8m": "", "2s3z": "95%", "3s5z": "90%", "1c3s5z": "85%", "MMM": "80%"}
 AIMS["corridor"] = "98%"
 SETTINGS = ("defaults", "recommended")  # folders of records: the columns of the headline
@@ -46,22 +48,46 @@ class Args:
     """folder with the pages and images/maps"""
 
 
-def args_table(script: Path) -> list[str]:
-    """The fields of the class `Args` in a script.
-
-    The docstring below a field is its meaning, a comment above one the title of a group.
-    """
-    source = script.read_text()
-    (body,) = (node.body for node in ast.parse(source).body if getattr(node, "name", "") == "Args")
-    lines = ["| argument | default | meaning |", "| --- | --- | --- |"]
-    for field, doc in pairwise(body):
-        if isinstance(field, ast.AnnAssign):
-            above = source.splitlines()[field.lineno - 2].strip()
-            if above.startswith("# "):
-                lines.append(row((f"**{above[2:]}**", "", "")))
-            option = f"--{field.target.id.replace('_', '-')}"
-            lines.append(row((f"`{option}`", f"`{ast.unparse(field.value)}`", doc.value.value)))
+def args_table() -> list[str]:
+    """The arguments of all scripts as on a command line; bold where they are not qmix.py's."""
+    order = [""]
+    for script in SCRIPTS:
+        names = [field.name for field in fields(script.Args)]
+        for before, name in pairwise(["", *names]):
+            if name not in order:
+                order.insert(order.index(before) + 1, name)
+    heads = [script.__name__.split(".")[1].removeprefix("qmix_") for script in SCRIPTS]
+    lines = [dense(("argument", "meaning", *heads)), dense(["---"] * (2 + len(heads)))]
+    about = {head: titles_and_meanings(of.Args) for head, of in zip(heads, SCRIPTS, strict=True)}
+    latest = ""
+    for name in order[1:]:
+        known = {head: of[name] for head, of in about.items() if name in of}
+        title = next(iter(known.values()))[0]
+        if title != latest:
+            lines.append(dense((f"**{title}**", "", *[""] * len(heads))))
+        latest = title
+        cells = [default(script.Args, name) for script in SCRIPTS]
+        lines.append(dense((f"`{option(name)}`", meaning(known), *cells)))
     return lines
+
+
+def meaning(known: dict[str, tuple[str, str]]) -> str:
+    """Of an argument, by script: the first one's, and those that differ."""
+    scripts = defaultdict(list)
+    for head, (_, text) in known.items():
+        scripts[text].append(head)
+    first, *others = scripts
+    return "; ".join([first, *(f"in {' and '.join(scripts[text])}: {text}" for text in others)])
+
+
+def default(Args: type, name: str) -> str:
+    """As one types it, 1e6 for 1000000; empty if there is no such argument."""
+    values = asdict(Args())
+    if name not in values:
+        return ""
+    typed = re.sub("0{5,}$", lambda zeros: f"e{len(zeros[0])}", shlex.quote(str(values[name])))
+    differs = values[name] != getattr(qmix.Args, name, values[name])
+    return f"**`{typed}`**" if differs else f"`{typed}`"
 
 
 def headline() -> list[str]:
@@ -148,65 +174,70 @@ def save(picture: Image.Image, path: Path):
 
 
 def gallery() -> list[str]:
-    cells = []
-    for name in map_names():
-        cells.append(f"![{name}: {armies(load_map(name))}](images/maps/{name}.png)<br>{name}")
+    cells = [f"![{name}](images/maps/{name}.png)<br>{name}" for name in map_names()]
     cells += [""] * (-len(cells) % COLUMNS)
     rows = [cells[i : i + COLUMNS] for i in range(0, len(cells), COLUMNS)]
-    return ["| " * COLUMNS + "|", "| :---: " * COLUMNS + "|", *map(row, rows)]
+    return ["| " * COLUMNS + "|", dense([":---:"] * COLUMNS), *map(dense, rows)]
 
 
 def maps_table() -> list[str]:
-    lines = ["| map | allies | enemies | actions | obs | state | limit | terrain |"]
-    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"]
+    lines = [dense(("map", "allies", "enemies", "actions", "obs", "state", "limit"))]
+    lines += [dense(["---"] * 3 + ["---:"] * 4)]
     for name in map_names():
-        env, scenario = BattleEnv(name), load_map(name)
-        terrain = _table("maps")[name]["terrain"]
-        both = [army(scenario, side) for side in ("ally", "enemy")]
+        env = BattleEnv(name)
+        allies, enemies = (army(env.scenario, side) for side in ("ally", "enemy"))
+        enemies = "the same" if enemies == allies else enemies
         sizes = env.n_actions, env.obs_size, env.state_size, env.time_limit
-        lines.append(row((f"`{name}`", *both, *sizes, f"`{terrain}`")))
+        lines.append(dense((f"`{name}`", allies, enemies, *map(str, sizes))))
     return lines
 
 
 def races_table() -> list[str]:
-    lines = ["| race | unit: probability | may not fill an army alone |", "| --- | --- | --- |"]
+    lines = [dense(("race", "unit: probability")), dense(["---", "---"])]
     for race, entry in _table("races").items():
         chances = ", ".join(f"{words(unit)} {chance}" for unit, chance in entry["units"].items())
-        lines.append(row((race, chances, ", ".join(map(words, entry.get("not_alone", []))))))
+        lines.append(dense((race, chances)))
     return lines
 
 
 def random_table() -> list[str]:
-    lines = ["| battles | agents | enemies | actions | obs | state |"]
-    lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+    """A row for each number of units: races of the same sizes share two columns."""
+    sizes = {}  # number of units -> race -> sizes of its battles
     for name in random_names():
-        env = BattleEnv(name)
-        counts = env.n_agents, env.scenario.count("enemy")
-        lines.append(row((f"`{name}`", *counts, env.n_actions, env.obs_size, env.state_size)))
+        env, (race, number) = BattleEnv(name), name.split("_", 1)
+        found = (env.n_actions, env.obs_size, env.state_size)
+        sizes.setdefault(number, {})[race] = tuple(map(str, found))
+    races = defaultdict(list)
+    for race in _table("races"):
+        races[tuple(of[race] for of in sizes.values())].append(race)
+    shared = [" and ".join(names) for names in races.values()]
+    heads = [f"{what}, {names}" for names in shared for what in ("obs", "state")]
+    lines = [dense(("numbers", "actions", *heads)), dense(["---", *["---:"] * (1 + len(heads))])]
+    for number, of in sizes.items():
+        firsts = [of[names[0]] for names in races.values()]
+        lengths = [length for first in firsts for length in first[1:]]
+        lines.append(dense((f"`{number}`", firsts[0][0], *lengths)))
     return lines
 
 
 def units_table() -> list[str]:
-    head = ["unit", "hp", "shield", "armor", "attack", "every", "range", "speed", "radius"]
-    lines = [row([*head, "hits", "attributes"])]
-    lines += ["| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- | --- |"]
+    head = ("unit", "hp/shield/armor", "attack", "range", "speed", "radius", "attributes")
+    lines = [dense(head), dense(["---", "---", "---", "---:", "---:", "---:", "---"])]
     for name, entry in _table("units").items():
         kind = UnitKind(name, **entry)
-        numbers = [f"{value:g}" for value in (kind.hp, kind.shield, kind.armor)]
-        every = f"{kind.cooldown:g} s" if kind.cooldown else "tick"
+        life = f"{kind.hp:g}/{kind.shield:g}/{kind.armor:g}"
         sizes = [f"{value:g}" for value in (kind.range, kind.speed, kind.radius)]
-        hits = " and ".join(kind.targets).lower()
         attributes = ", ".join(map(words, kind.attributes))
-        lines += [row((words(name), *numbers, attack(kind), every, *sizes, hits, attributes))]
+        lines.append(dense((words(name), life, attack(kind), *sizes, attributes)))
     return lines
+
+
+def dense(cells) -> str:
+    return f"|{'|'.join(cells)}|"
 
 
 def row(cells) -> str:
     return f"| {' | '.join(map(str, cells))} |"
-
-
-def armies(scenario: Scenario) -> str:
-    return f"{army(scenario, 'ally')} against {army(scenario, 'enemy')}"
 
 
 def army(scenario: Scenario, side: str) -> str:
@@ -226,10 +257,12 @@ def attack(kind: UnitKind) -> str:
     times = f" \N{MULTIPLICATION SIGN} {kind.attacks}" if kind.attacks > 1 else ""
     bonus = "".join(f", +{extra:g} {words(attribute)}" for attribute, extra in kind.bonus.items())
     shapes = {
-        "kamikaze": f", explodes, radius {kind.splash_radius:g}",
+        "kamikaze": f", radius {kind.splash_radius:g}",
         "laser": f", beam {kind.beam[0]:g} wide",
     }
-    return f"{kind.damage:g}{times}{bonus}{shapes.get(kind.attack, '')}"
+    blow = f"{kind.damage:g}{times}{bonus}{shapes.get(kind.attack, '')}"
+    air = ", also air" if "AIR" in kind.targets else ""
+    return f"{blow}, every {kind.cooldown:g} s{air}"
 
 
 def words(name: str) -> str:
@@ -258,8 +291,7 @@ def main(args: Args):
     for race in _table("races"):
         draw_random(race, args.docs / "images/random")
     tables = []  # page, words above the table, lines
-    for script in SCRIPTS:
-        tables.append((f"{script}.md", "", args_table(DOCS.parent / f"cleanmarl/{script}.py")))
+    tables.append(("arguments.md", "", args_table()))
     for one in (gallery(), maps_table(), units_table()):
         tables.append(("battles.md", "", one))
     for one in (races_table(), random_table()):
@@ -269,7 +301,7 @@ def main(args: Args):
     for page, below, one in tables:
         path = args.docs / page
         path.write_text(put(one, path.read_text(), below))
-    for name in ("results.md", "trials.md", "modify.md"):
+    for name in ("results.md", "trials.md"):
         page = args.docs / name
         page.write_text(redraw(page.read_text(), page))
 

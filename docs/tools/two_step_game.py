@@ -1,9 +1,9 @@
-"""What QMIX and VDN learn of the two-step game of Rashid et al. (2018), section 5.
+"""What QMIX and VDN learn in the two-step game of Rashid et al. (2018), section 5.
 
     python docs/tools/two_step_game.py > table.md
 
-prints Q_tot of the joint actions after random episodes, beside the table of the paper. The game is
-the one that the tests have; it is found from the root of the repository.
+The program prints Q_tot of the joint actions after random episodes, beside the table of the paper.
+The game is that of the tests, so start the program from the root of the repository.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ class Args:
 
 
 def arguments(game: str, **options) -> qmix.Args:
-    """Arguments of a training in a game of the tests."""
+    """Arguments to train in a game of the tests."""
     task = {"env_type": "pz", "env_family": "tests.games", "env_name": game}
     return qmix.Args(**task | OPTIONS | options)
 

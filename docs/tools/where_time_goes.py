@@ -1,11 +1,10 @@
-"""Where the time of a training goes, beside the least that the work itself would take.
+"""Which parts of a training take how much time, beside the least time that the work needs.
 
     python docs/tools/where_time_goes.py --scripts qmix qmix_lstm --maps 3m MMM
 
-Each training is the whole of a script; its second half counts (as in speed.py). The table has
-microseconds per environment step. For that, the script's functions are replaced by ones that look
-at the clock when they are entered and left: about a microsecond a call, which counts where it
-happens.
+Each training runs a whole script; the second half of the time counts (as in speed.py). The table
+has microseconds per environment step. The program replaces the script's functions by functions that
+read the clock at entry and exit. This takes about a microsecond per call, which the table includes.
 """
 
 import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
@@ -23,14 +22,14 @@ from unittest import mock
 import numpy as np
 import torch
 import tyro
-from battle_speed import measure  # of this folder
-from speed import print_row, rates  # of this folder
+from battle_speed import measure  # in this folder
+from speed import print_row, rates  # in this folder
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from cleanmarl.battle import BattleEnv
 
-# A script's functions, and what they count as, without the time of those below that they call
+# A script's functions and their parts; a part excludes the functions of other parts that it calls
 PARTS = {
     "in_numpy": "acting",
     "recurrent_in_numpy": "acting",
@@ -60,17 +59,17 @@ class Args:
     maps: tuple[str, ...] = ("3m", "2s3z", "MMM", "27m_vs_30m")
     """maps to train on"""
     seconds: float = 20.0
-    """how long each training counts"""
+    """seconds that count of each training"""
 
 
 class Clock:
-    """Time by part: a part does not count while another that it calls does.
+    """Time of each part, without the time of other parts that it calls.
 
-    All of an evaluation counts as that.
+    All the time of an evaluation counts as evaluation.
     """
 
     def __init__(self):
-        self.parts = ["rest"]  # under way, the innermost last
+        self.parts = ["rest"]  # running parts, the innermost last
         self.clear()
 
     def clear(self):
@@ -84,7 +83,7 @@ class Clock:
         self.last = now
 
     def timed(self, part: str, function):
-        """The function, whose time counts as that of a part."""
+        """The function; its time counts for a part."""
 
         @functools.wraps(function)
         def call(*args, **options):
@@ -101,12 +100,12 @@ class Clock:
 
 
 class Watched:
-    """Replaces functions of a script by ones that a clock times.
+    """Replace functions of a script by timed ones.
 
     Attributes:
-        clock: has the times
+        clock: the times
         last_update: arguments of the last update
-        rows: transitions in all batches that were learned from
+        rows: transitions in the batches of all updates
     """
 
     def __init__(self, script: str):
@@ -142,7 +141,7 @@ class Watched:
         self.patches.enter_context(mock.patch.object(target, name, function))
 
     def counted(self, update):
-        """An update that notes what it gets."""
+        """An update that records its arguments."""
 
         def call(*args):
             self.last_update = args
@@ -152,7 +151,7 @@ class Watched:
         return call
 
     def watched(self, opener):
-        """A function that opens environments, whose time counts as that of the environment."""
+        """A function that opens timed environments."""
 
         def open_env(*args, **options):
             env = opener(*args, **options)
@@ -164,7 +163,7 @@ class Watched:
 
 
 class Operations(TorchDispatchMode):
-    """Counts the operations of PyTorch."""
+    """Count the operations of PyTorch."""
 
     number = 0
 
@@ -174,24 +173,24 @@ class Operations(TorchDispatchMode):
 
 
 def parts(command: str, seconds: float) -> tuple[float, dict, dict]:
-    """Steps a second; microseconds per step by part; and per step the work of the updates.
+    """Steps per second; microseconds per step and part; work of the updates per step.
 
-    That is GFLOP, GB sampled, and operations of PyTorch.
+    The work is GFLOP, GB sampled, and operations of PyTorch.
     """
     with Watched(command.partition(" ")[0]) as watched:
         spans = rates(command, seconds, watched.clear)
     rate = statistics.median(spans)
     clock = watched.clock
-    share = 1 / (rate * sum(clock.spent.values()))  # of a step
+    share = 1 / (rate * sum(clock.spent.values()))  # per step
     spent = {part: 1e6 * share * clock.spent[part] for part in COLUMNS}
 
-    # The counter knows the products of matrices, and not oneDNN's recurrent layer
+    # The counter counts matrix products, but not oneDNN's recurrent layer
     plain = torch.backends.mkldnn.flags(enabled=False)
     with plain, FlopCounterMode(display=False) as flops, Operations() as operations:
         watched.module.update(*watched.last_update)
     batch = watched.last_update[2]
     size = sum(value.nbytes for value in batch.values())
-    batches = watched.rows / batch["reward"].numel()  # as large as the last one
+    batches = watched.rows / batch["reward"].numel()  # in units of the last batch
     work = {
         "GFLOP": share * batches * flops.get_total_flops() / 1e9,
         "GB": share * batches * size / 1e9,
@@ -201,7 +200,7 @@ def parts(command: str, seconds: float) -> tuple[float, dict, dict]:
 
 
 def fastest(call, times: int = 100) -> float:
-    """Seconds that a call takes, the least of some rounds."""
+    """Seconds of a call, the least of some rounds."""
     spans = []
     for _ in range(20):
         began = time.perf_counter()
@@ -212,7 +211,7 @@ def fastest(call, times: int = 100) -> float:
 
 
 def machine() -> dict[str, float]:
-    """What one core does a second: GFLOP of a large product of matrices, GB copied, operations."""
+    """Work of one core per second: GFLOP of a large matrix product, GB copied, operations."""
     torch.set_num_threads(1)
     square = torch.rand(1024, 1024)
     small = torch.rand(4)
@@ -227,7 +226,7 @@ def machine() -> dict[str, float]:
 def main(args: Args):
     reached = machine()
     print(f"One core: {reached['GFLOP']:.0f} GFLOPS, {reached['GB']:.1f} GB/s copied, ", end="")
-    print(f"{1e6 / reached['operations']:.1f} us for an operation of PyTorch on four numbers.\n")
+    print(f"{1e6 / reached['operations']:.1f} us per operation of PyTorch on four numbers.\n")
     print_row("script", "map", "steps/s", *COLUMNS, "", *FLOORS)
     print_row("---", "---", "---:", *["---:"] * len(COLUMNS), "---", *["---:"] * len(FLOORS))
     for map_name in args.maps:

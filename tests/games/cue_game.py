@@ -1,6 +1,6 @@
 """A game that needs memory.
 
-A cue, seen only at the first step, decides which joint action is right at the last.
+A cue, shown only at the first step, decides which joint action is right at the last step.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ LENGTH = 5
 
 
 class CueGame(ParallelEnv):
-    """Each agent wins half a point if its action at the last step is right.
+    """Each agent earns half a point if its action at the last step is right.
 
     The first agent's right action is the cue, the second's is the other one. Both see the cue (0 or
-    1, one-hot) at the first step and, at all steps, which step it is (one-hot). Without a memory no
-    team wins more than half a point on average.
+    1, one-hot) at the first step and, at all steps, the step's number (one-hot). Without a memory,
+    no team earns more than half a point on average.
     """
 
     def __init__(self):

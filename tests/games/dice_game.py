@@ -1,4 +1,4 @@
-"""A game that never repeats itself: its rewards, and its length, are random and know no seed."""
+"""A game that is not deterministic: its rewards and its length are random and ignore the seed."""
 
 import random
 
@@ -8,7 +8,7 @@ from pettingzoo import ParallelEnv
 
 
 class DiceGame(ParallelEnv):
-    """Two agents see three random numbers; an episode has one to six steps."""
+    """Two agents observe three random numbers; an episode has one to six steps."""
 
     def __init__(self):
         self.metadata = {"name": "dice_game"}

@@ -12,10 +12,10 @@ LENGTH = 6
 
 
 class Meeting(gymnasium.Env):
-    """Each agent stays where it is, or goes a step to the left or to the right.
+    """Each agent stays, or moves one cell to the left or to the right.
 
-    The first sees the places of both, the second its own. Nobody can leave the row. When they meet,
-    each earns half a point.
+    The first agent observes both places, the second only its own. No agent can leave the row. When
+    they meet, each earns half a point.
     """
 
     def __init__(self):

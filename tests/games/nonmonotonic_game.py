@@ -11,7 +11,7 @@ PAYOFFS = [[5, 20], [20, 5]]
 
 
 class NonmonotonicGame(ParallelEnv):
-    """Two agents, who see nothing, are paid more if their actions differ."""
+    """Two agents, who observe nothing, earn more if their actions differ."""
 
     def __init__(self):
         self.metadata = {"name": "nonmonotonic_game"}

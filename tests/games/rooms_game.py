@@ -1,8 +1,8 @@
-"""Three agents and three rooms: the first agent chooses which payoffs the other two meet.
+"""Three agents and three rooms: the first agent chooses the payoffs of the other two.
 
-The two-step game with one more agent, unequal numbers of actions, masks that change, and a
-time limit. The right room's payoffs are no sum of the agents' shares: those that come nearest in
-the mean square are 4.5, 8.5, 8.5 and 12.5.
+It is the two-step game with one more agent, unequal numbers of actions, masks that change, and a
+time limit. The right room's payoffs are not a sum of one share per agent: the nearest sum in mean
+square is 4.5, 8.5, 8.5 and 12.5.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ from pettingzoo import ParallelEnv
 ROOMS = ("hall", "left", "right")
 PAYOFFS = {"left": [[9, 9], [9, 9]], "right": [[6, 7], [7, 14]]}
 NUM_ACTIONS = {"chooser": 3, "first": 2, "second": 4}
-# The chooser moves in the hall, where it may stay, and the others in the rooms
+# The chooser acts in the hall, where it may stay; the others act in the rooms
 HALL = {"chooser": [1, 1, 1], "first": [1, 0], "second": [1, 0, 0, 0]}
 ROOM = {"chooser": [1, 0, 0], "first": [1, 1], "second": [0, 1, 0, 1]}
 TIME_LIMIT = 5
 
 
 class RoomsGame(ParallelEnv):
-    """Everyone sees the room."""
+    """All agents observe the room."""
 
     def __init__(self):
         self.metadata = {"name": "rooms_game"}

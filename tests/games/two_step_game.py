@@ -1,6 +1,6 @@
 """The two-step game of Rashid et al. (2018), section 5.
 
-The first action of the first agent decides what can be won.
+The first action of the first agent decides the payoffs of the second step.
 """
 
 import numpy as np
@@ -12,9 +12,9 @@ PAYOFFS = {"2A": [[7, 7], [7, 7]], "2B": [[0, 1], [1, 8]]}
 
 
 class TwoStepGame(ParallelEnv):
-    """Agent 1's action leads from state 1 to 2A or 2B, whose matrix pays the team of two.
+    """Agent 1's action leads from state 1 to 2A or 2B, whose matrix gives the team's reward.
 
-    Both agents see the state.
+    Both agents observe the state.
     """
 
     def __init__(self):
