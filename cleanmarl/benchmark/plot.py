@@ -264,6 +264,7 @@ def table(groups: Groups, reps: int) -> list[dict]:
             row = {"environment": env, "metric": metric, "script": label, "seeds": len(runs)}
             row["steps"] = runs[0].args["total_timesteps"]
             row |= {"IQM": f"{middle:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"}
+            row["worst_seed"] = f"{final.min():.3f}"
             row |= {"steps_to_win": None, "seconds_to_win": None}
             if metric == "win rate":
                 steps, seconds = np.median([run.until_won() for run in runs], axis=0)
@@ -285,7 +286,7 @@ def markdown(rows: list[dict]) -> str:
     """The rows as a Markdown table; times and steps to win are medians over the seeds.
 
     If all rows share a metric, the head of the scores names it. The columns about winning appear
-    only with battles.
+    only with battles. Script, seeds and steps are left out if they are the same in several rows.
     """
     metrics = {row["metric"] for row in rows}
     score = "IQM" if len(metrics) > 1 else min(metrics)
@@ -297,6 +298,7 @@ def markdown(rows: list[dict]) -> str:
         "steps": ("---:", "{steps:,}"),
         f"final {score}": ("---:", "{IQM}"),
         "95% interval": ("---:", "{low} to {high}"),
+        "worst seed": ("---:", "{worst_seed}"),
         "time to win": ("---:", "{time_to_win}"),
         "steps to win": ("---:", "{steps_to_win}"),
         "minutes": ("---:", "{minutes}"),
@@ -305,6 +307,9 @@ def markdown(rows: list[dict]) -> str:
         del columns["metric"]
     if "win rate" not in metrics:
         del columns["time to win"], columns["steps to win"]
+    for name in ("script", "seeds", "steps"):
+        if len(rows) > 1 and len({row[name] for row in rows}) == 1:
+            del columns[name]
     alignments, cells = zip(*columns.values(), strict=True)
     lines = [f"| {' | '.join(line)} |" for line in (columns, alignments)]
     for row in rows:
