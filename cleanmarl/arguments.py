@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 
@@ -41,6 +41,7 @@ Fraction = Annotated[float, Between(0, 1)]
 Rate = Annotated[float, Between(1e-12, 1e3)]
 Seed = Annotated[int, Between(0, 2**63 - 1)]
 Units = Annotated[int, Between(1, 4096)]
+Optimizer = Literal["Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
 
 
 def option(name: str) -> str:

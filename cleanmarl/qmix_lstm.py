@@ -22,14 +22,12 @@ import torch.nn.functional as F
 from gymnasium.wrappers import RenderCollection
 from torch import nn
 
-from cleanmarl.arguments import Between, Count, Fraction, Rate, Seed, Units, parse_args
+from cleanmarl.arguments import Between, Count, Fraction, Optimizer, Rate, Seed, Units, parse_args
 from cleanmarl.checkpoint import load_model
 from cleanmarl.env import list_envs, make_env
 from cleanmarl.fast import as_vector, check_vectors, make_optimizer, recurrent_in_numpy
 from cleanmarl.results import means, outcome, save_gif, write_evaluation
 from cleanmarl.run import Run, clear_errors, random_stream, refusing, warn
-
-Optimizer = Literal["Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
 
 
 @dataclass

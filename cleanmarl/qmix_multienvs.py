@@ -25,15 +25,13 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import RenderCollection
 from torch import nn
 
-from cleanmarl.arguments import Between, Count, Fraction, Rate, Seed, Units, parse_args
+from cleanmarl.arguments import Between, Count, Fraction, Optimizer, Rate, Seed, Units, parse_args
 from cleanmarl.checkpoint import load_model
 from cleanmarl.env import list_envs, make_env, make_vector_env
 from cleanmarl.env.vector import RecordedEnvs
 from cleanmarl.fast import as_vector, check_vectors, in_numpy, make_optimizer
 from cleanmarl.results import means, outcome, save_gif, write_evaluation
 from cleanmarl.run import Run, clear_errors, random_stream, refusing, warn
-
-Optimizer = Literal["Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
 
 
 @dataclass
