@@ -42,7 +42,7 @@ class Args:
     env_name: str = "MMM"
     """for example 3m, mine.toml, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
     env_family: str = "mpe"
-    """of PettingZoo: mpe, sisl, butterfly, or your own package"""
+    """PettingZoo family: mpe, sisl, butterfly, or your own package"""
     agent_ids: bool = True
     """append a one-hot agent id to each observation"""
     time_limit: Annotated[int | None, Between(1, 10**5)] = None
