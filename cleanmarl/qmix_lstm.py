@@ -1,4 +1,4 @@
-"""QMIX with recurrent agents, who remember what they have seen and done.
+"""QMIX with recurrent agents, which remember their observations and actions.
 
     python cleanmarl/qmix_lstm.py --env-name 3m
 
@@ -62,7 +62,7 @@ class Args:
     gamma: Fraction = 0.99
     """discount factor"""
     td_lambda: Fraction = 0.6
-    """lambda of the returns to learn from; 0 for one-step targets"""
+    """lambda of the lambda-returns; 0 for one-step targets"""
     double_q: bool = False
     """choose next actions by the network, not by the target network"""
     target_network_update_freq: Count = 1
@@ -118,7 +118,7 @@ class Args:
     capture_video: bool = False
     """save greedy episodes as GIFs"""
     use_wnb: bool = False
-    """log to Weights & Biases, too"""
+    """also log to Weights & Biases"""
     wnb_project: str = ""
     """Weights & Biases project"""
     wnb_entity: str = ""
@@ -126,23 +126,23 @@ class Args:
 
     # This run
     seed: Seed = 1
-    """everything random is derived from it"""
+    """seed of all random numbers"""
     device: Literal["cpu", "cuda", "mps"] = "cpu"
-    """where the networks are"""
+    """device of the networks"""
     torch_threads: Annotated[int, Between(1, 1024)] = 1
     """threads of PyTorch on the CPU"""
     resume: str = ""
     """folder of a run to resume, with its own arguments"""
     evaluate: str = ""
-    """folder of a run whose agents play num_eval_ep episodes"""
+    """folder of a run to evaluate in num_eval_ep episodes"""
     which: Literal["best", "last"] = "last"
     """networks to evaluate"""
     list_envs: bool = False
-    """print what there is to train on"""
+    """print the environments to train in"""
 
 
 def start(layer: nn.Linear, scale: float) -> nn.Linear:
-    """Scale a layer's first weights; 0 zeroes its bias, too. So Q_tot starts at 0."""
+    """Scale a layer's initial weights; 0 also zeroes its bias. So Q_tot starts at 0."""
     with torch.no_grad():
         layer.weight *= scale
         if scale == 0:
@@ -151,7 +151,7 @@ def start(layer: nn.Linear, scale: float) -> nn.Linear:
 
 
 class AgentNetwork(nn.Module):
-    """Action values from what an agent has seen and done; all agents share it."""
+    """Action values from an agent's past; all agents share this network."""
 
     def __init__(self, args: Args, env):
         super().__init__()
@@ -188,8 +188,8 @@ class QMixer(nn.Module):
         self.b2 = hypernetwork(1, 2, 0)
 
     def weights(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hypernetworks make abs(W1) [N, n_agents, dim], abs(W2) [N, dim] of the state."""
-        # So dQ_tot/dq_i >= 0, and each agent's own argmax is its part of the joint one
+        """abs(W1) [N, n_agents, dim] and abs(W2) [N, dim], made by the hypernetworks."""
+        # So dQ_tot/dq_i >= 0, and the agents' own best actions are the best joint action
         w1 = self.w1(state).abs()
         w2 = self.w2(state).abs()
         return w1.view(len(w2), -1, w2.shape[-1]), w2
@@ -274,13 +274,13 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
 
 
 def observed_before(lengths: torch.Tensor) -> torch.Tensor:
-    """Row of the observation before each step [N]; an episode has one more of them."""
+    """Row of the observation before each step [N]; an episode has T + 1 observations."""
     episode = torch.repeat_interleave(lengths)  # [N]
     return torch.arange(len(episode), device=lengths.device) + episode
 
 
 def agent_inputs(batch: dict, args: Args) -> torch.Tensor:
-    """What agents see and did, [N + B, n_agents, input_size]."""
+    """Observations and last actions, [N + B, n_agents, input_size]."""
     if not args.last_action:
         return batch["obs"]
     previous = torch.zeros_like(batch["avail_actions"], dtype=batch["obs"].dtype)
@@ -292,8 +292,8 @@ def agent_inputs(batch: dict, args: Args) -> torch.Tensor:
 def run_agents(agent, inputs: torch.Tensor, lengths: torch.Tensor, tbptt: int):
     """Action values [N + B, n_agents, n_actions], with gradients cut every `tbptt` steps.
 
-    Episodes are cut into pieces of `tbptt` steps, which run through the recurrent layer
-    side by side, each from the hidden state that the piece before it ends with.
+    Episodes are cut into pieces of `tbptt` steps. All pieces run through the recurrent
+    layer together, each from the final hidden state of the piece before it.
     """
     # Number of first pieces, of second ones, and so on: the longest episodes come first
     rows = lengths.cpu() + 1
@@ -315,7 +315,7 @@ def run_agents(agent, inputs: torch.Tensor, lengths: torch.Tensor, tbptt: int):
 
 @torch.no_grad()
 def hidden_before(rnn, pieces: torch.Tensor, counts: list[int]):
-    """The hidden state that each piece begins with, of `counts` first ones, second ones, ..."""
+    """The initial hidden state of each piece; `counts`: numbers of first, second, ... pieces."""
     n_agents = pieces.shape[2]
     zeros = pieces.new_zeros(rnn.num_layers, counts[0] * n_agents, rnn.hidden_size)
     hidden = [(zeros, zeros) if isinstance(rnn, nn.LSTM) else zeros]
@@ -327,7 +327,7 @@ def hidden_before(rnn, pieces: torch.Tensor, counts: list[int]):
 
 
 def each_part(function: Callable, *hidden):
-    """A function of a GRU's hidden states, or of both parts of an LSTM's."""
+    """Apply a function to a GRU's hidden states, or to each part of an LSTM's."""
     if isinstance(hidden[0], tuple):
         return tuple(function(*parts) for parts in zip(*hidden, strict=True))
     return function(*hidden)
@@ -372,7 +372,7 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
 
 
 def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
-    """One step of gradient descent: the loss, its gradient's norm, mean Q_tot."""
+    """One step of gradient descent; returns loss, gradient norm and mean Q_tot."""
     loss, q_tot = qmix_loss(networks, batch, args)
     networks.theta.grad.zero_()
     loss.backward()
@@ -388,7 +388,7 @@ def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
 
 
 def action_values(networks: Networks, episode: dict, args: Args) -> torch.Tensor:
-    """Of all agents and actions at each step, [T + 1, n_agents, n_actions]."""
+    """Values of all actions of all agents at each step, [T + 1, n_agents, n_actions]."""
     lengths = torch.tensor([len(episode["actions"])], device=args.device)
     inputs = agent_inputs(episode | {"lengths": lengths}, args)
     return run_agents(networks.target_agent, inputs, lengths, len(inputs))
@@ -404,7 +404,7 @@ def linear_schedule(args: Args, step: int) -> float:
 def act(agent: Callable, observation: dict, memory: tuple, epsilon: float, rng, args: Args):
     """An action per agent [n_agents], random with probability epsilon.
 
-    `memory` is the hidden state and the last actions; returns the next, too.
+    `memory` is the hidden state and the last actions; the next memory is also returned.
     """
     hidden, last_actions = memory
     avail_actions = observation["avail_actions"]  # [n_agents, n_actions]
@@ -416,7 +416,7 @@ def act(agent: Callable, observation: dict, memory: tuple, epsilon: float, rng, 
     if args.last_action:
         one_hot = last_actions[:, None] == np.arange(n_actions)
         inputs = np.concatenate((inputs, one_hot), axis=-1, dtype=np.float32)
-    q, hidden = agent(inputs[None], hidden)  # those who explore remember, too
+    q, hidden = agent(inputs[None], hidden)  # exploring agents remember, too
     scores = np.where(explores, scores, q[0])
     actions = np.where(avail_actions, scores, -np.inf).argmax(-1)
     return actions, (hidden, actions)
@@ -458,7 +458,7 @@ def collect_episode(env, agent, args: Args, which: tuple, step: int | None = Non
 
 
 def play_greedily(env, agent, args: Args, *purpose) -> list[dict[str, float]]:
-    """Results of `num_eval_ep` greedy episodes, chosen by their purpose."""
+    """Results of `num_eval_ep` greedy episodes; the purpose determines their seeds."""
     episodes = [(*purpose, number) for number in range(args.num_eval_ep)]
     return [collect_episode(env, agent, args, which)[1] for which in episodes]
 
@@ -480,13 +480,13 @@ def save_video(args: Args, agent, path: Path, number: int = 0):
         env = RenderCollection(open_env(args, "rgb_array"))
         collect_episode(env, agent, args, ("test", number))
         save_gif(path, env.render(), env.metadata["render_fps"])
-    except Exception as error:  # the results are more than the picture
+    except Exception as error:  # a missing video must not stop the run
         warn(f"no video, {args.env_name} cannot be drawn here: {error}")
 
 
 @dataclass
 class Progress:
-    """How far a training is, and what it has not logged yet."""
+    """Progress of a training, and results that are not logged yet."""
 
     step: int = 0
     num_episodes: int = 0
@@ -496,7 +496,7 @@ class Progress:
 
 
 def rollout(args: Args, progress: Progress) -> dict[str, float]:
-    """Metrics of the training since the last ones."""
+    """Metrics of the training since the last call."""
     metrics = means("rollout", progress.results) | progress.learning
     metrics["rollout/epsilon"] = linear_schedule(args, progress.step)
     metrics["rollout/num_episodes"] = progress.num_episodes

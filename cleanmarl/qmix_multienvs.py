@@ -1,9 +1,9 @@
-"""QMIX from many environments at once, in all of which one forward pass acts.
+"""QMIX with many environments: one forward pass chooses the actions in all of them.
 
     python cleanmarl/qmix_multienvs.py --env-name MMM --num-envs 8
 
 An episode is stored when it ends, and its environment starts the next one.
-After `train_freq` finished episodes come `n_epochs` updates, a training round.
+After every `train_freq` finished episodes, a training round makes `n_epochs` updates.
 Shapes in comments: N transitions, B episodes, T steps, E environments.
 """
 
@@ -48,7 +48,7 @@ class Args:
     time_limit: Annotated[int | None, Between(1, 10**5)] = None
     """steps of an episode; None for the environment's own limit"""
     num_envs: Annotated[int, Between(1, 1024)] = 4
-    """environments that are played at once"""
+    """environments that step together"""
 
     # Learning
     total_timesteps: Count = 1000000
@@ -70,7 +70,7 @@ class Args:
     gamma: Fraction = 0.99
     """discount factor"""
     td_lambda: Fraction = 0.6
-    """lambda of the returns to learn from; 0 for one-step targets"""
+    """lambda of the lambda-returns; 0 for one-step targets"""
     double_q: bool = False
     """choose next actions by the network, not by the target network"""
     target_network_update_freq: Count = 1
@@ -120,7 +120,7 @@ class Args:
     capture_video: bool = False
     """save greedy episodes as GIFs"""
     use_wnb: bool = False
-    """log to Weights & Biases, too"""
+    """also log to Weights & Biases"""
     wnb_project: str = ""
     """Weights & Biases project"""
     wnb_entity: str = ""
@@ -128,23 +128,23 @@ class Args:
 
     # This run
     seed: Seed = 1
-    """everything random is derived from it"""
+    """seed of all random numbers"""
     device: Literal["cpu", "cuda", "mps"] = "cpu"
-    """where the networks are"""
+    """device of the networks"""
     torch_threads: Annotated[int, Between(1, 1024)] = 2
     """threads of PyTorch on the CPU"""
     resume: str = ""
     """folder of a run to resume, with its own arguments"""
     evaluate: str = ""
-    """folder of a run whose agents play num_eval_ep episodes"""
+    """folder of a run to evaluate in num_eval_ep episodes"""
     which: Literal["best", "last"] = "last"
     """networks to evaluate"""
     list_envs: bool = False
-    """print what there is to train on"""
+    """print the environments to train in"""
 
 
 def start(layer: nn.Linear, scale: float) -> nn.Linear:
-    """Scale a layer's first weights; 0 zeroes its bias, too. So Q_tot starts at 0."""
+    """Scale a layer's initial weights; 0 also zeroes its bias. So Q_tot starts at 0."""
     with torch.no_grad():
         layer.weight *= scale
         if scale == 0:
@@ -184,8 +184,8 @@ class QMixer(nn.Module):
         self.b2 = hypernetwork(1, 2, 0)
 
     def weights(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hypernetworks make abs(W1) [N, n_agents, dim], abs(W2) [N, dim] of the state."""
-        # So dQ_tot/dq_i >= 0, and each agent's own argmax is its part of the joint one
+        """abs(W1) [N, n_agents, dim] and abs(W2) [N, dim], made by the hypernetworks."""
+        # So dQ_tot/dq_i >= 0, and the agents' own best actions are the best joint action
         w1 = self.w1(state).abs()
         w2 = self.w2(state).abs()
         return w1.view(len(w2), -1, w2.shape[-1]), w2
@@ -273,7 +273,7 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
     if args.normalize_reward:
         reward = (reward - reward.mean()) / (reward.std(correction=0) + 1e-8)
 
-    # The observation before each step: an episode has one more than it has steps
+    # Row of the observation before each step: an episode has T + 1 observations
     episode = torch.repeat_interleave(batch["lengths"])  # [N]
     before = torch.arange(len(reward), device=args.device) + episode
 
@@ -306,7 +306,7 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
 
 
 def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
-    """One step of gradient descent: the loss, its gradient's norm, mean Q_tot."""
+    """One step of gradient descent; returns loss, gradient norm and mean Q_tot."""
     loss, q_tot = qmix_loss(networks, batch, args)
     networks.theta.grad.zero_()
     loss.backward()
@@ -322,7 +322,7 @@ def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
 
 
 def action_values(networks: Networks, episode: dict, args: Args) -> torch.Tensor:
-    """Of all agents and actions at each step, [T + 1, n_agents, n_actions]."""
+    """Values of all actions of all agents at each step, [T + 1, n_agents, n_actions]."""
     return networks.target_agent(episode["obs"])
 
 
@@ -358,7 +358,7 @@ class Collector:
         self.envs = RecordedEnvs(make_vector_env(*name, **options))
         self.args = args
         self.num_started = 0
-        # [E], no episode is under way
+        # [E], no episode is running
         self.over = np.ones(args.num_envs, bool)
         self.numbers = [0] * args.num_envs
         self.rngs = [random_stream(args, "explore", 0)] * args.num_envs
@@ -370,11 +370,11 @@ class Collector:
             self.begin()
         actions = act(q_values, self.envs.observation, epsilon, self.rngs)
         self.over, infos = self.envs.step(actions)
-        self.num_started += num_begun  # not before: a process may die
+        self.num_started += num_begun  # only now: a process may have died
         return [self.episode(i, infos) for i in np.flatnonzero(self.over)]
 
     def begin(self):
-        """Begin an episode in each environment whose last one is over."""
+        """Start an episode in each environment whose last episode is over."""
         seeds = [0] * self.args.num_envs
         begun = np.flatnonzero(self.over)
         for number, i in enumerate(begun, self.num_started):
@@ -401,11 +401,11 @@ class Collector:
         return episode, results
 
     def may_stop(self, wanted: bool) -> bool:
-        """The episode that reaches the last step is finished."""
+        """Whether to stop now: only after a step that ended an episode."""
         return bool(wanted and self.over.any())
 
     def state_dict(self) -> dict:
-        """The episodes that are under way."""
+        """The episodes that are running."""
         return {
             "num_started": self.num_started,
             "numbers": list(self.numbers),
@@ -413,12 +413,12 @@ class Collector:
         }
 
     def load_state_dict(self, state: dict):
-        """Play the episodes again that were under way."""
+        """Replay the episodes that were running."""
         self.num_started = state["num_started"]
         try:
             self.envs.load_state_dict(state["envs"])
         except ValueError as error:
-            warn(f"episodes begin anew: {error}")
+            warn(f"episodes start again: {error}")
             return
         envs = self.envs.envs
         for i, number in enumerate(state["numbers"]):
@@ -426,7 +426,7 @@ class Collector:
             self.over[i] = num_steps == 0
             self.numbers[i] = number
             self.rngs[i] = random_stream(self.args, "explore", number)
-            # What was drawn for these steps
+            # Skip the random numbers of these steps
             shape = (num_steps, envs.n_agents, 1 + envs.n_actions)
             self.rngs[i].random(shape, np.float32)
 
@@ -448,7 +448,7 @@ def play(env, agent, args: Args, which: tuple) -> dict[str, float]:
 
 
 def play_greedily(env, agent, args: Args, *purpose) -> list[dict[str, float]]:
-    """Results of `num_eval_ep` greedy episodes, chosen by their purpose."""
+    """Results of `num_eval_ep` greedy episodes; the purpose determines their seeds."""
     episodes = [(*purpose, number) for number in range(args.num_eval_ep)]
     return [play(env, agent, args, which) for which in episodes]
 
@@ -470,13 +470,13 @@ def save_video(args: Args, agent, path: Path, number: int = 0):
         env = RenderCollection(open_env(args, "rgb_array"))
         play(env, agent, args, ("test", number))
         save_gif(path, env.render(), env.metadata["render_fps"])
-    except Exception as error:  # the results are more than the picture
+    except Exception as error:  # a missing video must not stop the run
         warn(f"no video, {args.env_name} cannot be drawn here: {error}")
 
 
 @dataclass
 class Progress:
-    """How far a training is, and what it has not logged yet."""
+    """Progress of a training, and results that are not logged yet."""
 
     step: int = 0
     num_episodes: int = 0
@@ -486,7 +486,7 @@ class Progress:
 
 
 def rollout(args: Args, progress: Progress) -> dict[str, float]:
-    """Metrics of the training since the last ones."""
+    """Metrics of the training since the last call."""
     metrics = means("rollout", progress.results) | progress.learning
     metrics["rollout/epsilon"] = linear_schedule(args, progress.step)
     metrics["rollout/num_episodes"] = progress.num_episodes
