@@ -383,8 +383,7 @@ class Run:
     def __exit__(self, kind, error, traceback):
         """Close everything, print how the run ended, and exit with the matching status.
 
-        Save the run after an error, for example of the environment, but not after a
-        FloatingPointError.
+        After an error, save the run, but not after a FloatingPointError.
         """
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
