@@ -57,7 +57,7 @@ class Args:
     """episodes in the replay buffer"""
     batch_size: Annotated[int, Between(1, "buffer_size")] = 32
     """episodes in a batch"""
-    mean_age: Annotated[float, Between(1, np.inf)] = 500
+    mean_age: Annotated[float, Between(10, np.inf)] = 500
     """mean age of the episodes in a batch, in episodes; inf: all alike"""
     train_freq: Count = 2
     """finished episodes between training rounds"""
