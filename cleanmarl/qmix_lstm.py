@@ -26,7 +26,7 @@ from cleanmarl.arguments import Between, Count, Fraction, Optimizer, Rate, Seed,
 from cleanmarl.checkpoint import load_model
 from cleanmarl.env import list_envs, make_env
 from cleanmarl.fast import as_vector, check_vectors, make_optimizer, recurrent_in_numpy
-from cleanmarl.results import means, outcome, save_gif, write_evaluation
+from cleanmarl.results import means, outcome, save_gif, typical, write_evaluation
 from cleanmarl.run import Run, clear_errors, random_stream, refusing, warn
 
 
@@ -101,6 +101,8 @@ class Args:
     """epsilon at the end of exploration"""
     exploration_fraction: Fraction = 0.05
     """part of total_timesteps over which epsilon falls"""
+    greedy_episodes: Fraction = 0.5
+    """share of training episodes in which epsilon is 0"""
 
     # Evaluation and output
     eval_steps: Count = 50
@@ -178,9 +180,8 @@ class QMixer(nn.Module):
         def hypernetwork(size: int, layers: int, scale: float) -> nn.Module:
             if layers == 1:
                 return start(nn.Linear(env.state_size, size), scale)
-            hidden = nn.Linear(env.state_size, dim)
             last = start(nn.Linear(dim, size), scale)
-            return nn.Sequential(hidden, nn.ReLU(), last)
+            return nn.Sequential(nn.Linear(env.state_size, dim), nn.ReLU(), last)
 
         self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers, 0.1)
         self.b1 = hypernetwork(dim, 1, 0)
@@ -431,6 +432,7 @@ def collect_episode(env, agent, args: Args, which: tuple, step: int | None = Non
     purpose, *number = which
     seed = random_stream(args, purpose, *number).integers(2**31)
     rng = random_stream(args, "explore", *number)
+    explores = step is not None and rng.random() >= args.greedy_episodes
     agent = recurrent_in_numpy(agent)
     observation, _ = env.reset(seed=int(seed))
     memory = (None, np.full(len(observation["obs"]), -1))  # no hidden state, no actions
@@ -438,7 +440,7 @@ def collect_episode(env, agent, args: Args, which: tuple, step: int | None = Non
     actions, rewards, ends = [], [], []
     over = False
     while not over:
-        epsilon = 0.0 if step is None else linear_schedule(args, step + len(rewards))
+        epsilon = linear_schedule(args, step + len(rewards)) if explores else 0.0
         action, memory = act(agent, observation, memory, epsilon, rng, args)
         actions.append(action)
         observation, reward, terminated, truncated, info = env.step(action)
@@ -562,14 +564,11 @@ def train(args: Args, saved: dict | None = None, folder: Path | None = None):
 def evaluate_run(args: Args):
     """Play greedy episodes with the networks of a run."""
     _, env, networks, _ = set_up(args)
-    folder = Path(args.evaluate)
-    step = load_model(folder, args.which, target_agent=networks.target_agent)
+    step = load_model(Path(args.evaluate), args.which, target_agent=networks.target_agent)
     results = play_greedily(env, networks.target_agent, args, "test")
-    folder = write_evaluation(args, folder, step, results)
-    order = np.argsort([one["ep_reward"] for one in results], kind="stable")
-    places = {"worst": 0, "median": len(order) // 2, "best": -1}
-    for name, place in places.items() if args.capture_video else ():
-        save_video(args, networks.target_agent, folder / f"{name}.gif", int(order[place]))
+    folder = write_evaluation(args, step, results)
+    for name, number in typical(results).items() if args.capture_video else ():
+        save_video(args, networks.target_agent, folder / f"{name}.gif", number)
 
 
 def main():

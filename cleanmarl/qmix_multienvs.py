@@ -30,7 +30,7 @@ from cleanmarl.checkpoint import load_model
 from cleanmarl.env import list_envs, make_env, make_vector_env
 from cleanmarl.env.vector import RecordedEnvs
 from cleanmarl.fast import as_vector, check_vectors, in_numpy, make_optimizer
-from cleanmarl.results import means, outcome, save_gif, write_evaluation
+from cleanmarl.results import means, outcome, save_gif, typical, write_evaluation
 from cleanmarl.run import Run, clear_errors, random_stream, refusing, warn
 
 
@@ -103,6 +103,8 @@ class Args:
     """epsilon at the end of exploration"""
     exploration_fraction: Fraction = 0.05
     """part of total_timesteps over which epsilon falls"""
+    greedy_episodes: Fraction = 0.5
+    """share of training episodes in which epsilon is 0"""
 
     # Evaluation and output
     eval_steps: Count = 50
@@ -174,9 +176,8 @@ class QMixer(nn.Module):
         def hypernetwork(size: int, layers: int, scale: float) -> nn.Module:
             if layers == 1:
                 return start(nn.Linear(env.state_size, size), scale)
-            hidden = nn.Linear(env.state_size, dim)
             last = start(nn.Linear(dim, size), scale)
-            return nn.Sequential(hidden, nn.ReLU(), last)
+            return nn.Sequential(nn.Linear(env.state_size, dim), nn.ReLU(), last)
 
         self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers, 0.1)
         self.b1 = hypernetwork(dim, 1, 0)
@@ -333,13 +334,13 @@ def linear_schedule(args: Args, step: int) -> float:
     return args.start_e + fraction * (args.end_e - args.start_e)
 
 
-def act(q_values: Callable, observation: dict, epsilon: float, rngs: list):
-    """Actions [E, n_agents], each random with probability epsilon."""
+def act(q_values: Callable, observation: dict, epsilon: np.ndarray, rngs: list):
+    """Actions [E, n_agents], each random with probability epsilon [E]."""
     avail_actions = observation["avail_actions"]  # [E, n_agents, n_actions]
     _, n_agents, n_actions = avail_actions.shape
     shape = (n_agents, 1 + n_actions)
     draws = np.array([rng.random(shape, np.float32) for rng in rngs])
-    explores = draws[..., :1] < epsilon
+    explores = draws[..., :1] < epsilon[:, None, None]
     scores = draws[..., 1:]
     if not explores.all():
         obs = observation["obs"].reshape(-1, observation["obs"].shape[-1])
@@ -362,13 +363,15 @@ class Collector:
         self.over = np.ones(args.num_envs, bool)
         self.numbers = [0] * args.num_envs
         self.rngs = [random_stream(args, "explore", 0)] * args.num_envs
+        self.explores = np.ones(args.num_envs, bool)
 
     def step(self, q_values: Callable, epsilon: float) -> list[tuple]:
         """One step of every environment; returns the episodes that ended."""
         num_begun = int(self.over.sum())
         if num_begun:
             self.begin()
-        actions = act(q_values, self.envs.observation, epsilon, self.rngs)
+        epsilons = np.where(self.explores, epsilon, 0.0)  # [E]
+        actions = act(q_values, self.envs.observation, epsilons, self.rngs)
         self.over, infos = self.envs.step(actions)
         self.num_started += num_begun  # only now: a process may have died
         return [self.episode(i, infos) for i in np.flatnonzero(self.over)]
@@ -380,9 +383,14 @@ class Collector:
         for number, i in enumerate(begun, self.num_started):
             seed = random_stream(self.args, "train", number).integers(2**31)
             seeds[i] = int(seed)
-            self.numbers[i] = number
-            self.rngs[i] = random_stream(self.args, "explore", number)
+            self.assign(i, number)
         self.envs.reset(self.over, seeds)
+
+    def assign(self, i: int, number: int):
+        """Environment i plays episode `number`, which determines its exploration."""
+        self.numbers[i] = number
+        self.rngs[i] = random_stream(self.args, "explore", number)
+        self.explores[i] = self.rngs[i].random() >= self.args.greedy_episodes
 
     def episode(self, i: int, infos: dict) -> tuple[dict, dict]:
         """T + 1 observations and T steps, and the results."""
@@ -424,8 +432,7 @@ class Collector:
         for i, number in enumerate(state["numbers"]):
             num_steps = len(self.envs.steps[i])
             self.over[i] = num_steps == 0
-            self.numbers[i] = number
-            self.rngs[i] = random_stream(self.args, "explore", number)
+            self.assign(i, number)
             # Skip the random numbers of these steps
             shape = (num_steps, envs.n_agents, 1 + envs.n_actions)
             self.rngs[i].random(shape, np.float32)
@@ -440,7 +447,7 @@ def play(env, agent, args: Args, which: tuple) -> dict[str, float]:
     over = False
     while not over:
         seen = {key: value[None] for key, value in observation.items()}
-        actions = act(q_values, seen, 0.0, [rng])[0]
+        actions = act(q_values, seen, np.zeros(1), [rng])[0]
         observation, reward, terminated, truncated, info = env.step(actions)
         rewards.append(reward)
         over = terminated or truncated
@@ -563,14 +570,11 @@ def train(args: Args, saved: dict | None = None, folder: Path | None = None):
 def evaluate_run(args: Args):
     """Play greedy episodes with the networks of a run."""
     env, networks, _ = set_up(args)
-    folder = Path(args.evaluate)
-    step = load_model(folder, args.which, target_agent=networks.target_agent)
+    step = load_model(Path(args.evaluate), args.which, target_agent=networks.target_agent)
     results = play_greedily(env, networks.target_agent, args, "test")
-    folder = write_evaluation(args, folder, step, results)
-    order = np.argsort([one["ep_reward"] for one in results], kind="stable")
-    places = {"worst": 0, "median": len(order) // 2, "best": -1}
-    for name, place in places.items() if args.capture_video else ():
-        save_video(args, networks.target_agent, folder / f"{name}.gif", int(order[place]))
+    folder = write_evaluation(args, step, results)
+    for name, number in typical(results).items() if args.capture_video else ():
+        save_video(args, networks.target_agent, folder / f"{name}.gif", number)
 
 
 def main():

@@ -64,12 +64,19 @@ def folder_of_results(args, run: Path) -> Path:
     return run
 
 
-def write_evaluation(args, run: Path, step: int, results: list[dict[str, float]]) -> Path:
+def typical(results: list[dict[str, float]]) -> dict[str, int]:
+    """Numbers of the episodes with the worst, the median and the best reward."""
+    order = np.argsort([one["ep_reward"] for one in results], kind="stable")
+    return {"worst": int(order[0]), "median": int(order[len(order) // 2]), "best": int(order[-1])}
+
+
+def write_evaluation(args, step: int, results: list[dict[str, float]]) -> Path:
     """Print means over episodes with their intervals, and write them to evaluation.json.
 
     The file is in the folder of the run. For another environment than the run's, it is in a folder
     there, for example in_3m. Returns that folder. Raises Refused if the file cannot be written.
     """
+    run = Path(args.evaluate)
     evaluation = {name: confidence(values) for name, values in by_name(results).items()}
     for name, of in evaluation.items():
         interval = f"95% confidence {of['low']:.3f} to {of['high']:.3f}"

@@ -26,6 +26,7 @@ LBF = {"env_type": "lbf", "env_name": "Foraging-8x8-2p-3f-v3"}
 SPREAD = {"env_type": "pz", "env_name": "simple_spread_v3"}
 
 SMALL = {"hidden_dim": 8, "hyper_dim": 8, "td_lambda": 0.0, "double_q": False}
+SMALL |= {"greedy_episodes": 0.0}
 SMALL |= {"total_timesteps": 40, "batch_size": 2, "buffer_size": 20, "num_eval_ep": 1}
 SMALL |= {"torch_threads": 1}
 OWN = {"qmix_multienvs": {"num_envs": 2}}

@@ -432,7 +432,7 @@ def copy(tmp_path, monkeypatch):
     return make
 
 
-RANDOM = TWO_STEPS | {"start_e": 1.0, "end_e": 1.0}
+RANDOM = TWO_STEPS | {"start_e": 1.0, "end_e": 1.0, "greedy_episodes": 0.0}
 
 
 def learned(script: ModuleType, folder: Path, **options) -> dict[str, torch.Tensor]:

@@ -644,6 +644,17 @@ def test_epsilon_falls_within_an_episode():
     )  # an untrained agent always prefers one action
 
 
+def test_a_share_of_the_training_episodes_is_greedy():
+    options = {"start_e": 1, "end_e": 1, "greedy_episodes": 0.3, "time_limit": 5}
+    args = small_args(**options, **SPREAD)
+    env = qmix.open_env(args)
+    agent = Networks(args, env).agent
+    played = [qmix.collect_episode(env, agent, args, ("train", i), 0)[0] for i in range(200)]
+    greedy = [len(np.unique(episode["actions"])) == 1 for episode in played]
+    # five standard deviations at most
+    assert np.mean(greedy) == pytest.approx(0.3, abs=5 * (0.3 * 0.7 / 200) ** 0.5)
+
+
 # Exploration
 
 

@@ -64,6 +64,7 @@ def collecting(args: Args):
 def test_with_one_environment_a_training_equals_qmixs_bit_for_bit(tmp_path, task):
     steps = 60 if task == TWO_STEPS else 700
     options = {"total_timesteps": steps, "batch_size": 4, "log_every": 1, "eval_steps": 3}
+    options["greedy_episodes"] = 0.5
     reference = helpers.small_args("qmix", **task, **options)
     same = dataclasses.asdict(reference)
     expected = qmix.train(reference, folder=tmp_path / "one")
@@ -106,7 +107,7 @@ def test_actions_in_an_environment_do_not_depend_on_the_others(epsilon):
     rngs = [np.random.default_rng(i) for i in range(3)]
 
     def act_together(seen: dict) -> np.ndarray:
-        return qmix_multienvs.act(lambda obs: obs, seen, epsilon, rngs)
+        return qmix_multienvs.act(lambda obs: obs, seen, np.full(3, epsilon), rngs)
 
     together = actions_of(act_together, q, available, times=50)
     for i in range(3):
@@ -137,12 +138,13 @@ def contents(episode: dict[str, np.ndarray], results: dict) -> tuple:
 
 @every_task
 def test_an_episode_equals_that_of_a_single_environment(task):
-    """With epsilon 1, an episode's number determines it, whatever was learned before."""
+    """With epsilon 1 or 0, an episode's number determines it."""
     collected = []
-    with collecting(small_args(**task, num_envs=3)) as (collector, q_values):
+    options = task | {"greedy_episodes": 0.5}
+    with collecting(small_args(**options, num_envs=3)) as (collector, q_values):
         while len(collected) < 6:
             collected += collector.step(q_values, 1.0)
-    args = helpers.small_args("qmix", **task, start_e=1, end_e=1)
+    args = helpers.small_args("qmix", **options, start_e=1, end_e=1)
     env = qmix.open_env(args)
     agent = qmix.Networks(args, env).agent
     numbers = [("train", number) for number in range(collector.num_started)]

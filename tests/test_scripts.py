@@ -217,6 +217,7 @@ DEFAULTS = {
     "start_e": 1,
     "end_e": 0.025,
     "exploration_fraction": 0.05,
+    "greedy_episodes": 0.5,
     # Evaluation and output
     "eval_steps": 50,
     "num_eval_ep": 5,

@@ -23,6 +23,7 @@ from cleanmarl.checkpoint import load_model
 OPTIONS = {
     "start_e": 1,
     "end_e": 1,
+    "greedy_episodes": 0,
     "gamma": 0.99,
     "td_lambda": 0,
     "buffer_size": 500,
