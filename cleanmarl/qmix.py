@@ -63,7 +63,7 @@ class Args:
     """discount factor"""
     td_lambda: Fraction = 0.6
     """lambda of the lambda-returns; 0 for one-step targets"""
-    double_q: bool = False
+    double_q: bool = True
     """choose next actions by the network, not by the target network"""
     target_network_update_freq: Count = 1
     """episodes between updates of the target networks"""

@@ -201,7 +201,7 @@ DEFAULTS = {
     "learning_rate": 0.0005,
     "gamma": 0.99,
     "td_lambda": 0.6,
-    "double_q": False,
+    "double_q": True,
     "target_network_update_freq": 1,
     "polyak": 0.01,
     "normalize_reward": False,
