@@ -9,7 +9,7 @@ Each table replaces the one with the same head; below a command or a heading, th
 - races and random battles, in docs/random_battles.md; six battles of each race are drawn to
   docs/images/random/
 - results, below each `plot` command of docs/results.md and docs/trials.md, with the figures that
-  the pages show; the headline of README.md
+  the pages show; the headline of README.md, and its picture of the first seconds
 """
 
 import re
@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib
+import numpy as np
 import tyro
 from PIL import Image
 
@@ -30,7 +32,7 @@ from cleanmarl.battle import BattleEnv, map_names, random_names
 from cleanmarl.battle.render import CAPTION
 from cleanmarl.battle.scenario import Scenario, UnitKind, _table
 from cleanmarl.benchmark.__main__ import make_parser
-from cleanmarl.benchmark.plot import choose, duration, plot, table
+from cleanmarl.benchmark.plot import STYLE, choose, duration, new_figure, plot, table
 
 DOCS = Path(__file__).parent.parent
 RECORDS = DOCS / "results/records"
@@ -40,6 +42,7 @@ SMAC = dict.fromkeys(("3m", "8m", "2s3z", "3s5z", "1c3s5z", "MMM", "corridor"), 
 SMAC |= {"3m": "", "MMM": ""}
 SIZE, COLOURS, COLUMNS = 480, 96, 3
 BATTLES = 6  # drawn of each race
+SECONDS = 120  # in the picture of README.md
 
 
 @dataclass
@@ -99,6 +102,23 @@ def headline() -> list[str]:
         rates = (f"{float(result[which]):.0%}" for which in ("IQM", "worst_seed"))
         lines.append(row((f"`{name}`", *rates, SMAC[name], duration(result["seconds_to_win"]))))
     return lines
+
+
+def draw_first_seconds(path: Path):
+    """Win rates over seconds of training: the latest evaluation, as a mean over the seeds."""
+    picture, (panel,) = new_figure(1, 7)
+    seconds = np.arange(SECONDS + 1)
+    for (name, _), labels in choose([RECORDS / "defaults"], SMAC).items():
+        (runs,) = labels.values()
+        rates = []
+        for run in runs:
+            number = np.searchsorted(run.seconds, seconds, side="right")
+            rates.append(np.append(0, run.values)[number])  # 0 before the first evaluation
+        panel.plot(seconds, np.mean(rates, 0), label=name, linewidth=1.8)
+    panel.set(xlabel="seconds of training", ylabel="win rate", xlim=(0, SECONDS))
+    picture.legend(loc="outside right center", frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.savefig(path, transparent=True, metadata={"Date": None})
 
 
 def redraw(text: str, page: Path) -> str:
@@ -279,6 +299,8 @@ def main(args: Args):
     for name in ("results.md", "trials.md"):
         page = args.docs / name
         page.write_text(redraw(page.read_text(), page))
+    with matplotlib.rc_context(STYLE):
+        draw_first_seconds(args.docs / "results/figures/first_seconds.svg")
 
 
 if __name__ == "__main__":
