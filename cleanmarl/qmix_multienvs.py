@@ -30,7 +30,7 @@ from cleanmarl.checkpoint import load_model
 from cleanmarl.env import list_envs, make_env, make_vector_env
 from cleanmarl.env.vector import RecordedEnvs
 from cleanmarl.fast import as_vector, check_vectors, in_numpy, make_optimizer
-from cleanmarl.results import means, outcome, save_gif, typical, write_evaluation
+from cleanmarl.results import means, outcome, save_gif, worst_median_best, write_evaluation
 from cleanmarl.run import Run, clear_errors, random_stream, refusing, warn
 
 
@@ -573,8 +573,9 @@ def evaluate_run(args: Args):
     step = load_model(Path(args.evaluate), args.which, target_agent=networks.target_agent)
     results = play_greedily(env, networks.target_agent, args, "test")
     folder = write_evaluation(args, step, results)
-    for name, number in typical(results).items() if args.capture_video else ():
-        save_video(args, networks.target_agent, folder / f"{name}.gif", number)
+    if args.capture_video:
+        for name, number in worst_median_best(results).items():
+            save_video(args, networks.target_agent, folder / f"{name}.gif", number)
 
 
 def main():

@@ -64,10 +64,11 @@ def folder_of_results(args, run: Path) -> Path:
     return run
 
 
-def typical(results: list[dict[str, float]]) -> dict[str, int]:
-    """Numbers of the episodes with the worst, the median and the best reward."""
+def worst_median_best(results: list[dict[str, float]]) -> dict[str, int]:
+    """Numbers of the episodes with the lowest, the median and the highest reward."""
     order = np.argsort([one["ep_reward"] for one in results], kind="stable")
-    return {"worst": int(order[0]), "median": int(order[len(order) // 2]), "best": int(order[-1])}
+    places = {"worst": 0, "median": len(order) // 2, "best": -1}
+    return {name: int(order[place]) for name, place in places.items()}
 
 
 def write_evaluation(args, step: int, results: list[dict[str, float]]) -> Path:

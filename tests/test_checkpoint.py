@@ -53,14 +53,9 @@ from tests.helpers import (
 )
 
 # Checkpoints, evaluations and points of the curves come at different episodes
-LONG = {
-    "greedy_episodes": 0.5,
-    "env_name": "3m",
-    "total_timesteps": 1000,
-    "batch_size": 4,
-    "buffer_size": 12,
-}
+LONG = {"env_name": "3m", "total_timesteps": 1000, "batch_size": 4, "buffer_size": 12}
 LONG |= {"eval_steps": 7, "log_every": 3, "checkpoint_every": 6, "torch_threads": 1}
+LONG |= {"greedy_episodes": 0.5}
 # An episode of the two-step game has two steps
 SHORT = TWO_STEPS | {"total_timesteps": 40, "checkpoint_every": 6, "log_every": 3, "eval_steps": 4}
 DICE = TWO_STEPS | {"env_name": "dice_game", "total_timesteps": 60, "checkpoint_every": 5}
