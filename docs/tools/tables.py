@@ -8,8 +8,8 @@ Each table replaces the one with the same head; below a command or a heading, th
 - units and maps, in docs/battles.md; every map is drawn to docs/images/maps/
 - races and random battles, in docs/random_battles.md; six battles of each race are drawn to
   docs/images/random/
-- results, below each `plot` command of docs/results.md and docs/trials.md, with the figures that
-  the pages show; the headline of README.md, and its picture of the first seconds
+- results, below each `plot` command of docs/results.md, docs/trials.md and docs/random_battles.md,
+  with the figures that the pages show; the headline of README.md, and its picture of the first seconds
 """
 
 import re
@@ -296,7 +296,7 @@ def main(args: Args):
     for page, below, one in tables:
         path = args.docs / page
         path.write_text(put(one, path.read_text(), below))
-    for name in ("results.md", "trials.md"):
+    for name in ("results.md", "trials.md", "random_battles.md"):
         page = args.docs / name
         page.write_text(redraw(page.read_text(), page))
     with matplotlib.rc_context(STYLE):
