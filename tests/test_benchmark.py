@@ -729,6 +729,7 @@ def test_a_file_that_is_not_a_record_is_named(call, tmp_path):
 RESULTS = ROOT / "docs/results.md"
 TRIALS = ROOT / "docs/trials.md"
 RANDOM_BATTLES = ROOT / "docs/random_battles.md"
+PAGES = (RESULTS, TRIALS, RANDOM_BATTLES)
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -762,7 +763,7 @@ def test_the_sweeps_that_are_only_shown_can_be_planned(tmp_path, monkeypatch, wo
 
 def test_the_published_records_are_of_the_published_sweeps(monkeypatch):
     monkeypatch.chdir(ROOT)
-    commands = [*shown("run", RESULTS), *shown("run", RANDOM_BATTLES)]
+    commands = [words for page in PAGES for words in shown("run", page)]
     sweeps = [plan(**parsed("run", words)) for words in commands]  # or an error
     of_sweeps = {task.record for tasks in sweeps for task in tasks}
     folders = {record.parent for record in of_sweeps}
@@ -770,7 +771,6 @@ def test_the_published_records_are_of_the_published_sweeps(monkeypatch):
     assert {record for folder in folders for record in folder.glob("*.json")} <= of_sweeps
 
 
-PAGES = (RESULTS, TRIALS, RANDOM_BATTLES)
 PLOTTED = [(page, words) for page in PAGES for words in shown("plot", page)]
 
 
