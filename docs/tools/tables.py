@@ -9,7 +9,8 @@ Each table replaces the one with the same head; below a command or a heading, th
 - races and random battles, in docs/random_battles.md; six battles of each race are drawn to
   docs/images/random/
 - results, below each `plot` command of docs/results.md, docs/trials.md and docs/random_battles.md,
-  with the figures that the pages show; the headline of README.md, and its picture of the first seconds
+  with the figures that the pages show
+- the headline of README.md, and its picture of the first seconds
 """
 
 import re
