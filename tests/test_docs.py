@@ -34,7 +34,7 @@ from cleanmarl.arguments import read, titles_and_meanings
 from cleanmarl.battle.scenario import load_scenario
 from cleanmarl.checkpoint import load_checkpoint
 from docs._ext.code_lines import lines_of
-from docs.tools import peers, speed, spread_teams
+from docs.tools import battle_teams, peers, speed, spread_teams
 from tests.helpers import (
     MODULES,
     ROOT,
@@ -391,6 +391,25 @@ def test_the_rewards_of_the_hand_written_teams_are_printed():
     assert re.findall(r"^(.+): -[\d.]+, standard error [\d.]+$", printed, re.MULTILINE) == [
         *spread_teams.TEAMS
     ]
+
+
+def test_hand_written_teams_win_random_battles():
+    for team in battle_teams.TEAMS.values():
+        assert 0.2 < battle_teams.play("protoss_5_vs_5", team, 30) < 1
+
+
+def test_a_hand_written_team_takes_the_available_move_that_leads_furthest():
+    all_moves = np.ones(6)
+    assert battle_teams.step_to(np.array([1.0, -2.0]), all_moves) == 3  # south
+    blocked = np.array([0, 1, 1, 0, 1, 1])
+    assert battle_teams.step_to(np.array([1.0, -2.0]), blocked) == 4  # east
+    assert battle_teams.step_to(np.array([0.0, -2.0]), blocked) == 1  # stop
+
+
+def test_the_win_rates_of_the_hand_written_teams_are_printed():
+    printed = program("battle_teams.py", "--maps zerg_5_vs_5 --battles 2")
+    lines = re.findall(r"^zerg_5_vs_5, (.+): [\d.]+$", printed, re.MULTILINE)
+    assert lines == [*battle_teams.TEAMS]
 
 
 def test_what_is_learned_of_the_two_step_game_is_printed_beside_the_table_of_the_paper():
