@@ -14,7 +14,10 @@ import tyro
 from cleanmarl.battle import BattleEnv
 from cleanmarl.battle.world import HEAL
 
-FIRST_MOVE, FIRST_TARGET = 2, 6  # actions: north, south, east, west; then the targets
+# Actions: stop, four moves (north, south, east, west), one for each target
+STOP = 1
+FIRST_MOVE = 2
+FIRST_TARGET = 6
 
 
 @dataclass
@@ -66,7 +69,9 @@ def step_to(ahead: np.ndarray, avail_actions: np.ndarray) -> int:
     east, north = ahead
     gain = np.array([north, -north, east, -east])
     gain[avail_actions[FIRST_MOVE:FIRST_TARGET] == 0] = -np.inf
-    return FIRST_MOVE + int(gain.argmax()) if gain.max() > 0 else 1
+    if gain.max() <= 0:
+        return STOP
+    return FIRST_MOVE + int(gain.argmax())
 
 
 def play(name: str, preference, battles: int) -> float:
