@@ -37,7 +37,6 @@ from filelock import FileLock, Timeout
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-import cleanmarl
 from cleanmarl.arguments import script_of, short_name
 from cleanmarl.checkpoint import (
     FORMAT,
@@ -79,8 +78,6 @@ def clear_errors(script: str):
 
     Ctrl-C ends the script at once; inside a `Run`, the run handles it.
     """
-    if cleanmarl.interrupted:  # a Ctrl-C whose KeyboardInterrupt Python has dropped
-        raise KeyboardInterrupt
     with suppress(ValueError):  # only the main thread can set handlers
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:

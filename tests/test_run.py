@@ -350,6 +350,31 @@ def test_ctrl_c_while_a_script_starts_shows_no_traceback(script, seconds, tmp_pa
     assert "Traceback" not in err
 
 
+CTRL_C = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("caught")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "ending"),
+    [
+        ("import pressed", (-signal.SIGINT, "")),  # a library in C++ might abort
+        ("import sys; sys.ps1 = '>>> '; import pressed", (0, "caught\n")),  # a notebook
+        ("exec(open('pressed.py').read())", (0, "caught\n")),
+    ],
+)
+def test_ctrl_c_ends_a_program_that_imports_and_interrupts_any_other(code, ending, tmp_path):
+    (tmp_path / "pressed.py").write_text(CTRL_C)
+    command = [sys.executable, "-c", f"import cleanmarl; {code}"]
+    settings = {"env": os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}}
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, **settings)
+    assert (found.returncode, found.stdout) == ending
+
+
 # Errors of an environment
 
 FRAGILE = """
