@@ -11,6 +11,8 @@ from PIL import Image
 from cleanmarl.arguments import short_name
 from cleanmarl.checkpoint import Refused, write_atomically, write_json
 
+ENVIRONMENT = ("env_type", "env_name", "env_family")
+
 
 def outcome(info: dict) -> dict[str, bool]:
     """Whether an episode was won or a success, if its last info says so."""
@@ -57,11 +59,11 @@ def confidence(values: np.ndarray) -> dict[str, float]:
 
 def folder_of_results(args, run: Path) -> Path:
     """The run's folder or, for another environment than the run's, a subfolder with its name."""
+    own = {}
     with suppress(OSError, ValueError):
         own = json.loads((run / "args.json").read_text())
-        if any(own[name] != getattr(args, name) for name in ("env_type", "env_name", "env_family")):
-            return run / f"in_{short_name(args.env_name)}"
-    return run
+    is_own = all(own.get(name) == getattr(args, name) for name in ENVIRONMENT)
+    return run if is_own else run / f"in_{short_name(args.env_name)}"
 
 
 def worst_median_best(results: list[dict[str, float]]) -> dict[str, int]:
@@ -83,6 +85,7 @@ def write_evaluation(args, step: int, results: list[dict[str, float]]) -> Path:
         interval = f"95% confidence {of['low']:.3f} to {of['high']:.3f}"
         print(f"{name}: mean {of['mean']:.3f}, {interval}")
     evaluation |= {"episodes": len(results), "seed": args.seed, "which": args.which, "step": step}
+    evaluation |= {name: getattr(args, name) for name in ENVIRONMENT}
     folder = folder_of_results(args, run)
     try:
         folder.mkdir(exist_ok=True)

@@ -108,6 +108,8 @@ def test_the_sizes_follow_from_the_name(name):
         ("protos_5_vs_5", "did you mean protoss_5_vs_5"),
         ("terrran_7_vs_3", "did you mean terran_7_vs_3"),
         ("zerg_5vs5", "did you mean zerg_5_vs_5"),
+        ("zerg_05_vs_5", "did you mean zerg_5_vs_5"),
+        ("zerg_\N{ARABIC-INDIC DIGIT FIVE}_vs_5", "did you mean zerg_5_vs_5"),
         ("zerg_51_vs_5", "zerg_51_vs_5: expected 1 to 50 units a side, got 51"),
         ("zerg_5_vs_0", "zerg_5_vs_0: expected 1 to 50 units a side, got 0"),
         ("zerg_5_vs_" + "9" * 5000, "expected 1 to 50 units a side"),
@@ -243,6 +245,17 @@ def test_surrounding_enemies_are_divided_among_one_to_four_groups():
     assert as_likely(counts, expected)
 
 
+@pytest.mark.parametrize("number", [(5, 5), (10, 11)])
+def test_a_surrounding_enemy_stands_on_each_diagonal_equally_often(number):
+    env = open_battles(both(number, {"ZERGLING": 1}, places={"surrounded": 1}))
+    counts = np.zeros((number[1], 4), int)
+    for _, enemies in drawn(env, 1500):
+        diagonals = (enemies["x"] > 16) + 2 * (enemies["y"] > 16)
+        counts[np.arange(number[1]), diagonals] += 1
+    for of_enemy in counts:
+        assert as_likely(of_enemy, [0.25] * 4)
+
+
 @pytest.mark.parametrize("name", [*random_names(), *(f"{race}_50_vs_50" for race in RACES)])
 def test_nobody_starts_off_the_map_or_inside_another(name):
     for sides in drawn(BattleEnv(name), 40):
@@ -255,11 +268,11 @@ def test_nobody_starts_off_the_map_or_inside_another(name):
 
 def has_room(unit: np.void, others: np.ndarray, x: float, y: float) -> bool:
     """Whether there is a place within 1 cell of (x, y) with more than enough room for the unit."""
-    step = np.arange(-1, 1.01, 0.1)
-    at = np.array([(x + dx, y + dy) for dx in step for dy in step if dx**2 + dy**2 <= 0.8**2])
+    step = np.arange(-1, 1.01, 0.05)
+    at = np.array([(x + dx, y + dy) for dx in step for dy in step if dx**2 + dy**2 <= 0.95**2])
     on_map = ((at > 0.25) & (at < 31.75)).all(1)
     gaps = np.hypot(at[:, :1] - others["x"], at[:, 1:] - others["y"]) - others["radius"]
-    return bool((on_map & (gaps > unit["radius"] + 0.25).all(1)).any())
+    return bool((on_map & (gaps > unit["radius"] + 0.1).all(1)).any())
 
 
 @pytest.mark.parametrize("place", ["reflected", "surrounded"])
@@ -531,6 +544,15 @@ def test_drawn_units_do_not_start_in_walls():
     scenario |= {"walls": [[12, 12, 20, 20], [3, 3, 9, 9]]}
     env = BattleEnv(map_file=scenario)
     for sides in drawn(env, 50):
+        units = np.concatenate(sides)
+        assert not env.scenario.blocked[units["y"].astype(int), units["x"].astype(int)].any()
+        assert not overlap(units)
+
+
+def test_units_whose_place_is_in_a_large_wall_find_room_around_it():
+    scenario = both([5, 5], {"ZEALOT": 1}, places={"surrounded": 1})
+    env = BattleEnv(map_file=scenario | {"size": [200, 200], "walls": [[40, 40, 160, 160]]})
+    for sides in drawn(env, 3):
         units = np.concatenate(sides)
         assert not env.scenario.blocked[units["y"].astype(int), units["x"].astype(int)].any()
         assert not overlap(units)

@@ -125,9 +125,10 @@ MALFORMED = [
     (with_drawn(not_alone="ZEALOT"), r"groups\[0\].not_alone: expected a list of names"),
     (with_drawn(not_alone=["ZEALT"]), r"groups\[0\].not_alone: .*did you mean ZEALOT"),
     (with_drawn(not_alone=["ZEALOT", "STALKER"]), r"groups\[0\].not_alone: some kind must be able"),
+    ({**with_drawn(), "walls": [[9, 0, 10, 32]]}, r"groups\[0\]: walls divide the map"),
     (
-        {**with_drawn(), "walls": [[9, 0, 10, 32]]},
-        r"groups\[0\].places: walls divide the map",
+        {**with_drawn(places=None, at=[[1, 1], [2, 2]]), "walls": [[9, 0, 10, 32]]},
+        r"groups\[0\]: walls divide the map",
     ),
     ({**SCENARIO, "units": []}, "units: expected a table of unit kinds"),
     ({**SCENARIO, "units": {"OWN": 3}}, "units.OWN: expected a table"),

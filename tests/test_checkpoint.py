@@ -875,12 +875,25 @@ def test_agents_are_evaluated_in_another_scenario_of_the_same_sizes(script, comm
     status, out, _ = command(script, *other, "--capture-video")
     assert (status, "run/in_zerg_3_vs_3/evaluation.json" in out) == (0, True)
     expected = play(script, folder, **FIGHT | {"env_name": "zerg_3_vs_3", "num_eval_ep": 2})
-    mean = evaluation_of(folder / "in_zerg_3_vs_3")["ep_reward"]["mean"]
+    evaluation = evaluation_of(folder / "in_zerg_3_vs_3")
+    assert (evaluation["env_type"], evaluation["env_name"]) == ("smaclite", "zerg_3_vs_3")
+    mean = evaluation["ep_reward"]["mean"]
     assert mean == pytest.approx(np.mean([one["ep_reward"] for one in expected]))
     added = {str(path.relative_to(folder)) for path in contents(folder).keys() - before.keys()}
     names = ("evaluation.json", "worst.gif", "median.gif", "best.gif")
     assert added == {f"in_zerg_3_vs_3/{name}" for name in names}
     assert {path: contents(folder)[path] for path in before} == before
+
+
+@pytest.mark.parametrize("text", [None, "no JSON", "{}"])
+def test_if_the_own_scenario_is_unknown_results_go_to_a_folder_of_their_own(text, command, copied):
+    folder = copied("qmix", **SHORT)
+    (folder / "args.json").unlink()
+    if text:
+        (folder / "args.json").write_text(text)
+    status, out, _ = command("qmix", "--evaluate", "run")
+    assert (status, "run/in_two_step_game/evaluation.json" in out) == (0, True)
+    assert not (folder / "evaluation.json").exists()
 
 
 def test_a_scenario_of_other_sizes_is_refused_with_both_sizes(refused, copied):

@@ -35,9 +35,9 @@ def restart(world, start, units, battles, b):
         units[b, u] = start.units[u]
     if start.groups.shape[0] > 0:
         tried = np.empty(start.kinds.shape[1], np.int64)
-        sizes = np.empty(draw.DIAGONALS, np.int64)
+        sizes, diagonals = np.empty((2, draw.DIAGONALS), np.int64)
         standing = np.empty((1 + units.shape[1], 3))
-        search = draw.Search(world, start, np.empty(2), standing, tried, sizes)
+        search = draw.Search(world, start, np.empty(2), standing, tried, sizes, diagonals)
         draw.draw_start(units[b], battle, search)
     draw.set_attack_point(units[b])
 

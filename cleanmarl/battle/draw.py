@@ -31,7 +31,9 @@ class Search(NamedTuple):
     tried: np.ndarray
     """[n_kinds] how many spots around the current place have no room for a unit of the kind"""
     sizes: np.ndarray
-    """[DIAGONALS] number of enemies on each diagonal, if they surround the allies"""
+    """[DIAGONALS] number of enemies in each group that surrounds the allies"""
+    diagonals: np.ndarray
+    """[DIAGONALS] the diagonal of each of these groups"""
 
 
 @inlined
@@ -214,24 +216,25 @@ def surround(units, battle, group, search):
     rules = search.world.rules[0]
     x, y = rules.width / 2, rules.height / 2
     gather(units, group.first[ALLY], group.count[ALLY], x, y, search)
-    left = 1 + random_below(battle, DIAGONALS)
-    sizes = search.sizes
+    n_groups = 1 + random_below(battle, DIAGONALS)
+    sizes, diagonals = search.sizes, search.diagonals
     sizes[:] = 0
     for _ in range(group.count[ENEMY]):
-        sizes[random_below(battle, left)] += 1
+        sizes[random_below(battle, n_groups)] += 1
+    for i in range(DIAGONALS):
+        diagonals[i] = i
     first = group.first[ENEMY]
-    for diagonal in range(DIAGONALS):
-        # This makes every choice of diagonals equally likely.
-        if random_below(battle, DIAGONALS - diagonal) >= left:
-            continue
-        left -= 1
+    for i in range(n_groups):
+        other = i + random_below(battle, DIAGONALS - i)
+        diagonal = diagonals[other]
+        diagonals[other] = diagonals[i]
         east = 1 if diagonal % 2 == 1 else -1
         north = 1 if diagonal >= 2 else -1
         t = uniform(battle, 0.0, 1.0)
         at_x = t * (x + FROM_CENTRE * east) + (1 - t) * (x + x * east)
         at_y = t * (y + FROM_CENTRE * north) + (1 - t) * (y + y * north)
-        gather(units, first, sizes[left], at_x, at_y, search)
-        first += sizes[left]
+        gather(units, first, sizes[i], at_x, at_y, search)
+        first += sizes[i]
 
 
 @inlined

@@ -43,6 +43,7 @@ MOST_CELLS = 256  # along a side of the map
 MOST_STEPS = 1_000_000  # of an episode
 LEAST_WEIGHT, LARGEST_WEIGHT = 0.001, 1000  # of kinds or places that are drawn at random
 GAP = 0.05  # between units at the start
+RING = 0.5  # cells between the rings on which a drawn unit looks for room further than 1 cell away
 TARGET_RANGE = 6.0  # greatest distance of an agent's target, from centre to centre
 
 
@@ -239,7 +240,7 @@ def load_map(name: str) -> Scenario:
     """
     if name in _table("maps"):
         return _build(_table("maps")[name], name)
-    found = re.fullmatch(r"(\w+?)_(\d+)_vs_(\d+)", name)
+    found = re.fullmatch(r"(\w+?)_(0|[1-9]\d*)_vs_(0|[1-9]\d*)", name, re.ASCII)
     if found and found[1] in _table("races"):
         number = [int(digits) if len(digits) < 9 else 10**9 for digits in found.groups()[1:]]
         for count in number:
@@ -451,17 +452,16 @@ def _check_drawn(scenario: Scenario, group: Group, where: str):
         check(not problem, f"{where}.at", f"({x:.2f}, {y:.2f}) is {problem}")
     # Half of the map (as for reflected places) must have twice the room that a side needs.
     height, width = blocked.shape
-    largest = max(kind.radius for kind in scenario.kinds.values())
+    largest = max(RING / 2, *(kind.radius for kind in scenario.kinds.values()))
     half = (width / 2 - max(1, largest)) * height * (1 - blocked.mean())
     room = int(half / 2 / (2 * largest) ** 2)
     most = max(map(scenario.count, SIDES))
     problem = f"this map has room for {max(0, room)} units of a side, not for {most}"
     check(most <= room, where, problem)
-    if group.places:
-        free = np.argwhere(~blocked).tolist()
-        in_one_piece = _spread(blocked, free[:1]).sum() == len(free)
-        problem = "walls divide the map, so units could start in parts that do not connect"
-        check(in_one_piece, f"{where}.places", problem)
+    free = np.argwhere(~blocked).tolist()
+    in_one_piece = _spread(blocked, free[:1]).sum() == len(free)
+    problem = "walls divide the map, so units could start in parts that do not connect"
+    check(in_one_piece, where, problem)
 
 
 def _problem_at(x: float, y: float, blocked: np.ndarray, flies: bool = False) -> str:

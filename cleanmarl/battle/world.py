@@ -17,7 +17,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cleanmarl.battle.scenario import ATTACKS, PLACES, PLANES, SIDES, Group, Scenario, UnitKind
+from cleanmarl.battle.scenario import (
+    ATTACKS,
+    PLACES,
+    PLANES,
+    RING,
+    SIDES,
+    Group,
+    Scenario,
+    UnitKind,
+)
 
 STOP, MOVE, TARGET, MARCH = range(4)  # orders; MARCH is the enemies' attack-move
 STANDARD, KAMIKAZE, LASER, HEAL = range(4)  # attacks, in the order of scenario.ATTACKS
@@ -154,8 +163,7 @@ LOT = np.dtype([("kind", "i8"), ("below", "f8"), ("not_alone", "?")], align=True
 
 FAR = 10.0  # cells; if units can move further in a second, cells share one list of all walls
 
-RING = 0.5  # cells between the rings on which a unit looks for room
-REACH = 40.0  # cells; radius of the last ring
+FINE_RING = 0.125  # cells between the rings on which a unit looks for room within 1 cell
 # Drawn places are multiples of this part of a cell, so mirror images are exact in single precision
 # on maps of up to 256 cells.
 FINEST = 2.0**-16
@@ -312,7 +320,7 @@ def start_of(scenario: Scenario) -> Start:
             unit["x"] = unit["start_x"] = member.x
             unit["y"] = unit["start_y"] = member.y
             unit["alive"] = True
-    spots = _spots() if groups else np.zeros((0, 2))
+    spots = _spots(math.hypot(*scenario.blocked.shape)) if groups else np.zeros((0, 2))
     return Start(np.array(units), kinds, np.array(groups, GROUP), np.array(lots, LOT), spots)
 
 
@@ -351,13 +359,18 @@ def _drawn(group: Group, first: list[int], lots: list, rows: list[str]) -> np.vo
 
 
 @cache
-def _spots() -> np.ndarray:
-    """The place itself, then rings of 6, 12, 18, ... spots up to the widest ring, [n, 2]."""
+def _spots(reach: float) -> np.ndarray:
+    """The place itself, then rings of spots up to a radius, [n, 2].
+
+    Neighbours on a ring are about as far apart as the rings.
+    """
     spots = [np.zeros((1, 2))]
-    for ring in range(1, int(REACH / RING) + 1):
-        angle = 2 * math.pi * np.arange(6 * ring) / (6 * ring)
-        spots.append(ring * RING * np.stack([np.cos(angle), np.sin(angle)], axis=1))
-    return np.floor(np.concatenate(spots) / FINEST) * FINEST
+    for width, low, high in ((FINE_RING, 0, 1), (RING, 1, reach)):
+        for radius in np.arange(low + width, high + width / 2, width):
+            n_spots = 6 * round(radius / width)
+            angle = 2 * math.pi * np.arange(n_spots) / n_spots
+            spots.append(radius * np.stack([np.cos(angle), np.sin(angle)], axis=1))
+    return np.trunc(np.concatenate(spots) / FINEST) * FINEST
 
 
 def _set_statistics(unit: np.void, kind: UnitKind):
