@@ -145,7 +145,7 @@ def list_envs():
     from cleanmarl.env.lbf import patterns
     from cleanmarl.env.pettingzoo import FAMILIES, modules_of
 
-    print("--env-type smaclite (or smaclite-upstream), --env-name")
+    print("--env-type smaclite, --env-name")
     print_names(map_names())
     print("--env-type smaclite, --env-name")
     print_names([*random_names(), "mine.toml (your own scenario file)"])
