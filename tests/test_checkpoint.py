@@ -253,8 +253,8 @@ def test_a_checkpoint_holds_the_replay_buffer(script, tmp_path, monkeypatch):
 OPTIONS = {"mixer": "vdn", "double_q": True, "normalize_reward": True, "optimizer": "RMSprop"}
 OPTIONS |= {"train_freq": 2, "target_network_update_freq": 3, "polyak": 1.0, "td_lambda": 0.9}
 STOPPED = [(script, {}) for script in SCRIPTS]
-STOPPED += [("qmix", LBF), ("qmix", SPREAD), ("qmix", OPTIONS)]
-STOPPED += [("qmix", RANDOM), ("qmix_lstm", {"rnn": "lstm", "tbptt": 3})]
+STOPPED += [(script, RANDOM) for script in SCRIPTS]
+STOPPED += [("qmix", LBF), ("qmix", SPREAD), ("qmix", OPTIONS), ("qmix_lstm", {"tbptt": 3})]
 STOPPED += [("qmix_multienvs", options | {"num_envs": 3}) for options in ({}, LBF, RANDOM)]
 
 
