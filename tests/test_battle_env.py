@@ -438,6 +438,9 @@ def test_seeds_may_be_given_per_battle(mode):
             assert equal(returned, gymnasiums.step(actions))
     with pytest.raises(ValueError, match="expected 3 seeds, got 2"):
         ours.reset(seed=[1, 2])
+    for wrong in (-1, 1.5):
+        with pytest.raises(ValueError, match=f"from 0 on as seeds, got {wrong}"):
+            ours.reset(seed=[1, wrong, 2])
 
 
 def test_with_same_step_autoreset_the_last_observation_is_in_the_infos():

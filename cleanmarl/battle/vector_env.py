@@ -60,6 +60,9 @@ class BattleVectorEnv(Battles, VectorEnv):
         )
         if len(seeds) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
+        for given in seeds:
+            if given is not None and not (isinstance(given, int | np.integer) and given >= 0):
+                raise ValueError(f"expected whole numbers from 0 on as seeds, got {given!r}")
         if not self._ever_seeded:
             drawn = self.np_random.integers(2**63, size=self.num_envs).tolist()
             both = zip(seeds, drawn, strict=True)
