@@ -269,10 +269,10 @@ def test_nobody_starts_off_the_map_or_inside_another(name):
 def has_room(unit: np.void, others: np.ndarray, x: float, y: float) -> bool:
     """Whether there is a place within 1 cell of (x, y) with more than enough room for the unit."""
     step = np.arange(-1, 1.01, 0.05)
-    at = np.array([(x + dx, y + dy) for dx in step for dy in step if dx**2 + dy**2 <= 0.95**2])
+    at = np.array([(x + dx, y + dy) for dx in step for dy in step if dx**2 + dy**2 <= 0.9**2])
     on_map = ((at > 0.25) & (at < 31.75)).all(1)
     gaps = np.hypot(at[:, :1] - others["x"], at[:, 1:] - others["y"]) - others["radius"]
-    return bool((on_map & (gaps > unit["radius"] + 0.1).all(1)).any())
+    return bool((on_map & (gaps > unit["radius"] + 0.2).all(1)).any())
 
 
 @pytest.mark.parametrize("place", ["reflected", "surrounded"])

@@ -163,7 +163,7 @@ LOT = np.dtype([("kind", "i8"), ("below", "f8"), ("not_alone", "?")], align=True
 
 FAR = 10.0  # cells; if units can move further in a second, cells share one list of all walls
 
-FINE_RING = 0.125  # cells between the rings on which a unit looks for room within 1 cell
+FINE_RING = 0.25  # cells between the rings on which a unit looks for room within 1 cell
 # Drawn places are multiples of this part of a cell, so mirror images are exact in single precision
 # on maps of up to 256 cells.
 FINEST = 2.0**-16
