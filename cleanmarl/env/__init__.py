@@ -146,9 +146,7 @@ def list_envs():
     from cleanmarl.env.pettingzoo import FAMILIES, modules_of
 
     print("--env-type smaclite, --env-name")
-    print_names(map_names())
-    print("--env-type smaclite, --env-name")
-    print_names([*random_names(), "mine.toml (your own scenario file)"])
+    print_names([*map_names(), *random_names(), "mine.toml (your own scenario file)"])
     print("--env-type lbf, --env-name")
     print_names(patterns())
     for family, package in FAMILIES.items():
