@@ -83,7 +83,7 @@ def read(kind, text: str):
     """Convert a word to a value of type `kind`. Raises ArgumentTypeError."""
     choices = (True, False) if kind is bool else typing.get_args(kind)
     if type(None) in choices:  # int | None
-        return None if text == "None" else read(choices[0], text)
+        return None if text.lower() == "none" else read(choices[0], text)
     for choice in choices:
         if text.lower() == str(choice).lower():
             return choice

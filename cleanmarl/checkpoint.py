@@ -44,16 +44,20 @@ def write_json(path: Path, content):
 
 
 def plain(value):
-    """Convert NumPy's numbers to Python's: loading without unpickling allows no others."""
-    if isinstance(value, np.ndarray):
-        raise TypeError("a checkpoint holds tensors, lists and numbers, but no NumPy arrays")
+    """Convert NumPy's numbers to Python's: loading without unpickling allows no others.
+
+    Raises TypeError for what could not be loaded again.
+    """
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [plain(part) for part in value]
-    return value
+    if isinstance(value, list | tuple):
+        return type(value)(plain(part) for part in value)
+    if value is None or isinstance(value, torch.Tensor | str | int | float):
+        return value
+    holds = "tensors, dicts, lists, tuples, words and numbers"
+    raise TypeError(f"a checkpoint holds {holds}, but no {type(value).__name__}")
 
 
 def to_bytes(state: dict) -> bytes:

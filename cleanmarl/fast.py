@@ -4,7 +4,6 @@ If a changed script breaks their assumptions, they fail with a clear error.
 """
 
 from collections.abc import Callable
-from functools import partial
 from inspect import signature
 from types import SimpleNamespace
 
@@ -19,15 +18,13 @@ def in_numpy(network: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
     It is for the few rows of a step: with PyTorch, a training on 3m takes 1.1 times as long.
     Raises TypeError for other layers or another `forward`: then act with the network itself.
     """
+    others = {*map(type, network)} - {nn.Linear, nn.ReLU}
+    if others or type(network).forward != nn.Sequential.forward:
+        raise TypeError(
+            "in_numpy() supports only Linear and ReLU in sequence, without an own forward()"
+        )
     layers = []
     for layer in network:
-        if (
-            type(layer) not in (nn.Linear, nn.ReLU)
-            or type(network).forward != nn.Sequential.forward
-        ):
-            raise TypeError(
-                "in_numpy() supports only Linear and ReLU in sequence, without an own forward()"
-            )
         if type(layer) is nn.Linear and layer.bias is None:
             raise TypeError("in_numpy() does not support a Linear without a bias")
         layers.append([part.detach().cpu().numpy().T for part in layer.parameters()])
@@ -57,7 +54,16 @@ def recurrent_in_numpy(network: nn.Module) -> Callable:
             layers[name] = in_numpy(layer)
         else:
             layers[name] = in_numpy(nn.Sequential(layer))
-    return partial(type(network).forward, SimpleNamespace(**layers))
+    in_arrays = SimpleNamespace(**layers)
+
+    def forward(*inputs):
+        try:
+            return type(network).forward(in_arrays, *inputs)
+        except (AttributeError, TypeError) as error:
+            why = f"forward() of {type(network).__name__} does not run on arrays ({error})"
+            raise TypeError(f"{why}: act with the network itself") from error
+
+    return forward
 
 
 def recurrent_layer(layer: nn.GRU | nn.LSTM) -> Callable:

@@ -53,7 +53,7 @@ class Args:
     batch_size: Annotated[int, Between(1, "buffer_size")] = 10
     """episodes in a batch"""
     mean_age: Annotated[float, Between(10, np.inf)] = 500
-    """mean age of the episodes in a batch, in episodes; inf: all alike"""
+    """an episode is drawn with weight exp(-age / mean_age); inf: all alike"""
     train_freq: Count = 1
     """episodes between updates"""
     optimizer: Optimizer = "Adam"

@@ -58,7 +58,7 @@ class Args:
     batch_size: Annotated[int, Between(1, "buffer_size")] = 32
     """episodes in a batch"""
     mean_age: Annotated[float, Between(10, np.inf)] = 500
-    """mean age of the episodes in a batch, in episodes; inf: all alike"""
+    """an episode is drawn with weight exp(-age / mean_age); inf: all alike"""
     train_freq: Count = 2
     """finished episodes between training rounds"""
     n_epochs: Count = 2
@@ -528,7 +528,8 @@ def set_up(args: Args):
 def train(args: Args, saved: dict | None = None, folder: Path | None = None):
     """Train, from a checkpoint if given; returns the latest metrics."""
     eval_env, networks, optimizer = set_up(args)
-    collector = Collector(args)
+    with refusing():
+        collector = Collector(args)
     buffer = EpisodeBuffer(args.buffer_size)
     progress = Progress()
     state = {"networks": networks, "optimizer": optimizer}

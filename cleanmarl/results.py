@@ -11,6 +11,11 @@ from PIL import Image
 from cleanmarl.arguments import short_name
 from cleanmarl.checkpoint import Refused, write_atomically, write_json
 
+# 97.5% quantiles of Student's t-distribution, over 1 / degrees of freedom; linear in between
+QUANTILES = (
+    (0, 1 / 10, 1 / 5, 1 / 4, 1 / 3, 1 / 2, 1),
+    (1.96, 2.228, 2.571, 2.776, 3.182, 4.303, 12.706),
+)
 ENVIRONMENT = ("env_type", "env_name", "env_family")
 
 
@@ -44,11 +49,14 @@ def save_gif(path: Path, frames: list[np.ndarray], fps: int = 10):
 
 
 def confidence(values: np.ndarray) -> dict[str, float]:
-    """Mean and 95% interval: normal distribution, or Wilson's (1927) if all values are 0 or 1."""
+    """Mean and 95% interval: Student's (1908), or Wilson's (1927) if all values are 0 or 1.
+
+    A single value is its own interval.
+    """
     n, z, mean = len(values), 1.96, values.mean()
-    middle = mean
-    half = z * values.std(ddof=1 if n > 1 else 0) / n**0.5
-    bounds = (-np.inf, np.inf)
+    middle, half, bounds = mean, 0.0, (-np.inf, np.inf)
+    if n > 1:
+        half = np.interp(1 / (n - 1), *QUANTILES) * values.std(ddof=1) / n**0.5
     if np.isin(values, (0, 1)).all():
         middle = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z / (1 + z**2 / n) * (mean * (1 - mean) / n + z**2 / (4 * n**2)) ** 0.5

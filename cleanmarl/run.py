@@ -246,13 +246,15 @@ class Run:
         After an evaluation, save the networks as best.pt if none were better.
         """
         scalars = {name: float(value) for name, value in scalars.items()}
+        evaluated = "eval/ep_reward" in scalars
+        if evaluated and "eval/success" in self.latest:
+            scalars.setdefault("eval/success", 0.0)  # no episode has reported one
         self.latest |= scalars
         self.logged.append((scalars, self.step))
         with suppress(OSError):  # full disk: `save` will warn
             self.add_to_curves(scalars, self.step)
         if self.wandb:
             self.attempt(self.wandb.log, scalars, step=self.step)
-        evaluated = "eval/ep_reward" in scalars
         if evaluated:
             success = scalars.get("eval/battle_won", scalars.get("eval/success", 0.0))
             self.keep_best(success, scalars["eval/ep_reward"])

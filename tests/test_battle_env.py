@@ -431,6 +431,8 @@ def test_seeds_may_be_given_per_battle(mode):
     for seed in (5, [7, 7, 9], None, [1, None, 3]):
         returned = ours.reset(seed=seed)
         assert equal(returned, gymnasiums.reset(seed=seed))
+        if seed == [7, 7, 9]:
+            assert equal(returned, ours.reset(seed=np.array(seed)))
         rng = np.random.default_rng(2)
         for _ in range(9):
             actions = random_actions(returned[0], rng)

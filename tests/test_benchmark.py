@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -147,6 +148,7 @@ def test_a_file_that_is_not_a_script_is_refused_in_one_line(call, tmp_path, text
     ("words", "says"),
     [
         ("--scripts qmax", "there is no script 'qmax'; give qmix, a path"),
+        ("--scripts ./mine", "there is no script ./mine"),
         ("--envs 3m 4m", "unknown map '4m'; did you mean 8m"),
         ("--envs foo:3m", "env_type must be smaclite"),
         ("--envs nowhere.toml", "nowhere.toml"),
@@ -478,7 +480,9 @@ def write_run(folder: Path, script: str, env: str, seed: int, values: list, won=
     (run / "run.json").write_text(json.dumps([session]))
     with SummaryWriter(str(run)) as writer:
         for i, value in enumerate(values, 1):
-            writer.add_scalar("eval/battle_won" if won else "eval/ep_reward", value, 100 * i)
+            writer.add_scalar("eval/ep_reward", value, 100 * i)
+            if won:
+                writer.add_scalar("eval/battle_won", value, 100 * i)
             writer.add_scalar("charts/SPS", 100, 100 * i)
 
 
@@ -595,6 +599,29 @@ def test_runs_with_other_options_are_kept_apart_and_unfinished_ones_left_out(cal
     found = {row["script"]: float(row["IQM"]) for row in rows(tmp_path / "figures/results.csv")}
     assert (status, found) == (0, {"qmix.py --mixer qmix": 1.0, "qmix.py --mixer vdn": 0.5})
     assert err.startswith("left out, because it is not finished: runs/smaclite__3m__qmix_lstm__1")
+
+
+def test_an_evaluation_that_reports_no_success_has_none(tmp_path):
+    write_run(tmp_path, "qmix", "chain", 1, [5.0] * 4, won=False)
+    with SummaryWriter(str(next(tmp_path.iterdir()))) as writer:
+        for step, value in ((200, 0.5), (300, 1.0)):
+            writer.add_scalar("eval/success", value, step)
+    (run,) = records.read_all(tmp_path)
+    assert (run.metric, run.values.tolist()) == ("success rate", [0, 0.5, 1, 0])
+
+
+def test_times_between_points_of_the_speed_are_interpolated():
+    points = [SimpleNamespace(step=step, value=100) for step in (100, 200)]
+    events = SimpleNamespace(Tags=lambda: {"scalars": ["charts/SPS"]}, Scalars=lambda _: points)
+    evaluations = [SimpleNamespace(step=step) for step in (50, 150)]
+    assert records.times(events, evaluations).tolist() == [0.5, 1.5]
+
+
+def test_a_run_that_is_just_beginning_does_not_disturb_the_others(call, tmp_path):
+    write_run(tmp_path / "runs", "qmix", "3m", 1, [0.5])
+    (tmp_path / "runs/new").mkdir()
+    (tmp_path / "runs/new/args.json").write_text("{}")
+    assert call("plot", "runs")[0] == 0
 
 
 def test_a_run_is_drawn_under_its_script_in_any_folder(copied, call, tmp_path):

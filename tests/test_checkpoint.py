@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import deque
 from hashlib import sha256
 from pathlib import Path
 
@@ -696,6 +697,12 @@ def test_numpys_numbers_in_a_state_are_saved_as_pythons():
     saved = to_bytes({"won": [np.bool_(True), np.float32(0.5)], "by": {"step": np.int64(3)}})
     loaded = torch.load(io.BytesIO(saved), weights_only=True)
     assert loaded == {"won": [True, 0.5], "by": {"step": 3}}
+
+
+@pytest.mark.parametrize("value", [np.zeros(2), deque([1]), {1}, (np.zeros(2),)])
+def test_a_state_that_could_not_be_loaded_is_not_saved(value):
+    with pytest.raises(TypeError, match="a checkpoint holds"):
+        to_bytes({"progress": {"best": value}})
 
 
 # What the run did not write

@@ -145,6 +145,17 @@ def test_recurrent_in_numpy_refuses_a_layer_that_it_does_not_know(name, layer):
         recurrent_in_numpy(agent)
 
 
+@pytest.mark.parametrize("call", [torch.relu, lambda x: x.unsqueeze(0)])
+def test_recurrent_in_numpy_says_so_if_forward_needs_tensors(call):
+    class Own(qmix_lstm.AgentNetwork):
+        def forward(self, inputs, hidden=None):
+            return call(inputs), hidden
+
+    in_arrays = recurrent_in_numpy(Own(small_args("qmix_lstm"), SIZES))
+    with pytest.raises(TypeError, match="act with the network itself"):
+        in_arrays(np.zeros((1, 2, 8), np.float32))
+
+
 def test_recurrent_in_numpy_refuses_parameters_outside_of_layers():
     agent = recurrent_agent()
     agent.scale = nn.Parameter(torch.ones(()))

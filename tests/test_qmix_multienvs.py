@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from cleanmarl import qmix, qmix_multienvs
-from cleanmarl.checkpoint import load_checkpoint
+from cleanmarl.checkpoint import Refused, load_checkpoint
 from cleanmarl.env import vector
 from cleanmarl.fast import in_numpy
 from cleanmarl.qmix_multienvs import Args, Collector, EpisodeBuffer, Networks
@@ -453,6 +453,16 @@ def test_a_death_while_an_episode_begins_names_the_environment_and_the_seed():
         seed = random_stream(collector.args, "train", 0).integers(2**31)
         with pytest.raises(RuntimeError, match=rf"environment 0 \(last reset with seed {seed}\)"):
             collector.step(q_values, 1.0)
+
+
+def test_too_many_environments_for_the_system_are_refused_in_one_line(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(qmix_multienvs, "make_vector_env", fail)
+    with pytest.raises(Refused, match="too many open files"):
+        trained(tmp_path / "run", **LBF)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_death_before_the_first_step_leaves_a_model(tmp_path, monkeypatch):

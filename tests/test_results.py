@@ -28,10 +28,18 @@ def test_a_win_rate_is_between_0_and_1(values):
     assert 0 <= interval["low"] <= interval["mean"] <= interval["high"] <= 1
 
 
-def test_the_confidence_interval_of_other_values_is_the_normal_one():
-    half = 1.96 * (5 / 3) ** 0.5 / 2
+def test_the_confidence_interval_of_other_values_is_students():
+    half = 3.182 * (5 / 3) ** 0.5 / 2
     expected = {"mean": 2.5, "low": 2.5 - half, "high": 2.5 + half}
     assert confidence(np.array([1.0, 2, 3, 4])) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 20, 50])
+def test_95_of_100_confidence_intervals_hold_the_mean(n):
+    draws = np.random.default_rng(n).normal(3, 2, (10000, n))
+    intervals = [confidence(values) for values in draws]
+    share = np.mean([one["low"] <= 3 <= one["high"] for one in intervals])
+    assert share == pytest.approx(0.95, abs=0.01)
 
 
 def test_the_confidence_interval_of_a_single_value_is_that_value():

@@ -340,6 +340,14 @@ def test_an_episode_that_does_not_report_success_counts_as_a_failure():
     assert "rollout/success" not in means("rollout", [silent])
 
 
+def test_an_evaluation_without_a_report_of_success_has_none(tmp_path, monkeypatch):
+    silent = {"eval/ep_reward": 1.0}
+    scores = iter([silent | {"eval/success": 0.5}, silent, silent])
+    monkeypatch.setattr(qmix, "evaluate", lambda *_: next(scores))
+    folder = trained("qmix", tmp_path / "run", total_timesteps=12, eval_steps=2, **TWO_STEPS)
+    assert scalars(folder)["eval/success"] == [(4, 0.5), (8, 0.0), (12, 0.0)]
+
+
 def test_the_best_networks_are_those_with_most_success(tmp_path, monkeypatch):
     scores = iter([(0.0, 9.0), (0.5, 1.0), (0.5, 0.0)])
 

@@ -53,11 +53,12 @@ class BattleVectorEnv(Battles, VectorEnv):
                 streams continue
         """
         super().reset(seed=seed if isinstance(seed, int | np.integer) else None)
-        seeds = (
-            [seed + b for b in range(self.num_envs)]
-            if isinstance(seed, int | np.integer)
-            else seed or [None] * self.num_envs
-        )
+        if seed is None:
+            seeds = [None] * self.num_envs
+        elif isinstance(seed, int | np.integer):
+            seeds = [seed + b for b in range(self.num_envs)]
+        else:
+            seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
         for given in seeds:

@@ -71,13 +71,14 @@ def read_run(folder: Path) -> Record | None:
     session = json.loads((folder / "run.json").read_text())[-1]
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     tags = events.Tags()["scalars"]
-    tag = next((tag for tag in METRICS if tag in tags), None)
-    evaluations = events.Scalars(tag) if tag else []
+    evaluations = events.Scalars("eval/ep_reward") if "eval/ep_reward" in tags else []
     if not evaluations or evaluations[-1].step < args["total_timesteps"]:
         print(f"left out, because it is not finished: {folder}", file=sys.stderr)
         return None
-    steps = np.array([event.step for event in evaluations])
-    values = np.array([event.value for event in evaluations])
+    steps = [event.step for event in evaluations]
+    tag = next(tag for tag in METRICS if tag in tags)
+    reported = {event.step: event.value for event in events.Scalars(tag)}
+    values = np.array([reported.get(step, 0) for step in steps])  # no success reported: none
     return Record(
         command=session["command"],
         commit=session["commit"],
@@ -86,7 +87,7 @@ def read_run(folder: Path) -> Record | None:
         script=session.get("script") or folder.name.split("__")[2],
         args=args,
         metric=METRICS[tag],
-        steps=steps,
+        steps=np.array(steps),
         seconds=times(events, evaluations).round(1),
         values=values.round(4),
     )
@@ -99,9 +100,9 @@ def times(events, evaluations: list) -> np.ndarray:
         clock = np.array([event.wall_time for event in evaluations])
         return clock - events.FirstEventTimestamp()
     speeds = events.Scalars("charts/SPS")
-    logged = np.array([event.step for event in speeds])
-    seconds = logged / np.array([event.value for event in speeds])
-    return np.interp(steps, logged, seconds)
+    logged = [event.step for event in speeds]
+    seconds = [event.step / event.value for event in speeds]
+    return np.interp(steps, [0, *logged], [0, *seconds])
 
 
 def write_record(path: Path, record: Record):
@@ -130,6 +131,7 @@ def read_all(folder: Path) -> list[Record]:
     records = [read_record(path) for path in files]
     recorded = {path.with_suffix("") for path in files}
     for path in sorted(folder.rglob("args.json")):
-        if recorded.isdisjoint(path.parents):
+        begun = path.with_name("run.json").is_file()  # a run writes it after args.json
+        if begun and recorded.isdisjoint(path.parents):
             records.append(read_run(path.parent))
     return [record for record in records if record]

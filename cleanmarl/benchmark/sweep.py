@@ -75,7 +75,7 @@ def load_script(word: str) -> tuple[ModuleType, list[str]]:
     `word` is one of the four scripts (qmix), a path (./my_qmix.py) or a module (my_lab.my_qmix).
     """
     path = Path(word).resolve()
-    if word.endswith(".py") and not path.is_file():
+    if (word.endswith(".py") or "/" in word) and not path.is_file():
         raise ValueError(f"there is no script {word}")
     try:
         if word.endswith(".py"):

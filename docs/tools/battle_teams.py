@@ -14,6 +14,7 @@ import tyro
 from cleanmarl.battle import BattleEnv
 from cleanmarl.battle.world import HEAL
 
+RACES = ("protoss", "terran", "zerg")
 # Actions: stop, four moves (north, south, east, west), one for each target
 STOP = 1
 FIRST_MOVE = 2
@@ -22,7 +23,7 @@ FIRST_TARGET = 6
 
 @dataclass
 class Args:
-    maps: tuple[str, ...] = ("protoss_5_vs_5", "terran_5_vs_5", "zerg_5_vs_5")
+    maps: tuple[str, ...] = tuple(f"{race}_{n}_vs_{n}" for n in (5, 10) for race in RACES)
     """random battles"""
     battles: int = 1000
     """battles of each team"""
