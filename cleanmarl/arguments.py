@@ -204,7 +204,7 @@ def parse_args(Args: type, description: str) -> tuple[Any, dict | None]:
         if differ := own.keys() ^ {known.name for known in fields(Args)}:
             names = ", ".join(map(option, sorted(differ)))
             raise Refused(f"{folder} and this script have different arguments: {names}")
-        check(Args(**own))
+        check(Args(**own | {"device": "cpu"}))  # this machine may lack the run's device
         args = parse(Args, description, words, Args(**own))
         if args.resume:
             check_resumed(args, Args(**own))

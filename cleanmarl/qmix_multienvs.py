@@ -352,6 +352,7 @@ def act(q_values: Callable, observation: dict, epsilon: np.ndarray, rngs: list):
 class Collector:
     """Environments that step together."""
 
+    @refusing()
     def __init__(self, args: Args):
         name = (args.env_type, args.env_name, args.env_family, args.num_envs)
         options = {"agent_ids": args.agent_ids, "time_limit": args.time_limit}
@@ -528,8 +529,7 @@ def set_up(args: Args):
 def train(args: Args, saved: dict | None = None, folder: Path | None = None):
     """Train, from a checkpoint if given; returns the latest metrics."""
     eval_env, networks, optimizer = set_up(args)
-    with refusing():
-        collector = Collector(args)
+    collector = Collector(args)
     buffer = EpisodeBuffer(args.buffer_size)
     progress = Progress()
     state = {"networks": networks, "optimizer": optimizer}

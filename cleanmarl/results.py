@@ -51,7 +51,7 @@ def save_gif(path: Path, frames: list[np.ndarray], fps: int = 10):
 def confidence(values: np.ndarray) -> dict[str, float]:
     """Mean and 95% interval: Student's (1908), or Wilson's (1927) if all values are 0 or 1.
 
-    A single value is its own interval.
+    A single value is its own interval, unless it is 0 or 1.
     """
     n, z, mean = len(values), 1.96, values.mean()
     middle, half, bounds = mean, 0.0, (-np.inf, np.inf)

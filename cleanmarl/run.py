@@ -181,7 +181,7 @@ class Run:
                 raise ValueError(f"{reason}: {' '.join(str(error).split())[:300]}") from None
         for name, value in saved["run"].items():
             setattr(self, name, value)
-        self.episodes.extend(saved["episodes"])
+        self.episodes.extend(saved.pop("episodes"))  # so that the buffer can free them
         if self.episodes:
             self.last_packed = self.episodes[-1]
         elif self.step:
@@ -243,7 +243,7 @@ class Run:
     def log(self, scalars: dict[str, float]):
         """Add a point to each curve, at the current step.
 
-        After an evaluation, save the networks as best.pt if none were better.
+        After an evaluation, save the networks as best.pt if they are better than all before.
         """
         scalars = {name: float(value) for name, value in scalars.items()}
         evaluated = "eval/ep_reward" in scalars
@@ -307,9 +307,9 @@ class Run:
     def keep_best(self, *score: float):
         """Write best.pt if this score is the highest: win or success rate, then reward."""
         if list(score) > self.best_score and self.args.save_model:
-            self.best_score = list(score)
             with suppress(OSError):  # full disk: `save` will warn
                 self.write_model("best.pt")
+                self.best_score = list(score)
 
     def write_model(self, name: str):
         networks = self.state["networks"].named_children()
@@ -327,7 +327,7 @@ class Run:
             self.unsaved = False
         except OSError as error:
             self.unsaved = True
-            warn(f"nothing was saved at step {self.step}: {error.strerror}")
+            warn(f"nothing was saved at step {self.step}: {error.strerror or error}")
 
     def write_episodes(self) -> list[tuple[str, int]]:
         """Write the new episodes; returns the files of all episodes."""
@@ -387,7 +387,10 @@ class Run:
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         if isinstance(error, Exception) and not isinstance(error, FloatingPointError):
-            self.save()
+            try:
+                self.save()
+            except Exception as another:  # tell the first error, too
+                warn(f"nothing was saved at step {self.step}: {another}")
         self.bar.close()
         if self.wandb:
             self.attempt(self.wandb.finish)

@@ -558,6 +558,13 @@ def test_units_whose_place_is_in_a_large_wall_find_room_around_it():
         assert not overlap(units)
 
 
+@pytest.mark.parametrize("wall", [[0, 0, 16, 32], [16, 0, 32, 32]])
+def test_each_half_of_the_map_needs_room(wall):
+    scenario = both([5, 5], {"ZEALOT": 1}, places={"reflected": 1}) | {"walls": [wall]}
+    with pytest.raises(ValueError, match="room for 0 units of a side, not for 5"):
+        BattleEnv(map_file=scenario)
+
+
 def test_enemies_of_a_fixed_scenario_may_march_to_the_middle_of_the_allies():
     allies = {"side": "ally", "at": [9, 15], "units": {"MARINE": 4}}
     env = BattleEnv(map_file={"groups": [allies, FIXED]})

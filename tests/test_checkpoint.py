@@ -797,6 +797,22 @@ def test_a_resumed_run_knows_its_best_evaluation(tmp_path, monkeypatch):
     assert (folder / "best.pt").read_bytes() == best
 
 
+def test_a_resumed_run_frees_the_episodes_that_the_buffer_drops(copied):
+    folder = copied("qmix", **SHORT)
+    saved = load_checkpoint(folder, "qmix", with_episodes=True)
+    args = qmix.Args(**saved["args"] | {"resume": str(folder), "total_timesteps": 60})
+    qmix.train(args, saved)
+    assert "episodes" not in saved
+
+
+@every_purpose
+def test_a_run_continues_on_another_device(command, copied, purpose):
+    folder = copied("qmix", **SHORT)
+    rewritten(folder, lambda saved: saved["args"].update(device="mps"))
+    status, _, err = command("qmix", purpose, "run", "--device", "cpu")
+    assert (status, "Traceback" in err) == (0, False), err
+
+
 @pytest.mark.parametrize(("which", "name"), [("best", "best.pt"), ("last", "model.pt")])
 def test_the_best_and_the_last_networks_can_be_evaluated(which, name, command, copied):
     folder = copied("qmix", **LONG)

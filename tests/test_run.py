@@ -483,6 +483,32 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path, monkeypatch, ca
     assert differences(folder, wanted, "qmix") == []
 
 
+def test_the_best_networks_are_saved_when_the_disk_has_space_again(tmp_path, monkeypatch):
+    evaluations = []
+
+    def evaluate(*_):
+        evaluations.append(1)
+        return {"eval/ep_reward": 1.0}
+
+    monkeypatch.setattr(qmix, "evaluate", evaluate)
+    fill_disk(monkeypatch, lambda: len(evaluations) == 1)
+    folder = trained("qmix", tmp_path / "run", **SHORT | {"eval_steps": 5})
+    assert len(evaluations) > 1
+    assert (folder / "best.pt").is_file()
+
+
+def test_an_error_in_the_last_save_does_not_hide_the_first(tmp_path, monkeypatch, capsys):
+    def advance(self, step):
+        self.state["progress"].results = np.zeros(2)
+        raise KeyError("mine")
+
+    monkeypatch.setattr(Run, "advance", advance)
+    with pytest.raises(KeyError, match="mine"):
+        trained("qmix", tmp_path / "run", **SHORT)
+    assert "a checkpoint holds" in capsys.readouterr().err
+    assert "mine" in sessions(tmp_path / "run")[-1]["ending"]
+
+
 def test_a_run_whose_end_cannot_be_saved_says_so_and_fails(command, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         saves = count_saves(patch)
@@ -505,6 +531,7 @@ def test_a_run_whose_folder_was_removed_says_so_and_fails(command, tmp_path, mon
     def advance(self, step, real=Run.advance):
         real(self, step)
         if step == 20:
+            self.writer.flush()  # so that its thread writes no file meanwhile
             shutil.rmtree(self.folder)
 
     monkeypatch.setattr(Run, "advance", advance)

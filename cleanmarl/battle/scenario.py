@@ -451,15 +451,16 @@ def _check_drawn(scenario: Scenario, group: Group, where: str):
         problem = _problem_at(x, y, blocked)
         check(not problem, f"{where}.at", f"({x:.2f}, {y:.2f}) is {problem}")
     # Half of the map (as for reflected places) must have twice the room that a side needs.
-    height, width = blocked.shape
+    width = blocked.shape[1]
     largest = max(RING / 2, *(kind.radius for kind in scenario.kinds.values()))
-    half = (width / 2 - max(1, largest)) * height * (1 - blocked.mean())
+    columns = max(0, int(width / 2 - max(1, largest)))
+    free = ~blocked
+    half = min(free[:, :columns].sum(), free[:, width - columns :].sum())
     room = int(half / 2 / (2 * largest) ** 2)
     most = max(map(scenario.count, SIDES))
-    problem = f"this map has room for {max(0, room)} units of a side, not for {most}"
+    problem = f"this map has room for {room} units of a side, not for {most}"
     check(most <= room, where, problem)
-    free = np.argwhere(~blocked).tolist()
-    in_one_piece = _spread(blocked, free[:1]).sum() == len(free)
+    in_one_piece = _spread(blocked, np.argwhere(free)[:1].tolist()).sum() == free.sum()
     problem = "walls divide the map, so units could start in parts that do not connect"
     check(in_one_piece, where, problem)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cleanmarl.arguments import script_of, short_name
 from cleanmarl.checkpoint import Refused, warn
-from cleanmarl.results import confidence
+from cleanmarl.results import by_name, confidence
 from cleanmarl.watch.episodes import Episode, places, play
 from cleanmarl.watch.explain import explain
 from cleanmarl.watch.scene import film, words
@@ -45,7 +45,7 @@ def contents(run: Trained) -> dict:
     """The content of the page: a tree of dicts, lists, plain values and arrays."""
     episodes, results = play(run)
     known = asdict(type(run.args)())
-    evaluation = {name: confidence(np.array([r[name] for r in results])) for name in results[0]}
+    evaluation = {name: confidence(values) for name, values in by_name(results).items()}
     shown = [described(run, episodes, results, *place) for place in places(episodes).items()]
     for reason in {one["scene"]["missing"] for one in shown if "missing" in one["scene"]}:
         warn(f"the page has no scene: {reason}")
