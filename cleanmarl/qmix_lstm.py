@@ -483,7 +483,7 @@ def save_video(args: Args, agent, path: Path, number: int = 0):
         collect_episode(env, agent, args, ("test", number))
         save_gif(path, env.render(), env.metadata["render_fps"])
     except Exception as error:  # a missing video must not stop the run
-        warn(f"no video, {args.env_name} cannot be drawn here: {error}")
+        warn(f"no video of {args.env_name}: {error}")
 
 
 @dataclass
