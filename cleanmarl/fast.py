@@ -21,7 +21,7 @@ def in_numpy(network: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
     others = {*map(type, network)} - {nn.Linear, nn.ReLU}
     if others or type(network).forward != nn.Sequential.forward:
         raise TypeError(
-            "in_numpy() supports only Linear and ReLU in sequence, without an own forward()"
+            "in_numpy() supports only Linear and ReLU in sequence, and no other forward()"
         )
     layers = []
     for layer in network:
