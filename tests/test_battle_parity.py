@@ -221,6 +221,8 @@ def test_a_missing_file_or_a_folder_gives_one_line_and_status_2(tmp_path):
 
 
 def test_the_command_exits_with_the_status(monkeypatch, capsys):
+    parity.compiled.machine_code("tick")  # compile first: it prints a line
+    capsys.readouterr()
     monkeypatch.setattr(sys, "argv", ["parity", "none.npz"])
     with pytest.raises(SystemExit) as exit:
         runpy.run_path(parity.__file__, run_name="__main__")

@@ -33,9 +33,9 @@ ONLY_AS_A_TARGET = 2e9
 def within(ax, ay, bx, by, reach):
     dx, dy = abs(ax - bx), abs(ay - by)
     single = np.float32(reach)
-    if dx > single or dy > single:
-        return False
-    return dx + dy <= single or dx * dx + dy * dy <= np.float32(reach * reach)
+    # `&` and `|` avoid branches, which the processor often predicts wrongly in drawn battles.
+    near = (dx + dy <= single) | (dx * dx + dy * dy <= np.float32(reach * reach))
+    return near & (dx <= single) & (dy <= single)
 
 
 @inlined
@@ -86,9 +86,8 @@ def can_move(unit, action, world):
 @inlined
 def can_target(unit, other):
     """Whether an agent may pick this unit as the target of its action."""
-    if not other.alive or (unit.attack == HEAL and other.attack == HEAL):
-        return False
-    return within(unit.x, unit.y, other.x, other.y, TARGET_RANGE)
+    near = within(unit.x, unit.y, other.x, other.y, TARGET_RANGE)
+    return near & other.alive & ((unit.attack != HEAL) | (other.attack != HEAL))
 
 
 @inlined

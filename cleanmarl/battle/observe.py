@@ -11,9 +11,10 @@ from cleanmarl.battle.world import HEAL
 
 
 @inlined
-def one_hot(row, at, size, index):
-    for i in range(size):
-        row[at + i] = 1.0 if i == index else 0.0
+def set_type(row, at, unit, n_types):
+    """Write the one-hot type of a unit into a row of zeros."""
+    if n_types > 0:
+        row[at + unit.type] = 1.0
 
 
 @inlined
@@ -31,7 +32,7 @@ def observe_unit(row, at, unit, other, shields, n_types):
     if shields:
         row[at] = fraction(other.shield, other.max_shield)
         at += 1
-    one_hot(row, at, n_types, other.type)
+    set_type(row, at, other, n_types)
 
 
 @inlined
@@ -76,7 +77,7 @@ def observe_agent(units, i, world, row):
     row[at] = fraction(unit.hp, unit.max_hp)
     if rules.ally_shields:
         row[at + 1] = fraction(unit.shield, unit.max_shield)
-    one_hot(row, at + 1 + rules.ally_shields, rules.n_types, unit.type)
+    set_type(row, at + 1 + rules.ally_shields, unit, rules.n_types)
     if rules.own_place:
         row[rules.obs_place] = part_of(unit.x, rules.width)
         row[rules.obs_place + 1] = part_of(unit.y, rules.height)
@@ -126,7 +127,7 @@ def observe_state(units, rules, state):
         if rules.ally_shields if unit.is_ally else rules.enemy_shields:
             state[at] = fraction(unit.shield, unit.max_shield)
             at += 1
-        one_hot(state, at, rules.n_types, unit.type)
+        set_type(state, at, unit, rules.n_types)
 
 
 @inlined
@@ -142,8 +143,7 @@ def observe_actions(units, i, world, mask):
         mask[action] = can_move(unit, action, world)
     side = world.allies if unit.attack == HEAL else world.enemies
     for j in range(side.shape[0]):
-        if can_target(unit, units[side[j]]):
-            mask[6 + j] = 1
+        mask[6 + j] = can_target(unit, units[side[j]])
 
 
 @inlined
