@@ -9,7 +9,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from cleanmarl.battle import BattleEnv, BattleVectorEnv, ScenarioError
+from cleanmarl.battle import BattleEnv, BattleVectorEnv, ScenarioError, compiled
+from cleanmarl.battle.world import seen_of
 
 
 def random_actions(observation: dict, rng: np.random.Generator) -> np.ndarray:
@@ -152,6 +153,19 @@ def test_the_state_forgets_the_last_actions_at_a_reset():
     again, _ = env.reset(seed=1)
     assert equal(start, again)
     assert not again["state"][-27:].any()
+
+
+def test_a_battle_writes_only_into_its_own_arrays():
+    # The last healers are nobody's targets, so masks are shorter than the list of allies.
+    allies = {"side": "ally", "at": [8, 16], "units": {"MARINE": 1, "MEDIVAC": 2}}
+    enemies = {"side": "enemy", "at": [24, 16], "units": {"ZERGLING": 1}}
+    env = BattleEnv(map_file={"groups": [allies, enemies]})
+    env.reset(seed=0)
+    seen = seen_of(env.world.rules[0], 2)
+    for array in seen:
+        array[:] = 7
+    compiled.look(env.world, env.units, seen)
+    assert all((array[1] == 7).all() for array in seen)
 
 
 def test_agent_ids_are_appended_to_every_observation():

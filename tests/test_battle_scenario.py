@@ -122,6 +122,7 @@ MALFORMED = [
     (with_drawn(at=[[1, 1], [2, 2]]), r"groups\[0\].places: give either at or places"),
     (with_drawn(places=None, at=[1, 1]), r"groups\[0\].at\[0\]: expected 2 numbers, got 1"),
     (with_drawn(places=None, at=[[1, 1], [9]]), r"groups\[0\].at\[1\]: expected 2 numbers"),
+    (with_drawn(places=None, at=[[1, 1], [40, 2]]), r"groups\[0\].at\[1\]: .*is off the map"),
     (with_drawn(not_alone="ZEALOT"), r"groups\[0\].not_alone: expected a list of names"),
     (with_drawn(not_alone=["ZEALT"]), r"groups\[0\].not_alone: .*did you mean ZEALOT"),
     (with_drawn(not_alone=["ZEALOT", "STALKER"]), r"groups\[0\].not_alone: some kind must be able"),

@@ -142,7 +142,7 @@ def observe_actions(units, i, world, mask):
     for action in range(2, 6):
         mask[action] = can_move(unit, action, world)
     side = world.allies if unit.attack == HEAL else world.enemies
-    for j in range(side.shape[0]):
+    for j in range(min(side.shape[0], mask.shape[0] - 6)):  # no action targets the last healers
         mask[6 + j] = can_target(unit, units[side[j]])
 
 

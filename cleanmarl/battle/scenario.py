@@ -449,7 +449,8 @@ def _check_drawn(scenario: Scenario, group: Group, where: str):
     for side in group.sides() if group.at else ():
         x, y = group.place_of(side)
         problem = _problem_at(x, y, blocked)
-        check(not problem, f"{where}.at", f"({x:.2f}, {y:.2f}) is {problem}")
+        field = f"at[{SIDES.index(side)}]" if group.side == "both" else "at"
+        check(not problem, f"{where}.{field}", f"({x:.2f}, {y:.2f}) is {problem}")
     # Half of the map (as for reflected places) must have twice the room that a side needs.
     width = blocked.shape[1]
     largest = max(RING / 2, *(kind.radius for kind in scenario.kinds.values()))
