@@ -7,13 +7,18 @@ Data flows one way: arguments -> environment -> collect -> store -> update -> ev
 Shapes in comments: N transitions, B episodes, T steps.
 """
 
-import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports, too
+
+from cleanmarl import training  # first: it sets the threads of NumPy and PyTorch
 
 # isort: split
 from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -23,12 +28,8 @@ import torch.nn.functional as F
 from gymnasium.wrappers import RenderCollection
 from torch import nn
 
-from cleanmarl.arguments import Between, Count, Fraction, Optimizer, Rate, Seed, Units, parse_args
-from cleanmarl.checkpoint import load_model
 from cleanmarl.env import list_envs, make_env
-from cleanmarl.fast import as_vector, check_vectors, in_numpy, make_optimizer
-from cleanmarl.results import means, outcome, save_gif, worst_median_best, write_evaluation
-from cleanmarl.run import Run, clear_errors, random_stream, refusing, warn
+from cleanmarl.training import Between, Count, Fraction, Optimizer, Rate, Run, Seed, Units, acting
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Args:
     # Environment
     env_type: str = "smaclite"
     """smaclite, lbf, pz (PettingZoo), gym (Gymnasium) or smaclite-upstream"""
-    env_name: str = "3m"
+    env_name: Annotated[str, training.alias("--env")] = "3m"
     """for example 3m, mine.toml, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
     env_family: str = "mpe"
     """PettingZoo family: mpe, sisl, butterfly, or your own package"""
@@ -58,7 +59,7 @@ class Args:
     """episodes between updates"""
     optimizer: Optimizer = "Adam"
     """optimizer of torch.optim"""
-    learning_rate: Rate = 0.0005
+    learning_rate: Annotated[Rate, training.alias("--lr")] = 0.0005
     """learning rate of the optimizer"""
     gamma: Fraction = 0.99
     """discount factor"""
@@ -138,25 +139,29 @@ class Args:
     """print the environments to train in"""
 
 
-def start(layer: nn.Linear, scale: float) -> nn.Linear:
+def layer_init(layer: nn.Linear, scale: float) -> nn.Linear:
     """Scale a layer's initial weights; 0 also zeroes its bias. So Q_tot starts at 0."""
-    with torch.no_grad():
-        layer.weight *= scale
-        if scale == 0:
-            layer.bias.zero_()
+    layer.weight.data *= scale
+    if scale == 0:
+        layer.bias.data.zero_()
     return layer
 
 
-class AgentNetwork(nn.Sequential):
-    """[..., obs_size] -> action values [..., n_actions]; all agents share it."""
+class AgentNetwork(nn.Module):
+    """The values of an agent's actions; all agents share this network."""
 
     def __init__(self, args: Args, env):
-        layers = [nn.Linear(env.obs_size, args.hidden_dim), nn.ReLU()]
+        super().__init__()
+        dim = args.hidden_dim
+        layers = [nn.Linear(env.obs_size, dim), nn.ReLU()]
         for _ in range(args.num_layers):
-            layers.append(nn.Linear(args.hidden_dim, args.hidden_dim))
-            layers.append(nn.ReLU())
-        last = nn.Linear(args.hidden_dim, env.n_actions)
-        super().__init__(*layers, start(last, 0))
+            layers += [nn.Linear(dim, dim), nn.ReLU()]
+        layers.append(layer_init(nn.Linear(dim, env.n_actions), 0))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """[..., obs_size] -> [..., n_actions]; learning and acting both call it."""
+        return self.layers(obs)
 
 
 class QMixer(nn.Module):
@@ -168,8 +173,8 @@ class QMixer(nn.Module):
 
         def hypernetwork(size: int, layers: int, scale: float) -> nn.Module:
             if layers == 1:
-                return start(nn.Linear(env.state_size, size), scale)
-            last = start(nn.Linear(dim, size), scale)
+                return layer_init(nn.Linear(env.state_size, size), scale)
+            last = layer_init(nn.Linear(dim, size), scale)
             return nn.Sequential(nn.Linear(env.state_size, dim), nn.ReLU(), last)
 
         self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers, 0.1)
@@ -178,8 +183,7 @@ class QMixer(nn.Module):
         self.b2 = hypernetwork(1, 2, 0)
 
     def weights(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """abs(W1) [N, n_agents, dim] and abs(W2) [N, dim], made by the hypernetworks."""
-        # So dQ_tot/dq_i >= 0, and the agents' own best actions are the best joint action
+        """abs(W1) [N, n_agents, dim] and abs(W2) [N, dim]: so dQ_tot/dq_i >= 0 always."""
         w1 = self.w1(state).abs()
         w2 = self.w2(state).abs()
         return w1.view(len(w2), -1, w2.shape[-1]), w2
@@ -209,12 +213,19 @@ class Networks(nn.Module):
         self.target_agent = deepcopy(self.agent).requires_grad_(False)
         self.target_mixer = deepcopy(self.mixer).requires_grad_(False)
         self.to(args.device)
-        self.theta = as_vector(self.agent, self.mixer)
-        self.target_theta = as_vector(self.target_agent, self.target_mixer).detach()
+        # Lists, because to find all parameters takes PyTorch long
+        self._learned = [*self.agent.parameters(), *self.mixer.parameters()]
+        self._targets = [*self.target_agent.parameters(), *self.target_mixer.parameters()]
 
+    def learned(self) -> list[nn.Parameter]:
+        """The parameters of the agent network and the mixer."""
+        return self._learned
+
+    @torch.no_grad()
     def update_targets(self, polyak: float):
         """theta_target <- polyak theta + (1 - polyak) theta_target"""
-        self.target_theta.lerp_(self.theta.detach(), polyak)
+        for target, parameter in zip(self._targets, self._learned, strict=True):
+            target.lerp_(parameter, polyak)
 
 
 def shrink(array: np.ndarray) -> np.ndarray:
@@ -274,7 +285,7 @@ class EpisodeBuffer:
 
     def sample(self, args: Args, number: int) -> dict[str, torch.Tensor]:
         """Batch `number`: whole episodes end to end, and their `lengths` [B]."""
-        rng = random_stream(args, "sample", number)
+        rng = training.random_stream(args, "sample", number)
         # The newer, the more likely (Wang and Ross, 2019)
         age = np.arange(len(self.episodes))[::-1]
         weight = np.exp(-age / args.mean_age)
@@ -295,19 +306,20 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
     G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1); the last step of an
     episode that was truncated bootstraps from V alone. `lengths` is [B].
     """
-    bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
-    share = torch.full_like(reward, 1 - td_lambda)
-    share[lengths.cumsum(0) - 1] = 1
-
-    # Unrolled, G_t is the sum over s >= t of the terms of step s,
-    # weighted by (gamma lambda)^(s - t)
-    steps = torch.arange(int(lengths.max()), device=reward.device)
-    real = steps < lengths[:, None]  # [B, T]
-    terms = reward.new_zeros(real.shape)
-    terms.masked_scatter_(real, reward + share * bootstrap)
-    ahead = (steps[:, None] - steps).clamp(min=0)  # [T, T]
-    weights = ((gamma * td_lambda) ** ahead).tril().to(terms)
-    return (terms @ weights)[real]
+    columns = torch.stack((reward, gamma * (1 - terminated), next_q_tot)).cpu().numpy()
+    lengths = lengths.cpu().numpy()
+    real = np.arange(lengths.max()) >= lengths.max() - lengths[:, None]  # [B, T], all end at T
+    padded = np.zeros((3, *real.shape), columns.dtype)
+    padded[:, real] = columns
+    rewards, discounts, values = padded.transpose(0, 2, 1)  # [T, B]
+    # Backwards over time; in NumPy, where small operations are faster
+    targets = rewards + (1 - td_lambda) * discounts * values
+    decays = td_lambda * discounts
+    following = values[-1]
+    for target, decay in zip(targets[::-1], decays[::-1], strict=True):
+        target += decay * following
+        following = target
+    return torch.from_numpy(targets.T[real]).to(reward.device)
 
 
 def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
@@ -316,9 +328,11 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
     if args.normalize_reward:
         reward = (reward - reward.mean()) / (reward.std(correction=0) + 1e-8)
 
-    # Row of the observation before each step: an episode has T + 1 observations
-    episode = torch.repeat_interleave(batch["lengths"])  # [N]
-    before = torch.arange(len(reward), device=args.device) + episode
+    # An episode has T + 1 observations: rows of those before and after each step
+    episode = batch["lengths"].cpu()  # [N]
+    episode = np.repeat(np.arange(len(episode)), episode)
+    obs_row = torch.from_numpy(np.arange(len(reward)) + episode).to(args.device)
+    next_row = obs_row + 1
 
     # Values of all actions
     q = networks.agent(batch["obs"])  # [N + B, n_agents, n_actions]
@@ -327,22 +341,21 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
 
         # Next actions: each agent's best available one, together the argmax of Q_tot
         choosing_q = q if args.double_q else target_q
-        unavailable = batch["avail_actions"] == 0
-        choosing_q = choosing_q.masked_fill(unavailable, -torch.inf)
+        choosing_q = choosing_q.masked_fill(batch["avail_actions"] == 0, -torch.inf)
         best_actions = choosing_q.argmax(-1, keepdim=True)
 
         # Their values, mixed
         best_q = target_q.gather(-1, best_actions).squeeze(-1)  # [N + B, n_agents]
-        next_q_tot = networks.target_mixer(best_q, batch["state"])[before + 1]
+        next_q_tot = networks.target_mixer(best_q, batch["state"])[next_row]
 
         # TD targets
-        ends = (batch["terminated"], next_q_tot, batch["lengths"])
-        target = td_target(reward, *ends, args.gamma, args.td_lambda)
+        columns = (reward, batch["terminated"], next_q_tot, batch["lengths"])
+        target = td_target(*columns, args.gamma, args.td_lambda)
 
     # Values of the actions taken, mixed
     actions = batch["actions"].unsqueeze(-1)
-    taken_q = q.index_select(0, before).gather(-1, actions).squeeze(-1)
-    q_tot = networks.mixer(taken_q, batch["state"][before])  # [N]
+    taken_q = q.index_select(0, obs_row).gather(-1, actions).squeeze(-1)
+    q_tot = networks.mixer(taken_q, batch["state"][obs_row])  # [N]
 
     # TD error
     return F.mse_loss(q_tot, target), q_tot.detach()
@@ -351,11 +364,10 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
 def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
     """One step of gradient descent; returns loss, gradient norm and mean Q_tot."""
     loss, q_tot = qmix_loss(networks, batch, args)
-    networks.theta.grad.zero_()
+    optimizer.zero_grad()
     loss.backward()
-    norm = networks.theta.grad.norm()
-    if args.clip_gradients > 0:
-        nn.utils.clip_grads_with_norm_(networks.theta, args.clip_gradients, norm)
+    limit = args.clip_gradients if args.clip_gradients > 0 else torch.inf
+    norm = nn.utils.clip_grad_norm_(networks.learned(), limit)
     optimizer.step()
     learning = {"train/loss": loss.item(), "train/grads": norm.item()}
     learning["train/q_tot"] = q_tot.mean().item()
@@ -376,61 +388,70 @@ def linear_schedule(args: Args, step: int) -> float:
     return args.start_e + fraction * (args.end_e - args.start_e)
 
 
-def act(q_values: Callable, observation: dict, epsilon: float, rng) -> np.ndarray:
+def act(values: Callable, observation: dict, epsilon: float, rng) -> np.ndarray:
     """An action per agent [n_agents], random with probability epsilon."""
     avail_actions = observation["avail_actions"]  # [n_agents, n_actions]
-    n_agents, n_actions = avail_actions.shape
-    draws = rng.random((n_agents, 1 + n_actions), np.float32)
-    explores = draws[:, :1] < epsilon
-    scores = draws[:, 1:]
-    if not explores.all():
-        scores = np.where(explores, scores, q_values(observation["obs"]))
+    scores = values(observation["obs"])
+    if epsilon > 0:
+        n_agents, n_actions = avail_actions.shape
+        draws = rng.random((n_agents, 1 + n_actions), np.float32)
+        explores = draws[:, :1] < epsilon
+        # The best of random scores is a random action
+        scores = np.where(explores, draws[:, 1:], scores)
     return np.where(avail_actions, scores, -np.inf).argmax(-1)
 
 
-def collect_episode(env, agent, args: Args, which: tuple, step: int | None = None):
-    """Play the training episode that begins at `step`, or a greedy one.
-
-    `which` is its purpose and number. Returns the episode to store, of T + 1
-    observations and T steps, and its results.
-    """
-    purpose, *number = which
-    seed = random_stream(args, purpose, *number).integers(2**31)
-    rng = random_stream(args, "explore", *number)
-    explores = step is not None and rng.random() >= args.greedy_episodes
-    q_values = in_numpy(agent)
-    observation, _ = env.reset(seed=int(seed))
+def play_episode(env, values: Callable, epsilon: Callable, seed: int, rng, args: Args) -> tuple:
+    """Play with epsilon(t) at step t; returns T + 1 observations and T steps, and results."""
+    observation, _ = env.reset(seed=seed)
     observations = [observation]
-    actions, rewards, ends = [], [], []
-    over = False
-    while not over:
-        epsilon = linear_schedule(args, step + len(rewards)) if explores else 0.0
-        actions.append(act(q_values, observation, epsilon, rng))
+    actions, rewards, terminations = [], [], []
+    episode_over = False
+    while not episode_over:
+        actions.append(act(values, observation, epsilon(len(actions)), rng))
         observation, reward, terminated, truncated, info = env.step(actions[-1])
         observations.append(observation)
         rewards.append(reward)
-        ends.append(terminated or (truncated and not args.bootstrap_truncated))
-        over = terminated or truncated
+        terminations.append(terminated or (truncated and not args.bootstrap_truncated))
+        episode_over = terminated or truncated
+    results = {"ep_reward": sum(rewards), "ep_length": len(rewards)} | training.success_of(info)
+    return as_arrays(observations, actions, rewards, terminations), results
 
+
+def as_arrays(observations: list, actions: list, rewards: list, terminations: list) -> dict:
+    """An episode as the replay buffer stores it."""
     episode = {}
     for key in ("obs", "state", "avail_actions"):
-        episode[key] = np.array([seen[key] for seen in observations])
+        episode[key] = np.array([observation[key] for observation in observations])
     episode["actions"] = np.array(actions)
     episode["reward"] = np.array(rewards, np.float32)
-    episode["terminated"] = np.array(ends, np.float32)
-    results = {"ep_reward": sum(rewards), "ep_length": len(rewards)}
-    return episode, results | outcome(info)
+    episode["terminated"] = np.array(terminations, np.float32)
+    return episode
 
 
-def play_greedily(env, agent, args: Args, *purpose) -> list[dict[str, float]]:
+def collect_episode(env, agent, args: Args, number: int, step: int) -> tuple:
+    """Play training episode `number`, which begins at environment step `step`."""
+    seed = training.random_stream(args, "train", number).integers(2**31)
+    rng = training.random_stream(args, "explore", number)
+    explores = rng.random() >= args.greedy_episodes
+
+    def epsilon(t: int) -> float:
+        return linear_schedule(args, step + t) if explores else 0.0
+
+    return play_episode(env, acting(agent), epsilon, int(seed), rng, args)
+
+
+def play_greedily(env, agent, args: Args, *stream) -> dict[str, float]:
+    """Results of an episode without exploration; `stream` is its purpose and number."""
+    rng = training.random_stream(args, *stream)
+    seed = rng.integers(2**31)
+    _, results = play_episode(env, acting(agent), lambda t: 0.0, int(seed), rng, args)
+    return results
+
+
+def evaluate(env, agent, args: Args, *purpose) -> list[dict[str, float]]:
     """Results of `num_eval_ep` greedy episodes; the purpose determines their seeds."""
-    episodes = [(*purpose, number) for number in range(args.num_eval_ep)]
-    return [collect_episode(env, agent, args, which)[1] for which in episodes]
-
-
-def evaluate(env, agent, args: Args, number: int) -> dict[str, float]:
-    """Metrics of greedy episodes, after `number` training episodes."""
-    return means("eval", play_greedily(env, agent, args, "eval", number))
+    return [play_greedily(env, agent, args, *purpose, n) for n in range(args.num_eval_ep)]
 
 
 def open_env(args: Args, render_mode: str | None = None):
@@ -441,58 +462,37 @@ def open_env(args: Args, render_mode: str | None = None):
 
 def save_video(args: Args, agent, path: Path, number: int = 0):
     """Save greedy test episode `number` as a GIF."""
-    try:
+    with training.warn_on_error(f"no video of {args.env_name}"):
         env = RenderCollection(open_env(args, "rgb_array"))
-        collect_episode(env, agent, args, ("test", number))
-        save_gif(path, env.render(), env.metadata["render_fps"])
-    except Exception as error:  # a missing video must not stop the run
-        warn(f"no video of {args.env_name}: {error}")
+        play_greedily(env, agent, args, "test", number)
+        training.save_gif(path, env.render(), env.metadata["render_fps"])
 
 
-@dataclass
-class Progress:
-    """Progress of a training, and results that are not logged yet."""
-
-    step: int = 0
-    num_episodes: int = 0
-    num_updates: int = 0
-    results: list = field(default_factory=list)  # of the latest episodes
-    learning: dict = field(default_factory=dict)  # from the last update
-
-
-def rollout(args: Args, progress: Progress) -> dict[str, float]:
-    """Metrics of the training since the last call."""
-    metrics = means("rollout", progress.results) | progress.learning
-    metrics["rollout/epsilon"] = linear_schedule(args, progress.step)
-    metrics["rollout/num_episodes"] = progress.num_episodes
-    metrics["train/num_updates"] = progress.num_updates
-    progress.results.clear()
-    return metrics
-
-
-@refusing()
+@training.refuse_on_error()
 def set_up(args: Args):
     """Environments to train and to evaluate in, networks, optimizer."""
+    training.check(args)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     env = open_env(args)
     networks = Networks(args, env)
-    check_vectors(networks)
-    optimizer = make_optimizer(args.optimizer, networks.theta, args.learning_rate)
+    fused = {"fused": True} if args.optimizer in ("Adam", "AdamW", "SGD") else {}
+    kind = getattr(torch.optim, args.optimizer)
+    optimizer = kind(networks.learned(), lr=args.learning_rate, **fused)
     return env, open_env(args), networks, optimizer
 
 
-def train(args: Args, saved: dict | None = None, folder: Path | None = None):
-    """Train, from a checkpoint if given; returns the latest metrics."""
+def train(args: Args, folder: Path | None = None):
+    """Train, or resume a run with `args.resume`; returns the latest metrics."""
     env, eval_env, networks, optimizer = set_up(args)
     buffer = EpisodeBuffer(args.buffer_size)
-    progress = Progress()
+    progress = training.Progress()
     state = {"networks": networks, "optimizer": optimizer, "progress": progress}
-    with Run(args, saved, state, buffer.episodes, folder) as run:
+    with Run(args, state, buffer.episodes, folder) as run:
         while progress.step < args.total_timesteps and not run.stopped:
             # Play an episode with the current agents, and store it
-            which = ("train", progress.num_episodes)
-            episode, results = collect_episode(env, networks.agent, args, which, progress.step)
+            number = progress.num_episodes
+            episode, results = collect_episode(env, networks.agent, args, number, progress.step)
             buffer.store(episode)
             progress.step += results["ep_length"]
             progress.num_episodes += 1
@@ -511,11 +511,13 @@ def train(args: Args, saved: dict | None = None, folder: Path | None = None):
                 networks.update_targets(args.polyak)
 
             # Evaluate, log, save
-            over = progress.step >= args.total_timesteps
-            if over or progress.num_episodes % args.eval_steps == 0:
-                run.log(evaluate(eval_env, networks.target_agent, args, progress.num_episodes))
+            finished = progress.step >= args.total_timesteps
+            if finished or progress.num_episodes % args.eval_steps == 0:
+                played = (eval_env, networks.target_agent, args, "eval", progress.num_episodes)
+                run.log(training.metrics_of("eval", evaluate(*played)))
             if progress.num_episodes % args.log_every == 0:
-                run.log(rollout(args, progress) | {"charts/SPS": run.speed})
+                epsilon = linear_schedule(args, progress.step)
+                run.log(progress.metrics() | {"rollout/epsilon": epsilon, "charts/SPS": run.speed})
             if progress.num_episodes % args.checkpoint_every == 0:
                 run.save()
         run.save()
@@ -527,23 +529,23 @@ def train(args: Args, saved: dict | None = None, folder: Path | None = None):
 def evaluate_run(args: Args):
     """Play greedy episodes with the networks of a run."""
     _, env, networks, _ = set_up(args)
-    step = load_model(Path(args.evaluate), args.which, target_agent=networks.target_agent)
-    results = play_greedily(env, networks.target_agent, args, "test")
-    folder = write_evaluation(args, step, results)
+    step = training.load_model(Path(args.evaluate), args.which, target_agent=networks.target_agent)
+    results = evaluate(env, networks.target_agent, args, "test")
+    folder = training.write_evaluation(args, step, results)
     if args.capture_video:
-        for name, number in worst_median_best(results).items():
+        for name, number in training.worst_median_best(results).items():
             save_video(args, networks.target_agent, folder / f"{name}.gif", number)
 
 
 def main():
-    with clear_errors(__file__):
-        args, saved = parse_args(Args, __doc__)
+    with training.one_line_errors(__file__):
+        args = training.parse_args(Args, __doc__)
         if args.list_envs:
             list_envs()
         elif args.evaluate:
             evaluate_run(args)
         else:
-            train(args, saved)
+            train(args)
 
 
 if __name__ == "__main__":

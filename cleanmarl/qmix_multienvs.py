@@ -7,14 +7,19 @@ After every `train_freq` finished episodes, a training round makes `n_epochs` up
 Shapes in comments: N transitions, B episodes, T steps, E environments.
 """
 
-import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports, too
+
+from cleanmarl import training  # first: it sets the threads of NumPy and PyTorch
 
 # isort: split
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,13 +30,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import RenderCollection
 from torch import nn
 
-from cleanmarl.arguments import Between, Count, Fraction, Optimizer, Rate, Seed, Units, parse_args
-from cleanmarl.checkpoint import load_model
-from cleanmarl.env import list_envs, make_env, make_vector_env
-from cleanmarl.env.vector import RecordedEnvs
-from cleanmarl.fast import as_vector, check_vectors, in_numpy, make_optimizer
-from cleanmarl.results import means, outcome, save_gif, worst_median_best, write_evaluation
-from cleanmarl.run import Run, clear_errors, random_stream, refusing, warn
+from cleanmarl.env import RecordedEnvs, list_envs, make_env, make_vector_env
+from cleanmarl.training import Between, Count, Fraction, Optimizer, Rate, Run, Seed, Units, acting
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Args:
     # Environment
     env_type: str = "smaclite"
     """smaclite, lbf, pz (PettingZoo), gym (Gymnasium) or smaclite-upstream"""
-    env_name: str = "MMM"
+    env_name: Annotated[str, training.alias("--env")] = "MMM"
     """for example 3m, mine.toml, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
     env_family: str = "mpe"
     """PettingZoo family: mpe, sisl, butterfly, or your own package"""
@@ -65,7 +65,7 @@ class Args:
     """updates in a training round"""
     optimizer: Optimizer = "Adam"
     """optimizer of torch.optim"""
-    learning_rate: Rate = 0.0005
+    learning_rate: Annotated[Rate, training.alias("--lr")] = 0.0005
     """learning rate of the optimizer"""
     gamma: Fraction = 0.99
     """discount factor"""
@@ -145,25 +145,29 @@ class Args:
     """print the environments to train in"""
 
 
-def start(layer: nn.Linear, scale: float) -> nn.Linear:
+def layer_init(layer: nn.Linear, scale: float) -> nn.Linear:
     """Scale a layer's initial weights; 0 also zeroes its bias. So Q_tot starts at 0."""
-    with torch.no_grad():
-        layer.weight *= scale
-        if scale == 0:
-            layer.bias.zero_()
+    layer.weight.data *= scale
+    if scale == 0:
+        layer.bias.data.zero_()
     return layer
 
 
-class AgentNetwork(nn.Sequential):
-    """[..., obs_size] -> action values [..., n_actions]; all agents share it."""
+class AgentNetwork(nn.Module):
+    """The values of an agent's actions; all agents share this network."""
 
     def __init__(self, args: Args, env):
-        layers = [nn.Linear(env.obs_size, args.hidden_dim), nn.ReLU()]
+        super().__init__()
+        dim = args.hidden_dim
+        layers = [nn.Linear(env.obs_size, dim), nn.ReLU()]
         for _ in range(args.num_layers):
-            layers.append(nn.Linear(args.hidden_dim, args.hidden_dim))
-            layers.append(nn.ReLU())
-        last = nn.Linear(args.hidden_dim, env.n_actions)
-        super().__init__(*layers, start(last, 0))
+            layers += [nn.Linear(dim, dim), nn.ReLU()]
+        layers.append(layer_init(nn.Linear(dim, env.n_actions), 0))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """[..., obs_size] -> [..., n_actions]; learning and acting both call it."""
+        return self.layers(obs)
 
 
 class QMixer(nn.Module):
@@ -175,8 +179,8 @@ class QMixer(nn.Module):
 
         def hypernetwork(size: int, layers: int, scale: float) -> nn.Module:
             if layers == 1:
-                return start(nn.Linear(env.state_size, size), scale)
-            last = start(nn.Linear(dim, size), scale)
+                return layer_init(nn.Linear(env.state_size, size), scale)
+            last = layer_init(nn.Linear(dim, size), scale)
             return nn.Sequential(nn.Linear(env.state_size, dim), nn.ReLU(), last)
 
         self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers, 0.1)
@@ -185,8 +189,7 @@ class QMixer(nn.Module):
         self.b2 = hypernetwork(1, 2, 0)
 
     def weights(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """abs(W1) [N, n_agents, dim] and abs(W2) [N, dim], made by the hypernetworks."""
-        # So dQ_tot/dq_i >= 0, and the agents' own best actions are the best joint action
+        """abs(W1) [N, n_agents, dim] and abs(W2) [N, dim]: so dQ_tot/dq_i >= 0 always."""
         w1 = self.w1(state).abs()
         w2 = self.w2(state).abs()
         return w1.view(len(w2), -1, w2.shape[-1]), w2
@@ -216,12 +219,19 @@ class Networks(nn.Module):
         self.target_agent = deepcopy(self.agent).requires_grad_(False)
         self.target_mixer = deepcopy(self.mixer).requires_grad_(False)
         self.to(args.device)
-        self.theta = as_vector(self.agent, self.mixer)
-        self.target_theta = as_vector(self.target_agent, self.target_mixer).detach()
+        # Lists, because to find all parameters takes PyTorch long
+        self._learned = [*self.agent.parameters(), *self.mixer.parameters()]
+        self._targets = [*self.target_agent.parameters(), *self.target_mixer.parameters()]
 
+    def learned(self) -> list[nn.Parameter]:
+        """The parameters of the agent network and the mixer."""
+        return self._learned
+
+    @torch.no_grad()
     def update_targets(self, polyak: float):
         """theta_target <- polyak theta + (1 - polyak) theta_target"""
-        self.target_theta.lerp_(self.theta.detach(), polyak)
+        for target, parameter in zip(self._targets, self._learned, strict=True):
+            target.lerp_(parameter, polyak)
 
 
 class EpisodeBuffer:
@@ -235,7 +245,7 @@ class EpisodeBuffer:
 
     def sample(self, args: Args, number: int) -> dict[str, torch.Tensor]:
         """Batch `number`: whole episodes end to end, and their `lengths` [B]."""
-        rng = random_stream(args, "sample", number)
+        rng = training.random_stream(args, "sample", number)
         # The newer, the more likely (Wang and Ross, 2019)
         age = np.arange(len(self.episodes))[::-1]
         weight = np.exp(-age / args.mean_age)
@@ -253,19 +263,20 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
     G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1); the last step of an
     episode that was truncated bootstraps from V alone. `lengths` is [B].
     """
-    bootstrap = gamma * (1 - terminated) * next_q_tot  # [N]
-    share = torch.full_like(reward, 1 - td_lambda)
-    share[lengths.cumsum(0) - 1] = 1
-
-    # Unrolled, G_t is the sum over s >= t of the terms of step s,
-    # weighted by (gamma lambda)^(s - t)
-    steps = torch.arange(int(lengths.max()), device=reward.device)
-    real = steps < lengths[:, None]  # [B, T]
-    terms = reward.new_zeros(real.shape)
-    terms.masked_scatter_(real, reward + share * bootstrap)
-    ahead = (steps[:, None] - steps).clamp(min=0)  # [T, T]
-    weights = ((gamma * td_lambda) ** ahead).tril().to(terms)
-    return (terms @ weights)[real]
+    columns = torch.stack((reward, gamma * (1 - terminated), next_q_tot)).cpu().numpy()
+    lengths = lengths.cpu().numpy()
+    real = np.arange(lengths.max()) >= lengths.max() - lengths[:, None]  # [B, T], all end at T
+    padded = np.zeros((3, *real.shape), columns.dtype)
+    padded[:, real] = columns
+    rewards, discounts, values = padded.transpose(0, 2, 1)  # [T, B]
+    # Backwards over time; in NumPy, where small operations are faster
+    targets = rewards + (1 - td_lambda) * discounts * values
+    decays = td_lambda * discounts
+    following = values[-1]
+    for target, decay in zip(targets[::-1], decays[::-1], strict=True):
+        target += decay * following
+        following = target
+    return torch.from_numpy(targets.T[real]).to(reward.device)
 
 
 def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
@@ -274,9 +285,11 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
     if args.normalize_reward:
         reward = (reward - reward.mean()) / (reward.std(correction=0) + 1e-8)
 
-    # Row of the observation before each step: an episode has T + 1 observations
-    episode = torch.repeat_interleave(batch["lengths"])  # [N]
-    before = torch.arange(len(reward), device=args.device) + episode
+    # An episode has T + 1 observations: rows of those before and after each step
+    episode = batch["lengths"].cpu()  # [N]
+    episode = np.repeat(np.arange(len(episode)), episode)
+    obs_row = torch.from_numpy(np.arange(len(reward)) + episode).to(args.device)
+    next_row = obs_row + 1
 
     # Values of all actions
     q = networks.agent(batch["obs"])  # [N + B, n_agents, n_actions]
@@ -285,22 +298,21 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
 
         # Next actions: each agent's best available one, together the argmax of Q_tot
         choosing_q = q if args.double_q else target_q
-        unavailable = batch["avail_actions"] == 0
-        choosing_q = choosing_q.masked_fill(unavailable, -torch.inf)
+        choosing_q = choosing_q.masked_fill(batch["avail_actions"] == 0, -torch.inf)
         best_actions = choosing_q.argmax(-1, keepdim=True)
 
         # Their values, mixed
         best_q = target_q.gather(-1, best_actions).squeeze(-1)  # [N + B, n_agents]
-        next_q_tot = networks.target_mixer(best_q, batch["state"])[before + 1]
+        next_q_tot = networks.target_mixer(best_q, batch["state"])[next_row]
 
         # TD targets
-        ends = (batch["terminated"], next_q_tot, batch["lengths"])
-        target = td_target(reward, *ends, args.gamma, args.td_lambda)
+        columns = (reward, batch["terminated"], next_q_tot, batch["lengths"])
+        target = td_target(*columns, args.gamma, args.td_lambda)
 
     # Values of the actions taken, mixed
     actions = batch["actions"].unsqueeze(-1)
-    taken_q = q.index_select(0, before).gather(-1, actions).squeeze(-1)
-    q_tot = networks.mixer(taken_q, batch["state"][before])  # [N]
+    taken_q = q.index_select(0, obs_row).gather(-1, actions).squeeze(-1)
+    q_tot = networks.mixer(taken_q, batch["state"][obs_row])  # [N]
 
     # TD error
     return F.mse_loss(q_tot, target), q_tot.detach()
@@ -309,11 +321,10 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
 def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
     """One step of gradient descent; returns loss, gradient norm and mean Q_tot."""
     loss, q_tot = qmix_loss(networks, batch, args)
-    networks.theta.grad.zero_()
+    optimizer.zero_grad()
     loss.backward()
-    norm = networks.theta.grad.norm()
-    if args.clip_gradients > 0:
-        nn.utils.clip_grads_with_norm_(networks.theta, args.clip_gradients, norm)
+    limit = args.clip_gradients if args.clip_gradients > 0 else torch.inf
+    norm = nn.utils.clip_grad_norm_(networks.learned(), limit)
     optimizer.step()
     learning = {"train/loss": loss.item(), "train/grads": norm.item()}
     learning["train/q_tot"] = q_tot.mean().item()
@@ -334,25 +345,61 @@ def linear_schedule(args: Args, step: int) -> float:
     return args.start_e + fraction * (args.end_e - args.start_e)
 
 
-def act(q_values: Callable, observation: dict, epsilon: np.ndarray, rngs: list):
+def act(values: Callable, observation: dict, epsilon: float, rng) -> np.ndarray:
+    """An action per agent [n_agents], random with probability epsilon."""
+    avail_actions = observation["avail_actions"]  # [n_agents, n_actions]
+    scores = values(observation["obs"])
+    if epsilon > 0:
+        n_agents, n_actions = avail_actions.shape
+        draws = rng.random((n_agents, 1 + n_actions), np.float32)
+        explores = draws[:, :1] < epsilon
+        # The best of random scores is a random action
+        scores = np.where(explores, draws[:, 1:], scores)
+    return np.where(avail_actions, scores, -np.inf).argmax(-1)
+
+
+def play_episode(env, values: Callable, epsilon: Callable, seed: int, rng, args: Args) -> tuple:
+    """Play with epsilon(t) at step t; returns T + 1 observations and T steps, and results."""
+    observation, _ = env.reset(seed=seed)
+    observations = [observation]
+    actions, rewards, terminations = [], [], []
+    episode_over = False
+    while not episode_over:
+        actions.append(act(values, observation, epsilon(len(actions)), rng))
+        observation, reward, terminated, truncated, info = env.step(actions[-1])
+        observations.append(observation)
+        rewards.append(reward)
+        terminations.append(terminated or (truncated and not args.bootstrap_truncated))
+        episode_over = terminated or truncated
+    results = {"ep_reward": sum(rewards), "ep_length": len(rewards)} | training.success_of(info)
+    return as_arrays(observations, actions, rewards, terminations), results
+
+
+def as_arrays(observations: list, actions: list, rewards: list, terminations: list) -> dict:
+    """An episode as the replay buffer stores it."""
+    episode = {}
+    for key in ("obs", "state", "avail_actions"):
+        episode[key] = np.array([observation[key] for observation in observations])
+    episode["actions"] = np.array(actions)
+    episode["reward"] = np.array(rewards, np.float32)
+    episode["terminated"] = np.array(terminations, np.float32)
+    return episode
+
+
+def act_together(values: Callable, observation: dict, epsilon: np.ndarray, rngs: list):
     """Actions [E, n_agents], each random with probability epsilon [E]."""
     avail_actions = observation["avail_actions"]  # [E, n_agents, n_actions]
-    _, n_agents, n_actions = avail_actions.shape
-    shape = (n_agents, 1 + n_actions)
+    shape = (avail_actions.shape[1], 1 + avail_actions.shape[2])
     draws = np.array([rng.random(shape, np.float32) for rng in rngs])
     explores = draws[..., :1] < epsilon[:, None, None]
-    scores = draws[..., 1:]
-    if not explores.all():
-        obs = observation["obs"].reshape(-1, observation["obs"].shape[-1])
-        q = q_values(obs).reshape(avail_actions.shape)
-        scores = np.where(explores, scores, q)
+    scores = np.where(explores, draws[..., 1:], values(observation["obs"]))
     return np.where(avail_actions, scores, -np.inf).argmax(-1)
 
 
 class Collector:
     """Environments that step together."""
 
-    @refusing()
+    @training.refuse_on_error()
     def __init__(self, args: Args):
         name = (args.env_type, args.env_name, args.env_family, args.num_envs)
         options = {"agent_ids": args.agent_ids, "time_limit": args.time_limit}
@@ -361,57 +408,48 @@ class Collector:
         self.args = args
         self.num_started = 0
         # [E], no episode is running
-        self.over = np.ones(args.num_envs, bool)
+        self.episode_over = np.ones(args.num_envs, bool)
         self.numbers = [0] * args.num_envs
-        self.rngs = [random_stream(args, "explore", 0)] * args.num_envs
+        self.rngs = [training.random_stream(args, "explore", 0)] * args.num_envs
         self.explores = np.ones(args.num_envs, bool)
 
-    def step(self, q_values: Callable, epsilon: float) -> list[tuple]:
-        """One step of every environment; returns the episodes that ended."""
-        num_begun = int(self.over.sum())
+    def step(self, values: Callable, epsilon: float) -> list[tuple]:
+        """One step of every environment; returns the episodes that ended, and their results."""
+        num_begun = int(self.episode_over.sum())
         if num_begun:
             self.begin()
         epsilons = np.where(self.explores, epsilon, 0.0)  # [E]
-        actions = act(q_values, self.envs.observation, epsilons, self.rngs)
-        self.over, infos = self.envs.step(actions)
+        actions = act_together(values, self.envs.observation, epsilons, self.rngs)
+        self.episode_over, infos = self.envs.step(actions)
         self.num_started += num_begun  # only now: a process may have died
-        return [self.episode(i, infos) for i in np.flatnonzero(self.over)]
+        return [self.episode(i, infos) for i in np.flatnonzero(self.episode_over)]
 
     def begin(self):
         """Start an episode in each environment whose last episode is over."""
         seeds = [0] * self.args.num_envs
-        begun = np.flatnonzero(self.over)
-        for number, i in enumerate(begun, self.num_started):
-            seed = random_stream(self.args, "train", number).integers(2**31)
-            seeds[i] = int(seed)
+        for number, i in enumerate(np.flatnonzero(self.episode_over), self.num_started):
+            seeds[i] = int(training.random_stream(self.args, "train", number).integers(2**31))
             self.assign(i, number)
-        self.envs.reset(self.over, seeds)
+        self.envs.reset(self.episode_over, seeds)
 
     def assign(self, i: int, number: int):
         """Environment i plays episode `number`, which determines its exploration."""
         self.numbers[i] = number
-        self.rngs[i] = random_stream(self.args, "explore", number)
+        self.rngs[i] = training.random_stream(self.args, "explore", number)
         self.explores[i] = self.rngs[i].random() >= self.args.greedy_episodes
 
     def episode(self, i: int, infos: dict) -> tuple[dict, dict]:
         """T + 1 observations and T steps, and the results."""
-        episode = {}
-        observations = self.envs.observations[i]
-        for key in ("obs", "state", "avail_actions"):
-            episode[key] = np.array([seen[key] for seen in observations])
-        actions, rewards, ends, cuts = zip(*self.envs.steps[i], strict=True)
+        actions, rewards, terminations, truncations = zip(*self.envs.steps[i], strict=True)
         if not self.args.bootstrap_truncated:
-            ends = np.logical_or(ends, cuts)
-        episode["actions"] = np.array(actions)
-        episode["reward"] = np.array(rewards, np.float32)
-        episode["terminated"] = np.array(ends, np.float32)
+            terminations = np.logical_or(terminations, truncations)
         results = {"ep_reward": sum(rewards), "ep_length": len(rewards)}
-        results |= {name: of[i] for name, of in outcome(infos).items()}
-        return episode, results
+        results |= {name: of[i] for name, of in training.success_of(infos).items()}
+        return as_arrays(self.envs.observations[i], actions, rewards, terminations), results
 
     def may_stop(self, wanted: bool) -> bool:
         """Whether to stop now: only after a step that ended an episode."""
-        return bool(wanted and self.over.any())
+        return bool(wanted and self.episode_over.any())
 
     def state_dict(self) -> dict:
         """The episodes that are running."""
@@ -427,43 +465,29 @@ class Collector:
         try:
             self.envs.load_state_dict(state["envs"])
         except ValueError as error:
-            warn(f"episodes start again: {error}")
+            training.warn(f"episodes start again: {error}")
             return
         envs = self.envs.envs
         for i, number in enumerate(state["numbers"]):
             num_steps = len(self.envs.steps[i])
-            self.over[i] = num_steps == 0
+            self.episode_over[i] = num_steps == 0
             self.assign(i, number)
             # Skip the random numbers of these steps
             shape = (num_steps, envs.n_agents, 1 + envs.n_actions)
             self.rngs[i].random(shape, np.float32)
 
 
-def play(env, agent, args: Args, which: tuple) -> dict[str, float]:
-    """Results of a greedy episode; `which` is its purpose and number."""
-    rng = random_stream(args, *which)
-    observation, _ = env.reset(seed=int(rng.integers(2**31)))
-    q_values = in_numpy(agent)
-    rewards = []
-    over = False
-    while not over:
-        seen = {key: value[None] for key, value in observation.items()}
-        actions = act(q_values, seen, np.zeros(1), [rng])[0]
-        observation, reward, terminated, truncated, info = env.step(actions)
-        rewards.append(reward)
-        over = terminated or truncated
-    return {"ep_reward": sum(rewards), "ep_length": len(rewards)} | outcome(info)
+def play_greedily(env, agent, args: Args, *stream) -> dict[str, float]:
+    """Results of an episode without exploration; `stream` is its purpose and number."""
+    rng = training.random_stream(args, *stream)
+    seed = rng.integers(2**31)
+    _, results = play_episode(env, acting(agent), lambda t: 0.0, int(seed), rng, args)
+    return results
 
 
-def play_greedily(env, agent, args: Args, *purpose) -> list[dict[str, float]]:
+def evaluate(env, agent, args: Args, *purpose) -> list[dict[str, float]]:
     """Results of `num_eval_ep` greedy episodes; the purpose determines their seeds."""
-    episodes = [(*purpose, number) for number in range(args.num_eval_ep)]
-    return [play(env, agent, args, which) for which in episodes]
-
-
-def evaluate(env, agent, args: Args, number: int) -> dict[str, float]:
-    """Metrics of greedy episodes, after `number` training episodes."""
-    return means("eval", play_greedily(env, agent, args, "eval", number))
+    return [play_greedily(env, agent, args, *purpose, n) for n in range(args.num_eval_ep)]
 
 
 def open_env(args: Args, render_mode: str | None = None):
@@ -474,33 +498,10 @@ def open_env(args: Args, render_mode: str | None = None):
 
 def save_video(args: Args, agent, path: Path, number: int = 0):
     """Save greedy test episode `number` as a GIF."""
-    try:
+    with training.warn_on_error(f"no video of {args.env_name}"):
         env = RenderCollection(open_env(args, "rgb_array"))
-        play(env, agent, args, ("test", number))
-        save_gif(path, env.render(), env.metadata["render_fps"])
-    except Exception as error:  # a missing video must not stop the run
-        warn(f"no video of {args.env_name}: {error}")
-
-
-@dataclass
-class Progress:
-    """Progress of a training, and results that are not logged yet."""
-
-    step: int = 0
-    num_episodes: int = 0
-    num_updates: int = 0
-    results: list = field(default_factory=list)  # of the latest episodes
-    learning: dict = field(default_factory=dict)  # from the last update
-
-
-def rollout(args: Args, progress: Progress) -> dict[str, float]:
-    """Metrics of the training since the last call."""
-    metrics = means("rollout", progress.results) | progress.learning
-    metrics["rollout/epsilon"] = linear_schedule(args, progress.step)
-    metrics["rollout/num_episodes"] = progress.num_episodes
-    metrics["train/num_updates"] = progress.num_updates
-    progress.results.clear()
-    return metrics
+        play_greedily(env, agent, args, "test", number)
+        training.save_gif(path, env.render(), env.metadata["render_fps"])
 
 
 def training_round(networks, optimizer, buffer, progress, args: Args):
@@ -514,35 +515,36 @@ def training_round(networks, optimizer, buffer, progress, args: Args):
         networks.update_targets(args.polyak)
 
 
-@refusing()
+@training.refuse_on_error()
 def set_up(args: Args):
     """An environment to evaluate in, the networks, the optimizer."""
+    training.check(args)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     env = open_env(args)
     networks = Networks(args, env)
-    check_vectors(networks)
-    optimizer = make_optimizer(args.optimizer, networks.theta, args.learning_rate)
+    fused = {"fused": True} if args.optimizer in ("Adam", "AdamW", "SGD") else {}
+    kind = getattr(torch.optim, args.optimizer)
+    optimizer = kind(networks.learned(), lr=args.learning_rate, **fused)
     return env, networks, optimizer
 
 
-def train(args: Args, saved: dict | None = None, folder: Path | None = None):
-    """Train, from a checkpoint if given; returns the latest metrics."""
+def train(args: Args, folder: Path | None = None):
+    """Train, or resume a run with `args.resume`; returns the latest metrics."""
     eval_env, networks, optimizer = set_up(args)
     collector = Collector(args)
     buffer = EpisodeBuffer(args.buffer_size)
-    progress = Progress()
+    progress = training.Progress()
     state = {"networks": networks, "optimizer": optimizer}
     state |= {"progress": progress, "collector": collector}
-    envs = closing(collector.envs.envs)
-    with envs, Run(args, saved, state, buffer.episodes, folder) as run:
-        enough = progress.step >= args.total_timesteps
-        while not collector.may_stop(enough or run.stopped):
+    with closing(collector.envs.envs), Run(args, state, buffer.episodes, folder) as run:
+        finished = progress.step >= args.total_timesteps
+        while not collector.may_stop(finished or run.stopped):
             # Step every environment, and store the episodes that ended
             epsilon = linear_schedule(args, progress.step)
-            ended = collector.step(in_numpy(networks.agent), epsilon)
+            ended = collector.step(acting(networks.agent), epsilon)
             progress.step += args.num_envs
-            enough = progress.step >= args.total_timesteps
+            finished = progress.step >= args.total_timesteps
             run.advance(progress.step)
             for episode, results in ended:
                 buffer.store(episode)
@@ -555,11 +557,13 @@ def train(args: Args, saved: dict | None = None, folder: Path | None = None):
                     training_round(networks, optimizer, buffer, progress, args)
 
                 # Evaluate, log, save
-                over = enough and episode is ended[-1][0]
-                if over or progress.num_episodes % args.eval_steps == 0:
-                    run.log(evaluate(eval_env, networks.target_agent, args, progress.num_episodes))
+                last = finished and episode is ended[-1][0]
+                if last or progress.num_episodes % args.eval_steps == 0:
+                    played = (eval_env, networks.target_agent, args, "eval", progress.num_episodes)
+                    run.log(training.metrics_of("eval", evaluate(*played)))
                 if progress.num_episodes % args.log_every == 0:
-                    run.log(rollout(args, progress) | {"charts/SPS": run.speed})
+                    metrics = progress.metrics() | {"charts/SPS": run.speed}
+                    run.log(metrics | {"rollout/epsilon": linear_schedule(args, progress.step)})
             if progress.num_episodes % args.checkpoint_every < len(ended):
                 run.save()
         run.save()
@@ -571,23 +575,23 @@ def train(args: Args, saved: dict | None = None, folder: Path | None = None):
 def evaluate_run(args: Args):
     """Play greedy episodes with the networks of a run."""
     env, networks, _ = set_up(args)
-    step = load_model(Path(args.evaluate), args.which, target_agent=networks.target_agent)
-    results = play_greedily(env, networks.target_agent, args, "test")
-    folder = write_evaluation(args, step, results)
+    step = training.load_model(Path(args.evaluate), args.which, target_agent=networks.target_agent)
+    results = evaluate(env, networks.target_agent, args, "test")
+    folder = training.write_evaluation(args, step, results)
     if args.capture_video:
-        for name, number in worst_median_best(results).items():
+        for name, number in training.worst_median_best(results).items():
             save_video(args, networks.target_agent, folder / f"{name}.gif", number)
 
 
 def main():
-    with clear_errors(__file__):
-        args, saved = parse_args(Args, __doc__)
+    with training.one_line_errors(__file__):
+        args = training.parse_args(Args, __doc__)
         if args.list_envs:
             list_envs()
         elif args.evaluate:
             evaluate_run(args)
         else:
-            train(args, saved)
+            train(args)
 
 
 if __name__ == "__main__":

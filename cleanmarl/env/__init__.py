@@ -12,9 +12,9 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from cleanmarl.env.team import TeamEnv
-from cleanmarl.env.vector import ProcessEnvs, ctrl_c_waits
+from cleanmarl.env.vector import ProcessEnvs, RecordedEnvs, ctrl_c_waits
 
-__all__ = ["TeamEnv", "list_envs", "make_env", "make_vector_env"]
+__all__ = ["RecordedEnvs", "TeamEnv", "list_envs", "make_env", "make_vector_env"]
 
 
 def make_env(

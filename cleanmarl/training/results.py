@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cleanmarl.arguments import short_name
-from cleanmarl.checkpoint import Refused, write_atomically, write_json
+from cleanmarl.training.arguments import short_name
+from cleanmarl.training.checkpoint import write_atomically, write_json
+from cleanmarl.training.errors import Refused
 
 # 97.5% quantiles of Student's t-distribution, over 1 / degrees of freedom; linear in between
 QUANTILES = (
@@ -19,7 +20,7 @@ QUANTILES = (
 ENVIRONMENT = ("env_type", "env_name", "env_family")
 
 
-def outcome(info: dict) -> dict[str, bool]:
+def success_of(info: dict) -> dict[str, bool]:
     """Whether an episode was won or a success, if its last info says so."""
     names = {"battle_won": "battle_won", "is_success": "success"}
     return {names[key]: info[key] for key in names if key in info}
@@ -31,7 +32,7 @@ def by_name(results: list[dict[str, float]]) -> dict[str, np.ndarray]:
     return {name: np.array([one.get(name, 0) for one in results]) for name in names}
 
 
-def means(prefix: str, results: list[dict[str, float]]) -> dict[str, float]:
+def metrics_of(prefix: str, results: list[dict[str, float]]) -> dict[str, float]:
     """Metrics of episodes: means of their results; for evaluations also the reward's spread."""
     metrics = {f"{prefix}/{name}": of.mean() for name, of in by_name(results).items()}
     if prefix == "eval":

@@ -4,7 +4,6 @@ import io
 import json
 import math
 import os
-import sys
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -12,17 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import zstandard
-from tqdm import tqdm
 
-FORMAT = 3  # version of the checkpoint format
+from cleanmarl.training.errors import Refused
 
-
-class Refused(ValueError):
-    """The user's request cannot be carried out; the message says why in one line."""
-
-
-def warn(text: str):
-    tqdm.write(f"warning: {text}", file=sys.stderr)
+FORMAT = 4  # version of the checkpoint format
 
 
 def write_atomically(path: Path, content: bytes):
@@ -68,11 +60,6 @@ def to_bytes(state: dict) -> bytes:
 
 def write_sealed(path: Path, content: bytes):
     write_atomically(path, sha256(content).digest() + content)
-
-
-def seal_of(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(32)
 
 
 def read_sealed(path: Path) -> bytes:
@@ -124,23 +111,22 @@ def read_checkpoint(path: Path, script: str, with_episodes: bool) -> dict:
     episodes = []
     for name, _ in saved["run"]["files"] if with_episodes else ():
         episodes += unpack(read_sealed(path.parent / name))
-    return saved | {"episodes": episodes, "path": path, "seal": sha256(content.getvalue()).digest()}
+    return saved | {"episodes": episodes, "path": path}
 
 
-def load_checkpoint(folder: Path, script: str, with_episodes: bool) -> dict:
-    """The last complete checkpoint of a run. Raises Refused if this script cannot use any."""
+def load_checkpoint(folder: Path, script: str, with_episodes: bool = False) -> dict:
+    """The last complete checkpoint of a run. Raises Refused if this script cannot use any.
+
+    "faults" says why it is not checkpoint.pt, if so.
+    """
     faults = []
     for path in (folder / "checkpoint.pt", folder / "checkpoint.old"):
         try:
-            saved = read_checkpoint(path, script, with_episodes)
+            return read_checkpoint(path, script, with_episodes) | {"faults": faults}
         except Refused:
             raise
         except ValueError as error:
             faults.append(str(error))
-            continue
-        for fault in faults:
-            warn(f"{fault} in {folder}, so the run is resumed from {path.name}")
-        return saved
     wanted = "expected the folder of a run, for example runs/smaclite__3m__..."
     raise Refused(f"no complete checkpoint in {folder} ({', '.join(faults)}), {wanted}")
 

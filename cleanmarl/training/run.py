@@ -2,9 +2,7 @@
 
 A script uses it like this:
 
-    args, saved = parse_args(Args, __doc__)       # checked; `saved` is the checkpoint of --resume
-
-    with Run(args, saved, state, buffer.episodes) as run:
+    with Run(args, state, buffer.episodes) as run:
         while progress.step < args.total_timesteps and not run.stopped:
             ...
             run.advance(progress.step)            # move the progress bar
@@ -26,66 +24,36 @@ import subprocess
 import sys
 import time
 from collections import deque
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from cleanmarl.arguments import script_of, short_name
-from cleanmarl.checkpoint import (
+from cleanmarl.training.arguments import script_of, short_name
+from cleanmarl.training.checkpoint import (
     FORMAT,
-    Refused,
+    load_checkpoint,
     load_state,
     pack,
-    seal_of,
     state_of,
     to_bytes,
-    warn,
     write_atomically,
     write_json,
     write_sealed,
 )
+from cleanmarl.training.errors import Refused, RunFailed, in_one_line, refuse_on_error, warn
+from cleanmarl.training.results import metrics_of
 
 # Shown beside the progress bar: the first of these that exists
 SHOWN = {"eval/battle_won": "won", "eval/success": "success", "eval/ep_reward": "eval"}
 BAR = "{percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} steps, {rate_noinv_fmt}, {remaining} left"
-
-
-class RunFailed(RuntimeError):
-    """A run has ended, but its results are not saved; the message says why in one line."""
-
-
-@contextmanager
-def refusing():
-    """While a run is set up, turn errors into `Refused`."""
-    try:
-        yield
-    except (ValueError, ImportError, OSError, OverflowError, RuntimeError, AssertionError) as error:
-        raise Refused(" ".join(str(error).split())[:500]) from error
-    except MemoryError as error:
-        raise Refused(f"not enough memory for these arguments: {error}") from error
-
-
-@contextmanager
-def clear_errors(script: str):
-    """For `main`: print an error as one line, and exit with status 2 (refused) or 1 (failed).
-
-    Ctrl-C ends the script at once; inside a `Run`, the run handles it.
-    """
-    with suppress(ValueError):  # only the main thread can set handlers
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    except (Refused, RunFailed, FloatingPointError) as error:
-        reason = " ".join(str(error).split())
-        print(f"{Path(script).name}: error: {reason}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, Refused) else 1)
 
 
 def made_with() -> dict[str, str]:
@@ -108,22 +76,42 @@ def made_with() -> dict[str, str]:
     }
 
 
+@dataclass
+class Progress:
+    """Progress of a training, and results that are not logged yet."""
+
+    step: int = 0
+    num_episodes: int = 0
+    num_updates: int = 0
+    results: list = field(default_factory=list)  # of the latest episodes
+    learning: dict = field(default_factory=dict)  # metrics of the last update
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the training since the last call."""
+        metrics = metrics_of("rollout", self.results) | self.learning
+        metrics["rollout/num_episodes"] = self.num_episodes
+        metrics["train/num_updates"] = self.num_updates
+        self.results.clear()
+        return metrics
+
+
 class Run:
     """One training: its folder, curves, progress bar and checkpoints.
 
     Args:
         args: the script's arguments; `Run` reads env_type, env_name, seed, total_timesteps, resume,
-            save_model, checkpoint_buffer, use_wnb, wnb_project, wnb_entity
-        saved: the checkpoint to resume; None for a new run
+            save_model, checkpoint_buffer, use_wnb, wnb_project, wnb_entity. With `resume`, the run
+            in that folder is resumed
         state: name -> part of the checkpoint: an object with a state_dict, or a dataclass.
             The networks in "networks" are also saved in model.pt and best.pt
         episodes: the deque of the replay buffer; an episode is a dict of arrays
         folder: folder of a new run; default runs/<env_type>__<env_name>__<script>__<seed>__<time>
 
-    Raises Refused if the folder cannot be used, or if `saved` does not fit.
+    Raises Refused if the folder cannot be used, if its checkpoint does not fit, or, at the first
+    step of an optimizer in `state`, if a parameter of the networks is not learned.
     """
 
-    def __init__(self, args, saved: dict | None, state: dict, episodes: deque, folder=None):
+    def __init__(self, args, state: dict, episodes: deque, folder: Path | None = None):
         self.args = args
         self.episodes = episodes
         self.state = state
@@ -137,15 +125,15 @@ class Run:
         self.number = 0  # number of the next file of episodes
         self.last_packed = None  # the last episode in these files
         self.unsaved = False
-        with refusing():
+        with refuse_on_error():
             self.folder = self.open_folder(folder)
-            self.keep_old = bool(saved) and saved["path"].name == "checkpoint.pt"
-            if saved:
-                self.restore(saved)
-                self.number = 1 + max([-1, *(int(file.stem) for file in self.packed_files())])
+            self.keep_old = False  # whether checkpoint.pt is whole
+            if args.resume:
+                self.restore()
             write_json(self.folder / "args.json", asdict(args) | {"resume": ""})
             self.begin_session()
             self.open_writer()
+        self.stepped = check_first_steps(state)
 
     def open_folder(self, folder: Path | None) -> Path:
         """Make a new folder or open the resumed one, and lock it for this process."""
@@ -169,23 +157,27 @@ class Run:
             raise ValueError(f"another process is training in {folder}") from None
         return folder
 
-    def restore(self, saved: dict):
-        """Restore a checkpoint. Raises ValueError if it does not fit."""
-        if seal_of(saved["path"]) != saved["seal"]:
-            raise ValueError(f"another process has just trained in {self.folder}: resume it again")
+    def restore(self):
+        """Restore the last checkpoint. Raises ValueError if it does not fit."""
+        args = self.args
+        saved = load_checkpoint(self.folder, script_of(type(args)), args.checkpoint_buffer)
+        for fault in saved["faults"]:
+            warn(f"{fault} in {self.folder}, so the run is resumed from {saved['path'].name}")
         for name, part in self.state.items():
             try:
                 load_state(part, saved[name])
             except Exception as error:
                 reason = f"the {name} of {self.folder} do not fit this script or this environment"
-                raise ValueError(f"{reason}: {' '.join(str(error).split())[:300]}") from None
+                raise ValueError(f"{reason}: {in_one_line(error)[:300]}") from None
         for name, value in saved["run"].items():
             setattr(self, name, value)
-        self.episodes.extend(saved.pop("episodes"))  # so that the buffer can free them
+        self.episodes.extend(saved["episodes"])
         if self.episodes:
             self.last_packed = self.episodes[-1]
         elif self.step:
             warn("the run is resumed with an empty replay buffer")
+        self.keep_old = saved["path"].name == "checkpoint.pt"
+        self.number = 1 + max([-1, *(int(file.stem) for file in self.packed_files())])
 
     def begin_session(self):
         """Add this session to run.json; `cleanmarl.watch` finds the script there."""
@@ -218,6 +210,7 @@ class Run:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.handlers[number] = signal.signal(number, self.stop)
         gc.freeze()  # imported objects stay, so later collections can skip them
+        gc.set_threshold(20_000)  # a training makes little garbage in cycles
         return self
 
     def stop(self, number: int, frame):
@@ -246,6 +239,8 @@ class Run:
         After an evaluation, save the networks as best.pt if they are better than all before.
         """
         scalars = {name: float(value) for name, value in scalars.items()}
+        if "train/loss" in scalars and not all(self.stepped.values()):
+            raise Refused("there is a loss, but no step of the optimizer: nothing is learned")
         evaluated = "eval/ep_reward" in scalars
         if evaluated and "eval/success" in self.latest:
             scalars.setdefault("eval/success", 0.0)  # no episode has reported one
@@ -419,4 +414,41 @@ def now() -> str:
 def random_stream(args, purpose: str, *number: int) -> np.random.Generator:
     """Random numbers of one episode or update, so checkpoints need no generator."""
     purposes = ("train", "explore", "sample", "eval", "test")
-    return np.random.default_rng((args.seed, purposes.index(purpose), *number))
+    # NumPy fills keys up with zeros: only the length keeps (50,) and (50, 0) apart
+    key = (args.seed, purposes.index(purpose), *number, len(number) - 1)
+    return np.random.default_rng(key)
+
+
+def check_first_steps(state: dict) -> dict[str, bool]:
+    """At the first step of each optimizer, raise Refused if a parameter is not learned.
+
+    Such a parameter has no gradient, for example because `forward` does not use it, or it has one
+    but is in no optimizer. Returns whether each optimizer has made a step, by its name in `state`.
+    """
+    optimizers = {n: part for n, part in state.items() if isinstance(part, torch.optim.Optimizer)}
+    stepped = dict.fromkeys(optimizers, False)
+
+    def parameters_of(optimizer) -> set:
+        return {one for group in optimizer.param_groups for one in group["params"]}
+
+    def check(optimizer, *_):
+        handles[optimizer].remove()
+        stepped[next(name for name, one in optimizers.items() if one is optimizer)] = True
+        learned = parameters_of(optimizer)
+        in_any = set().union(*map(parameters_of, optimizers.values()))
+        idle, forgotten = [], []
+        for name, one in state["networks"].named_parameters():
+            if one in learned and one.grad is None:
+                idle.append(name)
+            if one not in in_any and one.grad is not None:
+                forgotten.append(name)
+        if idle:
+            why = "the loss does not depend on them. Use them in forward(), or do not learn them"
+            raise Refused(f"no gradient reaches {', '.join(idle)}: {why}")
+        if forgotten:
+            raise Refused(
+                f"the optimizer does not learn {', '.join(forgotten)}: give it to it, too"
+            )
+
+    handles = {one: one.register_step_pre_hook(check) for one in optimizers.values()}
+    return stepped

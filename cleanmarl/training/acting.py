@@ -1,0 +1,240 @@
+"""A network as a function of NumPy arrays, to act with.
+
+PyTorch spends most time on calls where networks are small and there are few rows. So layers that
+are known here compute in NumPy, and the network's own `forward` runs on them. Other networks are
+called as they are. Which way a network goes is found by trying: both ways must give the same.
+"""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import nn
+
+INTERNAL = vars(nn.Module()).keys() - {"training"}
+
+# For each network that has acted: shape of its first input -> whether NumPy gives the same
+in_numpy_too: WeakKeyDictionary[nn.Module, dict[tuple, bool]] = WeakKeyDictionary()
+
+
+def acting(network: nn.Module) -> Callable:
+    """`network` as a function of arrays, with its current weights and without gradients.
+
+    Arguments and results are what `forward` takes and returns, with float32 arrays in place of
+    tensors, also inside tuples. Use the function until the weights change, then make a new one.
+    """
+    try:
+        arrays_only = as_function(network)
+    except (Unknown, TypeError, RuntimeError):  # NumPy has no bfloat16, for example
+        return in_pytorch(network)
+    known = in_numpy_too.setdefault(network, {})
+
+    def values(*inputs):
+        shape = inputs[0].shape
+        if shape not in known:
+            known[shape] = computes_the_same(network, inputs)
+        return arrays_only(*inputs) if known[shape] else in_pytorch(network)(*inputs)
+
+    return values
+
+
+def in_pytorch(network: nn.Module) -> Callable:
+    """The network itself, on its own device, as a function of arrays."""
+    device = next((part.device for part in network.parameters()), torch.device("cpu"))
+
+    def values(*inputs):
+        with torch.no_grad():
+            outputs = network(*each(inputs, lambda array: torch.from_numpy(array).to(device)))
+        return each(outputs, lambda tensor: tensor.cpu().numpy())
+
+    return values
+
+
+def each(value, function: Callable):
+    """Apply a function to an array or tensor, or to each one in a tuple; None stays None."""
+    if isinstance(value, tuple | list):
+        return tuple(each(part, function) for part in value)
+    return value if value is None else function(value)
+
+
+def computes_the_same(network: nn.Module, inputs: tuple) -> bool:
+    """Whether NumPy gives what PyTorch gives, on inputs like these and with random weights.
+
+    Random, because in a new network many weights are 0, which hides differences.
+    """
+    try:
+        stream = torch.Generator().manual_seed(0)
+        copy = deepcopy(network).cpu()
+        for weights in copy.parameters():
+            noise = torch.randn(weights.shape, generator=stream)
+            weights.data.copy_(noise / math.sqrt(weights.shape[-1] if weights.ndim else 1))
+        draws = np.random.default_rng(0)
+        inputs = each(inputs, lambda array: draws.normal(size=array.shape).astype(array.dtype))
+        return close(as_function(copy)(*inputs), in_pytorch(copy)(*inputs))
+    except Exception:  # forward() needs tensors
+        return False
+
+
+def close(one, other) -> bool:
+    """Whether results are equal, except for rounding."""
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(close, one, other))
+    if one is None or other is None:
+        return one is other
+    alike = one.shape == other.shape and one.dtype == other.dtype
+    return alike and np.allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+# Layers as functions of arrays
+
+
+class Unknown(Exception):
+    """A layer that does not compute in NumPy."""
+
+
+def as_function(module: nn.Module) -> Callable:
+    """A known layer in NumPy, or a module's own `forward` on its layers. Raises Unknown."""
+    kind = type(module)
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        raise Unknown(f"{kind.__name__} with hooks or a forward of its own")
+    if kind in LAYERS:
+        return LAYERS[kind](module)
+    if kind.forward is nn.Sequential.forward:
+        return in_sequence([as_function(layer) for layer in module])
+    if kind is nn.ModuleList:
+        return [as_function(layer) for layer in module]
+    if kind.__module__.startswith("torch."):
+        raise Unknown(kind.__name__)
+    # An object of the same class: arrays replace its tensors, and functions its layers
+    twin = object.__new__(kind)
+    own = {name: value for name, value in vars(module).items() if name not in INTERNAL}
+    for name, tensor in (module._parameters | module._buffers).items():
+        own[name] = tensor if tensor is None else array_of(tensor)
+    for name, layer in module._modules.items():
+        own[name] = layer if layer is None else as_function(layer)
+    vars(twin).update(own)
+    return twin.forward
+
+
+def array_of(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.numpy(force=True)  # on the CPU, it shares the memory
+
+
+def in_sequence(layers: list[Callable]) -> Callable:
+    def forward(x):
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    return forward
+
+
+def linear(layer: nn.Linear) -> Callable:
+    weight = array_of(layer.weight).T
+    bias = 0 if layer.bias is None else array_of(layer.bias)
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])  # one product is faster than many
+        rows = rows.dot(weight)
+        rows += bias
+        return rows if x.ndim == 2 else rows.reshape(*x.shape[:-1], -1)
+
+    return forward
+
+
+def relu(_: nn.ReLU) -> Callable:
+    return lambda x: np.maximum(x, 0)
+
+
+def layer_norm(layer: nn.LayerNorm) -> Callable:
+    axes = tuple(range(-len(layer.normalized_shape), 0))
+    weight = 1 if layer.weight is None else array_of(layer.weight)
+    bias = 0 if layer.bias is None else array_of(layer.bias)
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        centred = x - x.mean(axes, keepdims=True)
+        variance = np.square(centred).mean(axes, keepdims=True)
+        return centred / np.sqrt(variance + layer.eps) * weight + bias
+
+    return forward
+
+
+def step_weights(layer: nn.LSTM | nn.GRU) -> list[list[np.ndarray]]:
+    """For each layer w_ih, w_hh, b_ih and b_hh, transposed. Raises Unknown."""
+    if layer.batch_first or layer.bidirectional or layer.dropout or not layer.bias:
+        raise Unknown("a recurrent layer with options")
+    if layer.proj_size:
+        raise Unknown("a recurrent layer with projections")
+    return [[array_of(part).T for part in parts] for parts in layer.all_weights]
+
+
+def lstm(layer: nn.LSTM) -> Callable:
+    weights = step_weights(layer)
+
+    def forward(x: np.ndarray, hidden: tuple | None = None) -> tuple[np.ndarray, tuple]:
+        if hidden is None:
+            zeros = np.zeros((len(weights), x.shape[1], layer.hidden_size), x.dtype)
+            hidden = (zeros, zeros)
+        h, c = map(np.copy, hidden)  # [num_layers, rows, hidden_size]
+        outputs = []
+        for output in x:
+            for number, parts in enumerate(weights):
+                output, c[number] = lstm_step(output, h[number], c[number], *parts)
+                h[number] = output
+            outputs.append(output)
+        return np.array(outputs), (h, c)
+
+    return forward
+
+
+def gru(layer: nn.GRU) -> Callable:
+    weights = step_weights(layer)
+
+    def forward(x: np.ndarray, hidden: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        if hidden is None:
+            hidden = np.zeros((len(weights), x.shape[1], layer.hidden_size), x.dtype)
+        h = hidden.copy()  # [num_layers, rows, hidden_size]
+        outputs = []
+        for output in x:
+            for number, parts in enumerate(weights):
+                output = gru_step(output, h[number], *parts)
+                h[number] = output
+            outputs.append(output)
+        return np.array(outputs), h
+
+    return forward
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(0.5 * x)  # this form never overflows
+
+
+def lstm_step(x, h, c, w_ih, w_hh, b_ih, b_hh) -> tuple[np.ndarray, np.ndarray]:
+    gates = x @ w_ih + b_ih + h @ w_hh + b_hh
+    size = h.shape[-1]
+    keep = sigmoid(gates[:, : 2 * size])  # input and forget gate
+    new = np.tanh(gates[:, 2 * size : 3 * size])
+    c = keep[:, size:] * c + keep[:, :size] * new
+    return sigmoid(gates[:, 3 * size :]) * np.tanh(c), c
+
+
+def gru_step(x, h, w_ih, w_hh, b_ih, b_hh) -> np.ndarray:
+    of_x = x @ w_ih + b_ih
+    of_h = h @ w_hh + b_hh
+    size = h.shape[-1]
+    gates = sigmoid(of_x[:, : 2 * size] + of_h[:, : 2 * size])  # reset and update gate
+    new = np.tanh(of_x[:, 2 * size :] + gates[:, :size] * of_h[:, 2 * size :])
+    return new + gates[:, size:] * (h - new)
+
+
+LAYERS = {
+    nn.Linear: linear,
+    nn.ReLU: relu,
+    nn.LayerNorm: layer_norm,
+    nn.LSTM: lstm,
+    nn.GRU: gru,
+    nn.Identity: lambda _: lambda x: x,
+}

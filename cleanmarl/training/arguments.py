@@ -1,0 +1,211 @@
+"""The command line of a script, made from its `Args` by tyro; also --resume and --evaluate.
+
+A field `gamma: Fraction = 0.99` becomes the option `--gamma`. The docstring below a field is its
+help text.
+"""
+
+import importlib.util
+import inspect
+import sys
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import ModuleType, UnionType
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from cleanmarl.training.checkpoint import load_checkpoint
+from cleanmarl.training.errors import Refused
+
+# Arguments that may change when a run is resumed. (More total_timesteps also prolong exploration.)
+FREE = {"total_timesteps", "checkpoint_every", "checkpoint_buffer", "device", "torch_threads"}
+FREE |= {"save_model", "capture_video", "use_wnb", "wnb_project", "wnb_entity"}
+FREE |= {"resume", "evaluate", "which", "list_envs"}
+
+
+@dataclass(frozen=True)
+class Between:
+    """Bounds of an argument, as part of its type: `Annotated[int, Between(1, 9)]`."""
+
+    low: float
+    high: float | str  # a number, or the argument that this one must not exceed
+
+
+Count = Annotated[int, Between(1, 2**31 - 1)]
+Fraction = Annotated[float, Between(0, 1)]
+Rate = Annotated[float, Between(1e-12, 1e3)]
+Seed = Annotated[int, Between(0, 2**63 - 1)]
+Units = Annotated[int, Between(1, 4096)]
+Optimizer = Literal["Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
+
+
+def alias(name: str):
+    """Another name of an option, as part of the field's type: `Annotated[Rate, alias("--lr")]`."""
+    return tyro.conf.arg(aliases=[name])
+
+
+number_rules = ConstructorRegistry()
+
+
+@number_rules.primitive_rule
+def number_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """How tyro reads numbers: 2e5 is a whole number, too."""
+    if info.type not in (int, float):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT" if info.type is int else "FLOAT",
+        instance_from_str=lambda words: read_number(info.type, words[0]),
+        is_instance=lambda value: isinstance(value, info.type),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def read_number(kind: type, word: str) -> int | float:
+    """A number from a command line. Raises ValueError."""
+    wanted = "a whole number" if kind is int else "a number"
+    if not word.isascii():  # Python reads other digits, too
+        raise ValueError(f"must be {wanted} in the digits 0 to 9, got {word}")
+    try:
+        if kind is float or word.strip("+-").isdecimal():
+            return kind(word)
+        if float(word).is_integer():  # 2e5
+            return int(float(word))
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"must be {wanted}, got {word[:100]}")
+
+
+def option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def script_of(Args: type) -> str:
+    return Path(inspect.getfile(Args)).stem
+
+
+def load_file(path: Path) -> ModuleType:
+    """Load a script as a module; the script can import modules from its own folder.
+
+    Raises ImportError if the file is not a Python file, and any error that the script raises.
+    """
+    path = path.resolve()
+    name = f"script {path}"  # no other module can have this name
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None:
+        raise ImportError("it is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def short_name(env_name: str) -> str:
+    """An environment's name without its module or folder."""
+    return Path(env_name.rpartition(":")[2]).name.removesuffix(".toml")
+
+
+def parse(kind: type, words: Sequence[str], **options):
+    """A dataclass from a command line, by tyro; `options` are those of `tyro.cli`.
+
+    If the command line is wrong, it prints why and exits with status 2.
+    """
+    return tyro.cli(kind, args=list(words), registry=number_rules, **options)
+
+
+def parse_args(Args: type, description: str):
+    """The arguments of the command line, checked; a run's own ones with --resume or --evaluate.
+
+    Raises Refused; exits after --help, or if tyro cannot read the command line.
+    """
+    words = sys.argv[1:]
+    about = {"prog": f"{script_of(Args)}.py", "description": description.partition("\n")[0]}
+    args = parse(Args, words, **about)
+    if args.resume or args.evaluate:
+        own = own_arguments(Args, Path(args.resume or args.evaluate))
+        args = parse(Args, words, default=own, **about)
+    check(args)
+    return args
+
+
+def own_arguments(Args: type, folder: Path):
+    """The arguments with which a run was trained, as the script's `Args`. Raises Refused."""
+    own = load_checkpoint(folder, script_of(Args))["args"] | {"resume": "", "evaluate": ""}
+    if differ := own.keys() ^ {known.name for known in fields(Args)}:
+        names = ", ".join(map(option, sorted(differ)))
+        raise Refused(f"{folder} and this script have different arguments: {names}")
+    check(Args(**own | {"device": "cpu"}))  # this machine may lack the run's device
+    return Args(**own)
+
+
+def check(args):
+    """Raise Refused if an argument has a wrong type, is out of its bounds, or cannot be changed."""
+    for name, hint in typing.get_type_hints(type(args), include_extras=True).items():
+        value = getattr(args, name)
+        kind, *notes = typing.get_args(hint) if hasattr(hint, "__metadata__") else [hint]
+        if not fits(kind, value):
+            raise Refused(f"{option(name)} must be {wanted(kind)}, got {value!r}")
+        for bounds in notes:
+            if isinstance(bounds, Between) and value is not None:
+                check_bounds(args, name, bounds)
+    available = {"cpu": True, "cuda": torch.cuda.is_available()}
+    available["mps"] = torch.backends.mps.is_available()
+    if not available.get(args.device):
+        here = ", ".join(name for name in available if available[name])
+        raise Refused(f"--device must be available here ({here}), got {args.device}")
+    if args.resume:
+        check_resumed(args, own_arguments(type(args), Path(args.resume)))
+
+
+def fits(kind, value) -> bool:
+    """Whether a value has the type of its field; types that are not numbers or words are free."""
+    choices = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        return value in choices
+    if typing.get_origin(kind) in (UnionType, typing.Union):  # int | None
+        return any(fits(choice, value) for choice in choices)
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    accepted = {int: int, float: (int, float), str: str, bool: bool, type(None): type(None)}
+    return isinstance(value, accepted.get(kind, object))
+
+
+def wanted(kind) -> str:
+    """What a field accepts, in words."""
+    choices = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, choices))}"
+    if choices:
+        return " or ".join(map(wanted, choices))
+    words = {int: "a whole number", float: "a number", str: "a word", bool: "True or False"}
+    return words.get(kind, "None")
+
+
+def check_bounds(args, name: str, bounds: Between):
+    value = getattr(args, name)
+    high = getattr(args, str(bounds.high), bounds.high)
+    if not bounds.low <= value <= high:
+        raise Refused(f"{option(name)} must be from {bounds.low} to {high}, got {value}")
+
+
+def check_resumed(args, own):
+    """Raise Refused if `args` would change the training of a run with the arguments `own`."""
+    if args.evaluate:
+        raise Refused("give either --resume or --evaluate, not both")
+    changed = [n for n, value in asdict(own).items() if value != getattr(args, n) and n not in FREE]
+    if changed:
+        values = ", ".join(f"{option(name)} {getattr(own, name)}" for name in changed)
+        raise Refused(f"a resumed run keeps its own arguments: {values}")
+    if args.total_timesteps < own.total_timesteps:
+        least = own.total_timesteps
+        raise Refused(f"--total-timesteps of a resumed run must be at least its own, {least}")
