@@ -26,7 +26,6 @@ import torch
 import torch.nn.functional as F
 from gymnasium.wrappers import RenderCollection
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 
 from cleanmarl.env import list_envs, make_env
 from cleanmarl.training import Between, Count, Fraction, Optimizer, Rate, Run, Seed, Units, acting
@@ -166,10 +165,7 @@ class AgentNetwork(nn.Module):
         self.head = layer_init(nn.Linear(dim, env.n_actions), 0)
 
     def forward(self, inputs: torch.Tensor, hidden=None) -> tuple:
-        """[steps, rows, input_size] -> [steps, rows, n_actions], and the hidden state.
-
-        Learning calls it on many steps, acting on one.
-        """
+        """[steps, rows, input_size] -> [steps, rows, n_actions]; learning and acting call it."""
         outputs, hidden = self.rnn(self.encoder(inputs), hidden)
         return self.head(outputs), hidden
 
@@ -250,9 +246,8 @@ class EpisodeBuffer:
     def sample(self, args: Args, number: int) -> dict[str, torch.Tensor]:
         """Batch `number`: whole episodes end to end, and their `lengths` [B]."""
         rng = training.random_stream(args, "sample", number)
-        # The newer, the more likely (Wang and Ross, 2019)
         age = np.arange(len(self.episodes))[::-1]
-        weight = np.exp(-age / args.mean_age)
+        weight = np.exp(-age / args.mean_age)  # the newer, the more likely (Wang and Ross, 2019)
         drawn = rng.choice(len(age), args.batch_size, replace=False, p=weight / weight.sum())
         chosen = [self.episodes[i] for i in drawn]
         # The longest first, for run_agents()
@@ -305,51 +300,50 @@ def agent_inputs(batch: dict, args: Args) -> torch.Tensor:
 def run_agents(agent, inputs: torch.Tensor, lengths: torch.Tensor, tbptt: int) -> torch.Tensor:
     """Action values [N + B, n_agents, n_actions], with gradients cut every `tbptt` steps.
 
-    Episodes are cut into pieces of `tbptt` steps. All pieces run through the network
-    together, each from the hidden state at the end of the piece before it.
+    Episodes are cut into pieces of `tbptt` steps, which run side by side: first pieces
+    from no hidden state, later ones from that at the end of the piece before.
     """
     rows = lengths.cpu().numpy() + 1  # [B] observations, the longest episodes first
     n_steps = min(tbptt, rows[0])
-    starts = np.arange(0, rows[0], n_steps)
-    counts = (rows > starts[:, None]).sum(1)  # numbers of first, second, ... pieces
-    num_pieces = counts.sum()
+    counts = (rows > np.arange(0, rows[0], n_steps)[:, None]).sum(1)  # first, second, ... pieces
 
     # Observation t of an episode is step t % n_steps of its piece t // n_steps
     episode = np.repeat(np.arange(len(rows)), rows)  # [N + B]
     t = np.arange(len(episode)) - np.repeat(rows.cumsum() - rows, rows)
     piece = (counts.cumsum() - counts)[t // n_steps] + episode
-    place = torch.from_numpy(t % n_steps * num_pieces + piece).to(inputs.device)
-    padded = inputs.new_zeros(n_steps * num_pieces, *inputs.shape[1:])
+    place = torch.from_numpy(t % n_steps * counts.sum() + piece).to(inputs.device)
+    padded = inputs.new_zeros(n_steps * counts.sum(), *inputs.shape[1:])
     padded[place] = inputs
-    pieces = padded.view(n_steps, num_pieces, *inputs.shape[1:])
+    pieces = padded.view(n_steps, -1, *inputs.shape[1:])
 
-    hidden = hidden_before(agent, pieces, counts.tolist())
-    values, _ = agent(pieces.flatten(1, 2), hidden)
-    return values.reshape(*padded.shape[:2], -1).index_select(0, place)
+    values, hidden = agent(pieces[:, : counts[0]].flatten(1, 2), None)
+    if len(counts) > 1:
+        later = pieces[:, counts[0] :]
+        hidden = hidden_before(agent, later, counts[1:].tolist(), hidden)
+        values_later, _ = agent(later.flatten(1, 2), hidden)
+        values = torch.cat((values, values_later), dim=1)
+    return values.view(*padded.shape[:2], -1).index_select(0, place)
 
 
 @torch.no_grad()
-def hidden_before(agent, pieces: torch.Tensor, counts: list[int]):
-    """The initial hidden state of each piece; `counts`: numbers of first, second, ... pieces."""
+def hidden_before(agent, pieces: torch.Tensor, counts: list[int], hidden):
+    """The hidden state before each later piece; `hidden` is that after the first pieces."""
     n_agents = pieces.shape[2]
-    found = []
-    hidden = None
+    found = [first_rows(hidden, counts[0] * n_agents)]
     for chunk, count in zip(pieces.split(counts, dim=1), counts[1:], strict=False):
-        n = count * n_agents
-        hidden = None if hidden is None else each_part(lambda part: part[:, :n].contiguous(), hidden)
-        _, hidden = agent(chunk[:, :count].flatten(1, 2), hidden)
+        before = first_rows(found[-1], count * n_agents)
+        _, hidden = agent(chunk[:, :count].flatten(1, 2), before)
         found.append(hidden)
-    if not found:
-        return None
-    first = each_part(lambda part: part.new_zeros(len(part), counts[0] * n_agents, part.shape[2]), hidden)
-    return each_part(lambda *parts: torch.cat(parts, dim=1), first, *found)
+    if isinstance(hidden, tuple):  # of an LSTM
+        return tuple(torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+    return torch.cat(found, dim=1)
 
 
-def each_part(function: Callable, *hidden):
-    """Apply a function to a GRU's hidden states, or to each part of an LSTM's."""
-    if isinstance(hidden[0], tuple):
-        return tuple(function(*parts) for parts in zip(*hidden, strict=True))
-    return function(*hidden)
+def first_rows(hidden, count: int):
+    """The first rows of a GRU's hidden state, or of both parts of an LSTM's."""
+    if isinstance(hidden, tuple):
+        return tuple(first_rows(part, count) for part in hidden)
+    return hidden[:, :count].contiguous()
 
 
 def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
@@ -431,14 +425,12 @@ def act(values: Callable, observation: dict, memory: tuple, epsilon: float, rng,
     if args.last_action:
         one_hot = last_actions[:, None] == np.arange(n_actions)
         inputs = np.concatenate((inputs, one_hot), axis=-1, dtype=np.float32)
-    scores, hidden = values(inputs[None], hidden)
-    scores = scores[0]
+    scores, hidden = values(inputs[None], hidden)  # [1, n_agents, n_actions]
     if epsilon > 0:
         draws = rng.random((n_agents, 1 + n_actions), np.float32)
         explores = draws[:, :1] < epsilon
-        # The best of random scores is a random action
-        scores = np.where(explores, draws[:, 1:], scores)
-    actions = np.where(avail_actions, scores, -np.inf).argmax(-1)
+        scores = np.where(explores, draws[:, 1:], scores)  # the best of random scores is random
+    actions = np.where(avail_actions, scores, -np.inf)[0].argmax(-1)
     return actions, (hidden, actions)
 
 

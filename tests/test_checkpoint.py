@@ -26,9 +26,8 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from cleanmarl import checkpoint, qmix, run
-from cleanmarl.checkpoint import (
+from cleanmarl.training.checkpoint import (
     FORMAT,
-    Refused,
     load_checkpoint,
     pack,
     read_checkpoint,
@@ -36,8 +35,9 @@ from cleanmarl.checkpoint import (
     unpack,
     write_sealed,
 )
-from cleanmarl.results import confidence
-from cleanmarl.run import Run, RunFailed
+from cleanmarl.training.errors import Refused, RunFailed
+from cleanmarl.training.results import confidence
+from cleanmarl.training.run import Run
 from docs.tools import kill_and_resume
 from docs.tools.kill_and_resume import differences
 from tests.helpers import (

@@ -18,8 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cleanmarl import arguments, qmix
-from cleanmarl.arguments import check
-from cleanmarl.checkpoint import Refused
+from cleanmarl.training.arguments import check
+from cleanmarl.training.errors import Refused
 from tests.helpers import MODULES, SCRIPTS, TWO_STEPS, every_script, trained
 
 SCRIPT = Path(__file__).parents[1] / "cleanmarl" / "qmix.py"

@@ -30,9 +30,9 @@ import torch
 from PIL import Image
 
 from cleanmarl import battle, env, qmix, qmix_memefficient
-from cleanmarl.arguments import read, titles_and_meanings
 from cleanmarl.battle.scenario import load_scenario
-from cleanmarl.checkpoint import load_checkpoint
+from cleanmarl.training.arguments import read, titles_and_meanings
+from cleanmarl.training.checkpoint import load_checkpoint
 from docs._ext.code_lines import lines_of
 from docs.tools import battle_teams, peers, speed, spread_teams
 from tests.helpers import (

@@ -458,7 +458,7 @@ def opened_with(monkeypatch):
 
     def call(parallel_env, raw_env=None, **options):
         module = module_with(parallel_env, raw_env)
-        monkeypatch.setattr("cleanmarl.env.pettingzoo.load", lambda *_: module)
+        monkeypatch.setattr("cleanmarl.env.pz.load", lambda *_: module)
         return make_env("pz", "makers", "tests", **options)
 
     return call

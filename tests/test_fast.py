@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cleanmarl import qmix, qmix_lstm
-from cleanmarl.fast import as_vector, check_vectors, in_numpy, make_optimizer, recurrent_in_numpy
 from cleanmarl.qmix import Networks
+from cleanmarl.training.acting import (
+    as_vector,
+    check_vectors,
+    in_numpy,
+    make_optimizer,
+    recurrent_in_numpy,
+)
 from tests.helpers import properties, seeds, small_args
 
 SIZES = SimpleNamespace(n_agents=2, n_actions=3, obs_size=5, state_size=7)

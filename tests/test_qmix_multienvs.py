@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from cleanmarl import qmix, qmix_multienvs
-from cleanmarl.checkpoint import Refused, load_checkpoint
 from cleanmarl.env import vector
-from cleanmarl.fast import in_numpy
 from cleanmarl.qmix_multienvs import Args, Collector, EpisodeBuffer, Networks
-from cleanmarl.run import random_stream
+from cleanmarl.training.acting import in_numpy
+from cleanmarl.training.checkpoint import load_checkpoint
+from cleanmarl.training.errors import Refused
+from cleanmarl.training.run import random_stream
 from tests import helpers
 from tests.helpers import (
     LBF,

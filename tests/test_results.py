@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cleanmarl.results import confidence, means, save_gif
+from cleanmarl.training.results import confidence, means, save_gif
 
 
 @pytest.mark.parametrize(

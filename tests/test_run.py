@@ -25,8 +25,9 @@ from PIL import Image
 from tensorboard.compat.tensorflow_stub.io import gfile
 
 from cleanmarl import checkpoint, qmix, run
-from cleanmarl.checkpoint import load_checkpoint
-from cleanmarl.run import Run, RunFailed
+from cleanmarl.training.checkpoint import load_checkpoint
+from cleanmarl.training.errors import RunFailed
+from cleanmarl.training.run import Run
 from docs.tools.kill_and_resume import differences
 from tests.helpers import LBF, MODULES, ROOT, SMALL, TWO_STEPS, small_args, trained, weights
 

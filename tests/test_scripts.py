@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from cleanmarl import qmix
-from cleanmarl.results import means
+from cleanmarl.training.results import means
 from tests.helpers import (
     LBF,
     MODULES,
@@ -128,7 +128,7 @@ def test_no_line_has_more_than_100_characters(script):
 
 PARTS = {"cleanmarl"}
 PARTS |= {f"cleanmarl.{part}" for part in ("arguments", "checkpoint", "env", "fast", "results")}
-PARTS |= {"cleanmarl.env.vector", "cleanmarl.run"}
+PARTS |= {"cleanmarl.env.vector", "cleanmarl.training.run"}
 
 
 def imported(source: str) -> set[str]:

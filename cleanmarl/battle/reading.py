@@ -13,9 +13,12 @@ class ScenarioError(ValueError):
     """A scenario is wrong; the message names the field."""
 
 
-def nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str], otherwise: str = "") -> str:
+    """The known names nearest to a misspelt one; if none is near, other words or all names."""
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
-    return f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return otherwise or f"known are {', '.join(known)}"
 
 
 def check(ok: bool, where: str, problem: str):

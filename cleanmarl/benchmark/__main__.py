@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import cleanmarl.benchmark
-from cleanmarl.arguments import Parser
 from cleanmarl.benchmark.plot import plot
 from cleanmarl.benchmark.sweep import plan, sweep
+from cleanmarl.training.arguments import Parser
 
 
 def count(word: str) -> int:

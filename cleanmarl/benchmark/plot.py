@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanmarl.arguments import option, short_name
 from cleanmarl.benchmark.records import Record, read_all
 from cleanmarl.benchmark.sweep import OWN, SAME_CURVE, SCRIPTS, need, read_env
-from cleanmarl.checkpoint import write_atomically
+from cleanmarl.training.arguments import option, short_name
+from cleanmarl.training.checkpoint import write_atomically
 
 GREY = "#808080"  # legible on white and on black
 LOOKS = (  # colour, and dashes for readers who cannot tell the colours apart

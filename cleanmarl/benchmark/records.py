@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanmarl.arguments import short_name
-from cleanmarl.checkpoint import write_atomically
+from cleanmarl.training.arguments import short_name
+from cleanmarl.training.checkpoint import write_atomically
 
 # The metric of a run: the first of these that its evaluations have
 METRICS = {

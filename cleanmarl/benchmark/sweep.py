@@ -28,10 +28,9 @@ from types import ModuleType
 from tqdm import tqdm
 
 from cleanmarl import arguments
-from cleanmarl.arguments import FREE, load_file, option, short_name
 from cleanmarl.benchmark.records import METRICS, read_record, read_run, write_record
-from cleanmarl.checkpoint import Refused
-from cleanmarl.run import refusing
+from cleanmarl.training.arguments import FREE, load_file, option, short_name
+from cleanmarl.training.errors import Refused, refuse_on_error
 
 SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 # The sweep sets these arguments of the scripts itself.
@@ -182,7 +181,7 @@ def plan(
         words += [*words_of(module.Args, variant), *passed]
         args = read_arguments(module, words)
         if seed == seeds[0]:
-            with refusing():
+            with refuse_on_error():
                 module.open_env(args).close()
         differs = [f"{name}={value}".replace("/", "-") for name, value in variant.items()]
         name = short_name(args.env_name)

@@ -73,7 +73,7 @@ def open_team(env_type: str, env_name: str, env_family: str, options: dict, **te
     `team` is passed to `TeamEnv`, `options` to the package behind the environment.
     """
     if env_type == "smaclite-upstream":
-        from cleanmarl.env.smaclite import UpstreamSMAClite
+        from cleanmarl.env.upstream import UpstreamSMAClite
 
         return UpstreamSMAClite(env_name, options, **team)
     if env_type == "lbf":
@@ -81,11 +81,11 @@ def open_team(env_type: str, env_name: str, env_family: str, options: dict, **te
 
         return LevelBasedForaging(env_name, options, **team)
     if env_type == "pz":
-        from cleanmarl.env.pettingzoo import PettingZooTeam
+        from cleanmarl.env.pz import PettingZooTeam
 
         return PettingZooTeam(env_name, env_family, options, **team)
     if env_type == "gym":
-        from cleanmarl.env.gym import GymnasiumTeam
+        from cleanmarl.env.gyms import GymnasiumTeam
 
         return GymnasiumTeam(env_name, options, **team)
     known = "smaclite, smaclite-upstream, lbf, pz or gym"
@@ -143,7 +143,7 @@ def list_envs():
     """Print the environments of each `env_type`."""
     from cleanmarl.battle import map_names, random_names
     from cleanmarl.env.lbf import patterns
-    from cleanmarl.env.pettingzoo import FAMILIES, modules_of
+    from cleanmarl.env.pz import FAMILIES, modules_of
 
     print("--env-type smaclite, --env-name")
     print_names([*map_names(), *random_names(), "mine.toml (your own scenario file)"])

@@ -1,6 +1,5 @@
 """Look up the names that a user gives."""
 
-import difflib
 import importlib
 import sys
 from types import ModuleType
@@ -14,16 +13,12 @@ def find(what: str, name: str, known: dict, hint: str = ""):
     """
     if name in known:
         return known[name]
-    nearest = difflib.get_close_matches(name, known, n=4)
-    if nearest:
-        others = f"did you mean {' or '.join(nearest)}?"
-    elif hint:
-        others = hint
-    elif len(known) <= 4:
-        others = f"known are {', '.join(known)}"
-    else:
-        others = f"for example {', '.join(list(known)[:4])} (--list-envs prints all)"
-    raise ValueError(f"unknown {what} {name!r}; {others}")
+    # Only here: `battle` registers its maps when it is imported
+    from cleanmarl.battle.reading import nearest
+
+    some = f"for example {', '.join(list(known)[:4])} (--list-envs prints all)"
+    otherwise = hint or (some if len(known) > 4 else "")
+    raise ValueError(f"unknown {what} {name!r}; {nearest(name, list(known), otherwise)}")
 
 
 def module_here(name: str) -> ModuleType | None:

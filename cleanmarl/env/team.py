@@ -7,8 +7,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, MultiBinary
 
-from cleanmarl.battle.spaces import AvailableActions
 from cleanmarl.env.names import find
+from cleanmarl.env.spaces import JointActions
 
 
 class TeamEnv(gymnasium.Env):
@@ -82,7 +82,7 @@ class TeamEnv(gymnasium.Env):
         )
         if avail_at_start is None:
             avail_at_start = np.ones((n_agents, n_actions), np.int8)
-        self.action_space = AvailableActions(avail_at_start)
+        self.action_space = JointActions(avail_at_start)
 
     def start(self, seed: int) -> dict[str, np.ndarray]:
         """Begin an episode. The seed alone must determine it, not the episodes before.

@@ -42,13 +42,13 @@ def acting(network: nn.Module) -> Callable:
 
 
 def in_pytorch(network: nn.Module) -> Callable:
-    """The network itself, on its own device, as a function of arrays."""
-    device = next((part.device for part in network.parameters()), torch.device("cpu"))
+    """The network itself as a function of arrays, on its own device and in its own precision."""
+    weights = next(network.parameters(), torch.empty(0))
 
     def values(*inputs):
         with torch.no_grad():
-            outputs = network(*each(inputs, lambda array: torch.from_numpy(array).to(device)))
-        return each(outputs, lambda tensor: tensor.cpu().numpy())
+            outputs = network(*each(inputs, lambda array: torch.from_numpy(array).to(weights)))
+        return each(outputs, lambda tensor: tensor.float().numpy(force=True))
 
     return values
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
 
 # isort: split
-from cleanmarl.arguments import Parser
-from cleanmarl.checkpoint import Refused, write_atomically
-from cleanmarl.run import clear_errors
+from cleanmarl.training.arguments import parse
+from cleanmarl.training.checkpoint import write_atomically
+from cleanmarl.training.errors import Refused, one_line_errors
 from cleanmarl.watch.page import page
 from cleanmarl.watch.trained import load
 
@@ -34,7 +34,7 @@ def parse():
 
 
 def main():
-    with clear_errors("watch"):
+    with one_line_errors("watch"):
         args = parse()
         path = args.out or args.run / "watch.html"
         run = load(args.run, args.which, args.episodes, args.script)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from cleanmarl.checkpoint import Refused
+from cleanmarl.training.errors import Refused
 from cleanmarl.watch.trained import Trained
 
 CHUNK = 4096  # joint actions per call of the mixer

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanmarl.arguments import script_of, short_name
-from cleanmarl.checkpoint import Refused, warn
-from cleanmarl.results import by_name, confidence
+from cleanmarl.training.arguments import script_of, short_name
+from cleanmarl.training.errors import Refused, warn
+from cleanmarl.training.results import by_name, confidence
 from cleanmarl.watch.episodes import Episode, places, play
 from cleanmarl.watch.explain import explain
 from cleanmarl.watch.scene import film, words

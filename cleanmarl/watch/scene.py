@@ -10,7 +10,7 @@ from cleanmarl.battle import BattleEnv
 from cleanmarl.battle.engine import SIGHT_RANGE, TARGET_RANGE
 from cleanmarl.battle.names import action_names, observation_names
 from cleanmarl.battle.world import HEAL
-from cleanmarl.checkpoint import Refused
+from cleanmarl.training.errors import Refused
 from cleanmarl.watch.episodes import Episode
 from cleanmarl.watch.trained import Trained
 

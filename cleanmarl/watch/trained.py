@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cleanmarl.arguments import check, load_file
-from cleanmarl.checkpoint import Refused, load_model
-from cleanmarl.run import refusing
+from cleanmarl.training.arguments import check, load_file
+from cleanmarl.training.checkpoint import load_model
+from cleanmarl.training.errors import Refused, refuse_on_error
 
 OWN = Path(__file__).parents[1]  # folder of the project's own scripts
 
@@ -79,7 +79,7 @@ def load(folder: Path, which: str, num_episodes: int, script: Path | None = None
         raise Refused(f"{folder} and {module.__file__} have different arguments: {sorted(differ)}")
     args = module.Args(**saved | {"device": "cpu", "num_eval_ep": num_episodes})
     check(args)
-    with refusing():
+    with refuse_on_error():
         torch.manual_seed(args.seed)
         torch.set_num_threads(args.torch_threads)
         env = module.open_env(args)

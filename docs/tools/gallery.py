@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cleanmarl.checkpoint import write_atomically
+from cleanmarl.training.checkpoint import write_atomically
 
 ROOT = Path(__file__).parents[2]
 TEAMS = {

@@ -27,7 +27,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tqdm import tqdm
 
 from cleanmarl import checkpoint, run
-from cleanmarl.checkpoint import load_checkpoint
+from cleanmarl.training.checkpoint import load_checkpoint
 
 TRAINING = "--env-name 3m --total-timesteps 800 --hidden-dim 8 --hyper-dim 8 --batch-size 4"
 TRAINING += " --buffer-size 12 --num-eval-ep 1 --eval-steps 7 --log-every 3 --checkpoint-every 5"

@@ -14,7 +14,7 @@ import tyro
 from two_step_game import arguments, in_a_cell, print_row, q_tot, train  # in this folder
 
 from cleanmarl import qmix
-from cleanmarl.fast import in_numpy
+from cleanmarl.training.acting import in_numpy
 
 GAME = "nonmonotonic_game"
 

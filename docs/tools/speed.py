@@ -31,7 +31,7 @@ from unittest import mock
 import tyro
 
 from cleanmarl import arguments
-from cleanmarl.run import Run
+from cleanmarl.training.run import Run
 
 SPANS = 5
 LBF = "--env-type lbf --env-name Foraging-8x8-2p-3f-v3"

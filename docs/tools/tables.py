@@ -28,12 +28,12 @@ import tyro
 from PIL import Image
 
 from cleanmarl import qmix, qmix_lstm, qmix_memefficient, qmix_multienvs
-from cleanmarl.arguments import option, titles_and_meanings
 from cleanmarl.battle import BattleEnv, map_names, random_names
 from cleanmarl.battle.render import CAPTION
 from cleanmarl.battle.scenario import Scenario, UnitKind, _table
 from cleanmarl.benchmark.__main__ import make_parser
 from cleanmarl.benchmark.plot import STYLE, choose, duration, new_figure, plot, table
+from cleanmarl.training.arguments import option, titles_and_meanings
 
 DOCS = Path(__file__).parent.parent
 RECORDS = DOCS / "results/records"
