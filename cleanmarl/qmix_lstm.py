@@ -264,20 +264,20 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
     G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1); the last step of an
     episode that was truncated bootstraps from V alone. `lengths` is [B].
     """
-    columns = torch.stack((reward, gamma * (1 - terminated), next_q_tot)).cpu().numpy()
-    lengths = lengths.cpu().numpy()
-    real = np.arange(lengths.max()) >= lengths.max() - lengths[:, None]  # [B, T], all end at T
-    padded = np.zeros((3, *real.shape), columns.dtype)
-    padded[:, real] = columns
-    rewards, discounts, values = padded.transpose(0, 2, 1)  # [T, B]
+    columns = (reward, terminated, next_q_tot, lengths)
+    reward, terminated, value, lengths = [column.cpu().numpy() for column in columns]
+    bootstrap = gamma * (1 - terminated) * value  # [N]
+    share = np.full_like(reward, 1 - td_lambda)
+    share[lengths.cumsum() - 1] = 1
     # Backwards over time; in NumPy, where small operations are faster
-    targets = rewards + (1 - td_lambda) * discounts * values
-    decays = td_lambda * discounts
-    following = values[-1]
-    for target, decay in zip(targets[::-1], decays[::-1], strict=True):
-        target += decay * following
+    real = np.arange(lengths.max()) < lengths[:, None]  # [B, T]
+    targets = np.zeros(real.shape, reward.dtype)
+    targets[real] = reward + share * bootstrap
+    following = 0.0
+    for target in targets.T[::-1]:  # of step T, T - 1, ..., 1
+        target += gamma * td_lambda * following
         following = target
-    return torch.from_numpy(targets.T[real]).to(reward.device)
+    return torch.from_numpy(targets[real])
 
 
 def rows_of_steps(lengths: torch.Tensor) -> torch.Tensor:
@@ -340,10 +340,10 @@ def hidden_before(agent, pieces: torch.Tensor, counts: list[int], hidden):
 
 
 def first_rows(hidden, count: int):
-    """The first rows of a GRU's hidden state, or of both parts of an LSTM's."""
+    """The first rows of a hidden state, without gradients; that of an LSTM has two parts."""
     if isinstance(hidden, tuple):
         return tuple(first_rows(part, count) for part in hidden)
-    return hidden[:, :count].contiguous()
+    return hidden[:, :count].detach().contiguous()
 
 
 def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
@@ -373,7 +373,7 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
 
         # TD targets
         columns = (reward, batch["terminated"], next_q_tot, lengths)
-        target = td_target(*columns, args.gamma, args.td_lambda)
+        target = td_target(*columns, args.gamma, args.td_lambda).to(args.device)
 
     # Values of the actions taken, mixed
     actions = batch["actions"].unsqueeze(-1)

@@ -262,20 +262,20 @@ def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
     G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1); the last step of an
     episode that was truncated bootstraps from V alone. `lengths` is [B].
     """
-    columns = torch.stack((reward, gamma * (1 - terminated), next_q_tot)).cpu().numpy()
-    lengths = lengths.cpu().numpy()
-    real = np.arange(lengths.max()) >= lengths.max() - lengths[:, None]  # [B, T], all end at T
-    padded = np.zeros((3, *real.shape), columns.dtype)
-    padded[:, real] = columns
-    rewards, discounts, values = padded.transpose(0, 2, 1)  # [T, B]
+    columns = (reward, terminated, next_q_tot, lengths)
+    reward, terminated, value, lengths = [column.cpu().numpy() for column in columns]
+    bootstrap = gamma * (1 - terminated) * value  # [N]
+    share = np.full_like(reward, 1 - td_lambda)
+    share[lengths.cumsum() - 1] = 1
     # Backwards over time; in NumPy, where small operations are faster
-    targets = rewards + (1 - td_lambda) * discounts * values
-    decays = td_lambda * discounts
-    following = values[-1]
-    for target, decay in zip(targets[::-1], decays[::-1], strict=True):
-        target += decay * following
+    real = np.arange(lengths.max()) < lengths[:, None]  # [B, T]
+    targets = np.zeros(real.shape, reward.dtype)
+    targets[real] = reward + share * bootstrap
+    following = 0.0
+    for target in targets.T[::-1]:  # of step T, T - 1, ..., 1
+        target += gamma * td_lambda * following
         following = target
-    return torch.from_numpy(targets.T[real]).to(reward.device)
+    return torch.from_numpy(targets[real])
 
 
 def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
@@ -306,7 +306,7 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
 
         # TD targets
         columns = (reward, batch["terminated"], next_q_tot, batch["lengths"])
-        target = td_target(*columns, args.gamma, args.td_lambda)
+        target = td_target(*columns, args.gamma, args.td_lambda).to(args.device)
 
     # Values of the actions taken, mixed
     actions = batch["actions"].unsqueeze(-1)

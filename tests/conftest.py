@@ -17,10 +17,12 @@ event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)
 def process():
     """Undo after each test what a training changes in the process."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    thresholds = gc.get_threshold()
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
     gc.unfreeze()
+    gc.set_threshold(*thresholds)
 
 
 @pytest.fixture

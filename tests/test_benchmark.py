@@ -147,26 +147,29 @@ def test_a_file_that_is_not_a_script_is_refused_in_one_line(call, tmp_path, text
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--scripts qmax", "there is no script 'qmax'; give qmix, a path"),
+        ("--scripts qmax", "there is no script 'qmax'; did you mean qmix"),
+        ("--scripts other", "there is no script 'other'; give qmix, qmix_memefficient"),
         ("--scripts ./mine", "there is no script ./mine"),
         ("--envs 3m 4m", "unknown map '4m'; did you mean 8m"),
         ("--envs foo:3m", "env_type must be smaclite"),
         ("--envs nowhere.toml", "nowhere.toml"),
-        ("--seeds one", "--seeds must be whole numbers of at least 0, got one"),
-        ("--cpus 0", "--cpus must be a whole number of at least 1, got 0"),
-        ("-- --gama 0.9", "qmix.py: unknown argument --gama; did you mean --gamma?"),
-        ("-- --gamma x", "must be a number, got x"),
+        ("--scripts", "a sweep needs a script, an environment and a seed"),
+        ("--seeds -1", "qmix.py: --seed must be from 0"),
+        ("--cpus 0", "--cpus must be at least 1, got 0"),
         ("-- --gamma 2", "qmix.py: --gamma must be from 0 to 1, got 2.0"),
         ("-- --seed 3", "--seed cannot be passed on to the scripts"),
         ("-- --env_name=3m", "--env_name=3m cannot be passed on to the scripts"),
+        ("-- --env 3m", "--env cannot be passed on to the scripts"),
         ("--seeds 1 1", "qmix 3m 1 and qmix 3m 1 would share the folder smaclite__3m__qmix__1"),
         ("--variants gamma", "a variant must be like \"td_lambda=0 0.6 0.9\", got 'gamma'"),
-        ("--variants gama=0.9", "qmix.py: unknown argument --gama; did you mean --gamma?"),
         ("--variants gamma=2", "qmix.py: --gamma must be from 0 to 1, got 2.0"),
         ("--variants double_q=2", "double_q must be True or False, got 2"),
         ("--variants seed=2", "seed cannot be varied: the sweep sets it"),
+        ("--variants env=8m", "env_name cannot be varied: the sweep sets it"),
         ("--variants gamma=1 gamma=0.9", "there are two variants of gamma"),
+        ("--variants lr=1 learning_rate=0.9", "there are two variants of learning_rate"),
         ("--variants double_q=True -- --no-double-q", "--no-double-q is given twice"),
+        ("--variants learning_rate=0.1 -- --lr 0.1", "--lr is given twice"),
         ("--address auto --cpus 2", "give either --cpus (this machine) or --address"),
         ("--address 127.0.0.1:1", "no Ray cluster at --address 127.0.0.1:1: [Errno"),
     ],
@@ -180,6 +183,38 @@ def test_wrong_arguments_give_one_line_before_anything_starts(
     assert err.startswith("benchmark: error: ")
     assert says in err
     assert not list(tmp_path.rglob("log.txt"))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("", "plot"),
+        ("trian", "trian"),
+        ("run --sceds 1", "--seeds"),
+        ("run --seeds one", "--seeds"),
+        ("run --cpus many", "--cpus"),
+        ("plot sweep --points x", "--points"),
+        ("run -- --gama 0.9", "--gamma"),
+        ("run -- --gamma x", "--gamma"),
+        ("run --variants gama=0.9", "--gamma"),
+    ],
+)
+def test_words_that_cannot_be_read_are_refused_before_anything_starts(
+    call, tmp_path, monkeypatch, words, says
+):
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("starts with it"))
+    status, out, err = call(*words.split())
+    assert (status, out) == (2, "")
+    assert says in err and "Traceback" not in err
+    assert not list(tmp_path.rglob("log.txt"))
+
+
+def test_a_variant_by_the_short_name_of_an_argument_has_its_full_name(tmp_path):
+    short, full = (
+        plan(["qmix"], ["3m"], [1], tmp_path, [f"{name}=0.1 0.2"])
+        for name in ("lr", "learning_rate")
+    )
+    assert short == full
 
 
 def test_without_ray_it_says_how_to_install_it(call, monkeypatch):
@@ -376,7 +411,7 @@ def plan_for(tmp_path, monkeypatch):
 
     def plan_for(programs: dict[str, str]) -> list[Task]:
         tasks = [task_of(tmp_path / name, "-c", text) for name, text in programs.items()]
-        monkeypatch.setattr(benchmark, "plan", lambda **_: tasks)
+        monkeypatch.setattr(benchmark, "plan", lambda *_: tasks)
         return tasks
 
     return plan_for
@@ -774,10 +809,10 @@ def shown(kind: str, page: Path) -> list[str]:
 def parsed(kind: str, words: str) -> dict:
     """The arguments of `plan` or `plot` from the words after the command."""
     own, _, passed = words.partition(" -- ")
-    args = vars(benchmark.make_parser().parse_args([kind, *shlex.split(own)]))
+    args = vars(benchmark.read([kind, *shlex.split(own)]))
     if kind == "run":
         args["passed"] = passed.split()
-    return {name: args[name] for name in args if name not in ("command", "address", "cpus")}
+    return {name: args[name] for name in args if name not in ("address", "cpus")}
 
 
 @pytest.mark.parametrize("words", shown("run", ROOT / "docs/benchmark.md"))
@@ -812,5 +847,14 @@ def test_the_published_tables_are_those_of_the_published_records(monkeypatch, pa
     assert [line for line in lines if line not in page.read_text().splitlines()] == []
 
 
-def test_without_finished_runs_plot_is_refused(call):
-    assert call("plot", "nowhere") == (2, "", "benchmark: error: no finished run in nowhere\n")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("nowhere", "no finished run in nowhere"),
+        ("", "give a folder with runs"),
+        ("nowhere --points 0", "--points must be at least 1, got 0"),
+        ("nowhere --reps -1", "--reps must be at least 1, got -1"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(call, words, says):
+    assert call("plot", *words.split()) == (2, "", f"benchmark: error: {says}\n")

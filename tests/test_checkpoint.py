@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from collections import deque
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +26,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from cleanmarl import checkpoint, qmix, run
+from cleanmarl import qmix
+from cleanmarl.training import checkpoint, run
 from cleanmarl.training.checkpoint import (
     FORMAT,
     load_checkpoint,
@@ -68,9 +70,8 @@ RANDOM = {"env_name": "terran_3_vs_3", "time_limit": 30}
 
 def resumed(script: str, folder: Path, **options) -> Path:
     """Resume a run; `options` change its arguments."""
-    saved = load_checkpoint(folder, script, with_episodes=True)
-    args = MODULES[script].Args(**saved["args"] | {"resume": str(folder)} | options)
-    MODULES[script].train(args, saved)
+    own = load_checkpoint(folder, script)["args"]
+    MODULES[script].train(MODULES[script].Args(**own | {"resume": str(folder)} | options))
     return folder
 
 
@@ -124,8 +125,9 @@ def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
 
 def rewritten(folder: Path, change, script: str = "qmix"):
     """Change a checkpoint by `change(saved)`, and write it with a new checksum."""
-    saved = load_checkpoint(folder, script, with_episodes=False)
-    saved = {key: saved[key] for key in saved if key not in ("episodes", "path", "seal")}
+    saved = load_checkpoint(folder, script)
+    for name in ("episodes", "path", "faults"):
+        del saved[name]
     change(saved)
     write_sealed(folder / "checkpoint.pt", to_bytes(saved))
 
@@ -295,9 +297,9 @@ def test_a_training_can_be_made_longer(script, undisturbed, tmp_path):
 
 def test_the_time_of_all_sessions_counts_as_training_time(tmp_path):
     folder = trained("qmix", tmp_path / "run", **SHORT)
-    first = load_checkpoint(folder, "qmix", with_episodes=False)["run"]["seconds_before"]
+    first = load_checkpoint(folder, "qmix")["run"]["seconds_before"]
     resumed("qmix", folder, total_timesteps=60)
-    assert load_checkpoint(folder, "qmix", with_episodes=False)["run"]["seconds_before"] > first
+    assert load_checkpoint(folder, "qmix")["run"]["seconds_before"] > first
 
 
 # Without the replay buffer, and with an environment that is not deterministic
@@ -653,6 +655,33 @@ def test_a_changed_argument_is_refused_with_the_runs_own_value(refused, copied, 
     assert f"{name} {own}" in refused("qmix", "--resume", "run", *other.split())
 
 
+@every_script
+def test_a_training_is_resumed_from_python_with_its_own_arguments(script, undisturbed, tmp_path):
+    folder = stopped(script, tmp_path / "run", 9, **LONG)
+    args = small_args(script, **LONG, resume=str(folder))
+    assert MODULES[script].train(args)["rollout/num_episodes"] > 9
+    assert differences(folder, undisturbed(script, **LONG), script) == []
+
+
+@every_script
+def test_a_changed_argument_is_refused_from_python_too(script, copied):
+    folder = copied(script, **SHORT)
+    before = contents(folder)
+    with pytest.raises(Refused, match=r"own arguments: --gamma 0\.99, --eval-steps 4$"):
+        resumed(script, folder, gamma=0.9, eval_steps=5)
+    with pytest.raises(Refused, match=r"--total-timesteps .* 40"):
+        resumed(script, folder, total_timesteps=39)
+    with pytest.raises(Refused, match="no complete checkpoint"):
+        resumed(script, folder, resume=str(folder / "episodes"))
+    assert contents(folder) == before
+
+
+@every_script
+def test_a_training_can_be_made_longer_from_python(script, copied):
+    folder = resumed(script, copied(script, **SHORT), total_timesteps=60)
+    assert step_of(folder, script) >= 60
+
+
 def test_all_changed_arguments_are_named(refused, copied):
     copied("qmix_multienvs", **SHORT)
     said = refused("qmix_multienvs", "--resume", "run", "--num-envs", "5", "--gamma", "0.5")
@@ -681,16 +710,6 @@ def test_a_run_folder_that_cannot_be_written_is_refused(refused, copied):
     folder = copied("qmix", **SHORT)
     (folder / "args.json.tmp").mkdir()  # it blocks the file to be written
     assert "args.json" in refused("qmix", "--resume", "run")
-
-
-def test_a_checkpoint_that_another_process_has_replaced_meanwhile_is_refused(copied):
-    folder = copied("qmix", **SHORT)
-    saved = load_checkpoint(folder, "qmix", with_episodes=True)
-    resumed("qmix", folder, total_timesteps=60)
-    before = contents(folder)
-    with pytest.raises(Refused, match="another process"):
-        qmix.train(qmix.Args(**saved["args"] | {"resume": str(folder)}), saved)
-    assert contents(folder) == before
 
 
 def test_numpys_numbers_in_a_state_are_saved_as_pythons():
@@ -744,7 +763,7 @@ def play(script: str, folder: Path, name: str = "model.pt", **options) -> list[d
     env = module.open_env(args)
     networks = module.Networks(args, env)
     networks.agent.load_state_dict(torch.load(folder / name, weights_only=True)["target_agent"])
-    return module.play_greedily(env, networks.agent, args, "test")
+    return module.evaluate(env, networks.agent, args, "test")
 
 
 def evaluation_of(folder: Path) -> dict:
@@ -774,9 +793,9 @@ def test_the_best_networks_are_those_of_the_best_evaluation(tmp_path, monkeypatc
     scores = {5: (0.0, 1.0), 10: (0.5, 0.0), 15: (0.5, 2.0), 20: (0.5, 1.0), 25: (0.0, 9.0)}
     seen = {}
 
-    def evaluate(env, agent, args, number):
+    def evaluate(env, agent, args, purpose, number):
         seen[number] = {name: value.clone() for name, value in agent.state_dict().items()}
-        return {"eval/battle_won": scores[number][0], "eval/ep_reward": scores[number][1]}
+        return [dict(zip(("battle_won", "ep_reward"), scores[number], strict=True))]
 
     monkeypatch.setattr(qmix, "evaluate", evaluate)
     folder = trained("qmix", tmp_path / "run", **SHORT | {"total_timesteps": 50, "eval_steps": 5})
@@ -790,19 +809,30 @@ def test_the_best_networks_are_those_of_the_best_evaluation(tmp_path, monkeypatc
 
 def test_a_resumed_run_knows_its_best_evaluation(tmp_path, monkeypatch):
     rewards = itertools.count(9, -1)
-    monkeypatch.setattr(qmix, "evaluate", lambda *_: {"eval/ep_reward": next(rewards)})
+    monkeypatch.setattr(qmix, "evaluate", lambda *_: [{"ep_reward": next(rewards)}])
     folder = stopped("qmix", tmp_path / "run", 9, **SHORT)
     best = (folder / "best.pt").read_bytes()
     resumed("qmix", folder)
     assert (folder / "best.pt").read_bytes() == best
 
 
-def test_a_resumed_run_frees_the_episodes_that_the_buffer_drops(copied):
-    folder = copied("qmix", **SHORT)
-    saved = load_checkpoint(folder, "qmix", with_episodes=True)
-    args = qmix.Args(**saved["args"] | {"resume": str(folder), "total_timesteps": 60})
-    qmix.train(args, saved)
-    assert "episodes" not in saved
+def test_a_resumed_run_frees_the_episodes_that_the_buffer_drops(copied, monkeypatch):
+    loaded, alive = [], []
+
+    def load(*args, real=run.load_checkpoint):
+        saved = real(*args)
+        loaded.extend(weakref.ref(episode["reward"]) for episode in saved["episodes"])
+        return saved
+
+    def save(self, real=Run.save):
+        alive.append(sum(reference() is not None for reference in loaded))
+        real(self)
+
+    monkeypatch.setattr(run, "load_checkpoint", load)
+    monkeypatch.setattr(Run, "save", save)
+    resumed("qmix", copied("qmix", **SHORT), total_timesteps=60)
+    assert len(loaded) == 20  # as many as the buffer holds
+    assert alive[-1] == 10  # after 10 more
 
 
 @every_purpose
@@ -866,7 +896,7 @@ def test_the_worst_the_median_and_the_best_episode_are_captured(command, copied,
     copied("qmix", **SHORT)
     numbers = {}
     rewards = [3.0, 1.0, 5.0, 2.0, 4.0]
-    monkeypatch.setattr(qmix, "play_greedily", lambda *_: [{"ep_reward": r} for r in rewards])
+    monkeypatch.setattr(qmix, "evaluate", lambda *_: [{"ep_reward": r} for r in rewards])
     monkeypatch.setattr(qmix, "save_video", lambda *args: numbers.update({args[2].stem: args[3]}))
     status, _, _ = command("qmix", "--evaluate", "run", "--capture-video")
     assert status == 0

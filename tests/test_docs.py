@@ -8,11 +8,14 @@ lines below it, where `...` stands for anything. Where Python code prints, a com
 `print` says what, or a ```text block right after the code does.
 """
 
+import ast
 import contextlib
 import doctest
 import importlib
 import importlib.util
+import inspect
 import io
+import itertools
 import re
 import shlex
 import shutil
@@ -22,22 +25,21 @@ import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
-from typing import get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from cleanmarl import battle, env, qmix, qmix_memefficient
+from cleanmarl import battle, env, qmix, qmix_memefficient, training
 from cleanmarl.battle.scenario import load_scenario
-from cleanmarl.training.arguments import read, titles_and_meanings
-from cleanmarl.training.checkpoint import load_checkpoint
+from cleanmarl.training.arguments import option, parse
 from docs._ext.code_lines import lines_of
 from docs.tools import battle_teams, peers, speed, spread_teams
 from tests.helpers import (
     MODULES,
     ROOT,
+    SOURCES,
     TWO_STEPS,
     every_script,
     run_program,
@@ -218,7 +220,9 @@ def test_the_api_page_has_every_public_name_once_in_its_tables_and_once_with_its
     cells = re.findall(r"^\| (\S*`.*?) \|", page, re.MULTILINE)
     named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert named == re.findall(r"^\.\. auto\w+:: (\w+)", page, re.MULTILINE)
-    assert {*battle.__all__, *env.__all__} <= set(named)
+    known = {name for name in training.__all__ if inspect.isroutine(getattr(training, name))}
+    known |= {name for name in training.__all__ if inspect.isclass(getattr(training, name))}
+    assert {*battle.__all__, *env.__all__, *known} <= set(named)
 
 
 def test_the_tables_and_pictures_are_those_of_the_code(tmp_path):
@@ -253,13 +257,30 @@ def arguments(script: str) -> dict[str, tuple[str, str]]:
 
 
 @every_script
-def test_the_table_of_arguments_has_every_argument_with_its_default_and_its_meaning(script):
-    Args = MODULES[script].Args
-    kinds, found = get_type_hints(Args), arguments(script)
-    typed = {name: shlex.split(cell.strip("*`"))[0] for name, (_, cell) in found.items()}
-    assert {name: read(kinds[name], word) for name, word in typed.items()} == asdict(Args())
-    about = titles_and_meanings(Args)
-    assert all(about[name][1] in meaning for name, (meaning, _) in found.items())
+def test_the_table_of_arguments_has_every_argument_with_its_default(script):
+    Args, found = MODULES[script].Args, arguments(script)
+    assert found.keys() == asdict(Args()).keys()
+    words = []
+    for name, (_, cell) in found.items():
+        (typed,) = shlex.split(cell.strip("*`"))
+        switches = {"True": [option(name)], "False": [option(f"no_{name}")]}
+        words += switches.get(typed, [option(name), typed])
+    assert parse(Args, words) == Args()
+
+
+@every_script
+def test_the_table_of_arguments_has_the_meaning_of_every_argument(script):
+    body = ast.parse(SOURCES[script]).body
+    (Args,) = (node for node in body if isinstance(node, ast.ClassDef) and node.name == "Args")
+    # Below each field stands its meaning
+    meanings = {
+        field.target.id: text.value.value
+        for field, text in itertools.pairwise(Args.body)
+        if isinstance(field, ast.AnnAssign)
+    }
+    found = arguments(script)
+    assert found.keys() == meanings.keys()
+    assert all(meanings[name] in meaning for name, (meaning, _) in found.items())
 
 
 @every_script
@@ -435,14 +456,21 @@ def test_what_is_learned_of_the_nonmonotonic_game_is_printed_below_its_payoffs()
 # Copies of a script
 
 
+def diffs() -> dict[str, str]:
+    """Name of each copy that a diff of the documentation makes -> the diff."""
+    found = [block for page in PAGES for language, block in blocks(page) if language == "diff"]
+    return {re.search(r"^\+\+\+ (\w+)\.py$", diff, re.MULTILINE)[1]: diff for diff in found}
+
+
+every_diff = pytest.mark.parametrize("name", sorted(diffs()))
+
+
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
-    """`copy(name)`: the copy of `qmix.py` that a diff of the documentation makes, imported."""
+    """`copy(name)`: the copy of a script that a diff of the documentation makes, imported."""
 
     def make(name: str) -> ModuleType:
-        diffs = [block for page in PAGES for language, block in blocks(page) if language == "diff"]
-        (diff,) = (diff for diff in diffs if f"+++ {name}.py\n" in diff)
-        spec = importlib.util.spec_from_file_location(name, apply(diff, tmp_path))
+        spec = importlib.util.spec_from_file_location(name, apply(diffs()[name], tmp_path))
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, name, module)
         spec.loader.exec_module(module)
@@ -456,11 +484,7 @@ RANDOM = TWO_STEPS | {"start_e": 1.0, "end_e": 1.0, "greedy_episodes": 0.0}
 
 def learned(script: ModuleType, folder: Path, **options) -> dict[str, torch.Tensor]:
     """The weights after a short training on the two-step game."""
-    args = script.Args(**RANDOM | {"total_timesteps": 600} | options)
-    saved = None
-    if args.resume:
-        saved = load_checkpoint(folder, script.__name__, with_episodes=True)
-    script.train(args, saved, folder)
+    script.train(script.Args(**RANDOM | {"total_timesteps": 600} | options), folder)
     return weights(folder)
 
 
@@ -468,13 +492,59 @@ def random_networks(script: ModuleType, args):
     """An environment and networks for it, whose weights are random."""
     env = script.open_env(args)
     networks = script.Networks(args, env)
-    torch.nn.init.normal_(networks.theta.data, generator=torch.Generator().manual_seed(1))
+    stream = torch.Generator().manual_seed(1)
+    for parameter in networks.parameters():
+        torch.nn.init.normal_(parameter, generator=stream)
     return env, networks
 
 
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]):
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@every_diff
+def test_every_parameter_of_a_copys_optimizer_has_a_gradient_and_moves(
+    copy, name, tmp_path, monkeypatch
+):
+    script = copy(name)
+    set_up, at_first = script.set_up, {}  # parameter -> its first value
+
+    def set_up_and_keep(args):
+        *others, optimizer = set_up(args)
+        for group in optimizer.param_groups:
+            at_first.update({one: one.detach().clone() for one in group["params"]})
+        return *others, optimizer
+
+    monkeypatch.setattr(script, "set_up", set_up_and_keep)
+    script.train(script.Args(env_name="3m", total_timesteps=600, batch_size=4), tmp_path / "run")
+    assert len(at_first) > 0
+    assert all(one.grad is not None for one in at_first)
+    assert not any(torch.equal(one, first) for one, first in at_first.items())
+
+
+@every_diff
+def test_a_copy_acts_by_the_values_that_it_learns(copy, name):
+    script = copy(name)
+    args = script.Args(env_name="3m", batch_size=1)
+    env, networks = random_networks(script, args)
+    values, acted, mixed = training.acting(networks.agent), [], []
+
+    def values_and_keep(*inputs):
+        outputs = values(*inputs)
+        recurrent = isinstance(outputs, tuple)  # the values of one step, and the hidden state
+        acted.append(outputs[0][0] if recurrent else outputs)
+        return outputs
+
+    rng = np.random.default_rng(1)
+    episode, _ = script.play_episode(env, values_and_keep, lambda t: 0.5, 1, rng, args)
+    buffer = script.EpisodeBuffer(1)
+    buffer.store(episode)
+    networks.mixer.register_forward_pre_hook(lambda mixer, inputs: mixed.append(inputs[0]))
+    script.qmix_loss(networks, buffer.sample(args, 0), args)
+    (learned_q,) = mixed  # [N, n_agents], of the actions taken
+    acted_q = np.take_along_axis(np.array(acted), episode["actions"][..., None], -1)[..., 0]
+    np.testing.assert_allclose(acted_q, learned_q.detach(), rtol=1e-3, atol=1e-3)
 
 
 def test_the_mixer_of_the_diff_for_attention_is_monotonic(copy):
@@ -522,7 +592,7 @@ def test_the_diff_for_blind_agents_leaves_them_time_and_number(copy):
     args = script.Args(env_name="protoss_3_vs_3")
     env, networks = random_networks(script, args)
     for number in range(3):
-        episode, _ = script.collect_episode(env, networks.agent, args, ("test", number))
+        episode, _ = script.collect_episode(env, networks.agent, args, number, 0)
         for step, obs in enumerate(episode["obs"]):
             assert (obs[:, 0] == np.float32(step / 100)).all()
             assert (obs[:, -3:] == np.eye(3)).all() and (obs[:, 1:-3] == 0).all()
@@ -554,8 +624,8 @@ def test_the_metric_of_the_diff_for_the_largest_share_tells_how_unequal_the_agen
 
     buffer = script.EpisodeBuffer(10)
     for number in range(4):
-        buffer.store(script.collect_episode(env, networks.agent, args, ("train", number), 0)[0])
-    optimizer = script.make_optimizer(args.optimizer, networks.theta, 0.0)
+        buffer.store(script.collect_episode(env, networks.agent, args, number, 0)[0])
+    optimizer = torch.optim.SGD(networks.learned(), lr=0)
     learning = script.update(networks, optimizer, buffer.sample(args, 0), args)
     largest = max(map(abs, weights)) / sum(map(abs, weights))
     assert learning["train/largest_share"] == pytest.approx(largest)
@@ -574,10 +644,13 @@ def test_a_resumed_run_of_the_diff_for_a_falling_learning_rate_equals_an_undistu
     assert rates[-1][1] == pytest.approx(0.1 * script.Args().learning_rate)
 
 
-def test_the_diff_for_other_layers_acts_by_the_values_of_its_network(copy):
-    script = copy("qmix_normed")
-    env, networks = random_networks(script, script.Args())
-    episode, _ = script.collect_episode(env, networks.agent, script.Args(), ("test", 0))
-    q = networks.agent(torch.from_numpy(episode["obs"][:-1])).detach().numpy()
-    greedy = np.where(episode["avail_actions"][:-1], q, -np.inf).argmax(-1)
-    assert np.array_equal(episode["actions"], greedy)
+def test_the_values_of_the_diff_for_a_dueling_head_are_a_value_and_centred_advantages(copy):
+    script = copy("qmix_lstm_dueling")
+    _, networks = random_networks(script, script.Args())
+    agent = networks.agent
+    inputs = torch.randn(5, 2, agent.encoder[0].in_features)
+    outputs, _ = agent.rnn(agent.encoder(inputs))
+    advantages = agent.head(outputs)
+    values, _ = agent(inputs)
+    torch.testing.assert_close(values.mean(-1, keepdim=True), agent.value(outputs))
+    torch.testing.assert_close(values.diff(dim=-1), advantages.diff(dim=-1))

@@ -15,6 +15,7 @@ from torch import nn
 
 from cleanmarl import qmix
 from cleanmarl.qmix import EpisodeBuffer, Networks, QMixer, VDNMixer, td_target
+from cleanmarl.training import acting
 from tests import helpers
 from tests.helpers import (
     LBF,
@@ -270,6 +271,20 @@ def test_a_tiny_weight_of_the_future_stays_finite_over_a_long_episode(gamma, td_
     assert_equal(target, td_target(*columns, gamma, 0))
 
 
+def test_the_target_of_a_very_long_episode_needs_no_matrix_of_all_pairs_of_its_steps():
+    # Such a matrix would take 40 GB
+    steps = 100_000
+    torch.manual_seed(0)
+    batch = random_batch([steps])
+    value = torch.randn(steps)
+    columns = (batch["reward"], batch["terminated"], value)
+    expected = (batch["reward"] + 0.99 * (1 - batch["terminated"]) * value).tolist()
+    for t in reversed(range(steps - 1)):
+        future = 0.1 * value[t].item() + 0.9 * expected[t + 1]
+        expected[t] = batch["reward"][t].item() + 0.99 * future
+    assert_equal(td_target(*columns, batch["lengths"], 0.99, 0.9), expected)
+
+
 # The loss
 
 
@@ -385,13 +400,14 @@ def test_the_loss_equals_that_of_a_search_over_all_joint_next_actions(seed, leng
 
 def movement(networks, clip_gradients) -> tuple[float, dict]:
     """How far one step of gradient descent moves the weights, and what the update returns."""
-    before = networks.theta.detach().clone()
-    optimizer = torch.optim.SGD([networks.theta], lr=1.0)
+    before = nn.utils.parameters_to_vector(networks.learned()).detach()
+    optimizer = torch.optim.SGD(networks.learned(), lr=1.0)
     torch.manual_seed(0)
     batch = in_double_precision(random_batch([3, 4]))
     args = small_args(clip_gradients=clip_gradients)
     learning = qmix.update(networks, optimizer, batch, args)
-    return (networks.theta - before).norm().item(), learning
+    after = nn.utils.parameters_to_vector(networks.learned()).detach()
+    return (after - before).norm().item(), learning
 
 
 def test_clip_gradients_bounds_the_norm_of_the_gradient():
@@ -430,7 +446,7 @@ def test_an_update_returns_the_loss_before_it():
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_update_that_is_not_finite_is_an_error(value):
     networks = Networks(small_args(), SIZES)
-    optimizer = torch.optim.SGD([networks.theta], lr=1.0)
+    optimizer = torch.optim.SGD(networks.learned(), lr=1.0)
     batch = random_batch([3])
     batch["reward"][1] = value
     with pytest.raises(FloatingPointError):
@@ -440,7 +456,7 @@ def test_an_update_that_is_not_finite_is_an_error(value):
 def test_updates_reduce_the_loss_of_a_batch():
     torch.manual_seed(0)
     networks = Networks(small_args(), SIZES)
-    optimizer = torch.optim.Adam([networks.theta], lr=0.01)
+    optimizer = torch.optim.Adam(networks.learned(), lr=0.01)
     batch = random_batch([3, 4])
     losses = [
         qmix.update(networks, optimizer, batch, small_args())["train/loss"] for _ in range(100)
@@ -483,10 +499,10 @@ def test_polyak_1_copies_the_networks():
 
 def test_the_target_networks_are_not_learned():
     networks = random_networks(0)
-    parts = [*networks.agent.parameters(), *networks.mixer.parameters()]
-    assert torch.equal(networks.theta, torch.cat([part.flatten() for part in parts]))
-    targets = [*networks.target_agent.parameters(), *networks.target_mixer.parameters()]
-    assert not any(parameter.requires_grad for parameter in targets)
+    for name, parameter in networks.named_parameters():
+        is_learned = any(one is parameter for one in networks.learned())
+        is_target = name.startswith("target_")
+        assert is_learned == parameter.requires_grad == (not is_target), name
 
 
 # The buffer
@@ -559,13 +575,13 @@ def test_changing_a_batch_does_not_change_the_buffer():
     assert (buffer.sample(small_args(), 0)["obs"] >= 0).all()
 
 
-def collected(number: int = 0, step: int | None = 0, **options):
+def collected(number: int = 0, **options):
     """The environment, and an episode of untrained agents in it."""
     args = small_args(**options)
     env = qmix.open_env(args)
     torch.manual_seed(0)
     agent = Networks(args, env).agent
-    return env, qmix.collect_episode(env, agent, args, ("train", number), step)[0]
+    return env, qmix.collect_episode(env, agent, args, number, 0)[0]
 
 
 def test_shapes_and_dtypes_of_a_batch_of_battles():
@@ -625,8 +641,9 @@ def test_a_greedy_episode_takes_the_best_available_actions_of_the_network():
     args = small_args(env_name="3m")
     env = qmix.open_env(args)
     agent = random_networks(0, env.n_agents, env.n_actions).agent.float()
-    agent[0] = nn.Linear(env.obs_size, args.hidden_dim)
-    episode, _ = qmix.collect_episode(env, agent, args, ("test", 0))
+    agent.layers[0] = nn.Linear(env.obs_size, args.hidden_dim)
+    rng = np.random.default_rng(0)
+    episode, _ = qmix.play_episode(env, acting(agent), lambda t: 0.0, 0, rng, args)
     q = agent(torch.from_numpy(episode["obs"][:-1])).detach().numpy()
     best = np.where(episode["avail_actions"][:-1], q, -np.inf).argmax(-1)
     assert np.array_equal(episode["actions"], best)
@@ -637,11 +654,10 @@ def test_epsilon_falls_within_an_episode():
     args = small_args(**options, **SPREAD)
     env = qmix.open_env(args)
     agent = Networks(args, env).agent
-    episode, _ = qmix.collect_episode(env, agent, args, ("train", 0), 0)
+    episode, _ = qmix.collect_episode(env, agent, args, 0, 0)
     assert len(np.unique(episode["actions"][:3])) > 1
-    assert (
-        len(np.unique(episode["actions"][3:])) == 1
-    )  # an untrained agent always prefers one action
+    # An untrained agent always prefers one action
+    assert len(np.unique(episode["actions"][3:])) == 1
 
 
 def test_a_share_of_the_training_episodes_is_greedy():
@@ -649,7 +665,7 @@ def test_a_share_of_the_training_episodes_is_greedy():
     args = small_args(**options, **SPREAD)
     env = qmix.open_env(args)
     agent = Networks(args, env).agent
-    played = [qmix.collect_episode(env, agent, args, ("train", i), 0)[0] for i in range(200)]
+    played = [qmix.collect_episode(env, agent, args, i, 0)[0] for i in range(200)]
     greedy = [len(np.unique(episode["actions"])) == 1 for episode in played]
     # five standard deviations at most
     assert np.mean(greedy) == pytest.approx(0.3, abs=5 * (0.3 * 0.7 / 200) ** 0.5)
@@ -721,16 +737,17 @@ def test_evaluations_with_the_same_number_play_the_same_episodes():
     env = qmix.open_env(args)
     other = qmix.open_env(args)
     agent = Networks(args, env).agent
-    first = qmix.evaluate(env, agent, args, 7)
+    first = qmix.evaluate(env, agent, args, "eval", 7)
     other.reset(seed=5)
-    assert qmix.evaluate(other, agent, args, 7) == first
-    assert qmix.evaluate(env, agent, args, 8) != first
+    assert qmix.evaluate(other, agent, args, "eval", 7) == first
+    assert qmix.evaluate(env, agent, args, "eval", 8) != first
+    assert qmix.evaluate(env, agent, args, "test") != first
 
 
 def test_num_eval_ep_is_the_number_of_episodes_in_an_evaluation():
     args = small_args(num_eval_ep=4, **TWO_STEPS)
     env = qmix.open_env(args)
-    assert len(qmix.play_greedily(env, Networks(args, env).agent, args, "test")) == 4
+    assert len(qmix.evaluate(env, Networks(args, env).agent, args, "test")) == 4
 
 
 # Whole trainings
@@ -817,13 +834,11 @@ def test_log_every_and_eval_steps_count_episodes(tmp_path):
 
 def test_the_rollouts_means_are_over_the_episodes_since_the_last_log(tmp_path, monkeypatch):
     rewards = iter(range(20))
-    play = qmix.collect_episode
+    collect = qmix.collect_episode
 
-    def with_reward(env, agent, args, which, step=None):
-        episode, results = play(env, agent, args, which, step)
-        if which[0] == "train":
-            results["ep_reward"] = next(rewards)
-        return episode, results
+    def with_reward(*played):
+        episode, results = collect(*played)
+        return episode, results | {"ep_reward": next(rewards)}
 
     monkeypatch.setattr(qmix, "collect_episode", with_reward)
     folder = trained(tmp_path / "run", total_timesteps=18, log_every=3, **TWO_STEPS)
@@ -926,8 +941,7 @@ def learn_rooms(**options) -> list[float]:
     env, _, networks, optimizer = qmix.set_up(args)
     buffer = EpisodeBuffer(300)
     for number in range(300):
-        which = ("train", number)
-        buffer.store(qmix.collect_episode(env, networks.agent, args, which, step=0)[0])
+        buffer.store(qmix.collect_episode(env, networks.agent, args, number, step=0)[0])
     for number in range(3000):
         qmix.update(networks, optimizer, buffer.sample(args, number), args)
         networks.update_targets(args.polyak)
@@ -951,10 +965,10 @@ def test_a_mixer_whose_b1_starts_at_random_learns_payoffs_that_are_not_a_sum(
     monkeypatch, hypernet_layers
 ):
     def at_random(layer, scale):
-        return layer if layer.out_features == 64 else start(layer, scale)  # b1, W2
+        return layer if layer.out_features == 64 else layer_init(layer, scale)  # b1, W2
 
-    start = qmix.start
-    monkeypatch.setattr(qmix, "start", at_random)
+    layer_init = qmix.layer_init
+    monkeypatch.setattr(qmix, "layer_init", at_random)
     values = learn_rooms(hypernet_layers=hypernet_layers)
     assert values == pytest.approx([6, 7, 7, 14], abs=0.5)
 

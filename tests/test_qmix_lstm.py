@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cleanmarl import fast, qmix, qmix_lstm
+from cleanmarl import qmix, qmix_lstm
 from cleanmarl.qmix_lstm import AgentNetwork, Args, EpisodeBuffer, Networks
+from cleanmarl.training import acting
 from tests import helpers
 from tests.helpers import (
     MODULES,
@@ -169,12 +170,11 @@ def assert_same_loss_and_gradient(seed: int, lengths: list[int], args: Args):
         qmix_lstm.qmix_loss(networks, end_to_end(episodes), args)[0],
         plain_loss(networks, episodes, args),
     ):
-        networks.theta.grad.zero_()
-        loss.backward()
         losses.append(loss)
-        gradients.append(networks.theta.grad.clone())
+        gradients.append(torch.autograd.grad(loss, networks.learned()))
     torch.testing.assert_close(*losses, rtol=1e-6, atol=1e-8)
-    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-8)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8)
 
 
 @properties
@@ -226,7 +226,8 @@ def test_the_recurrent_layer_runs_pieces_together_and_skips_ended_episodes():
     batch = end_to_end(random_episodes(1, [10, 3, 5]))
     qmix_lstm.qmix_loss(networks, batch, args)
     # 11, 6 and 4 observations of 2 agents: 3 first pieces, 2 second ones, 1 third one
-    assert shapes == [(4, 4), (4, 2), (4, 12)]
+    # The first pieces; without gradients, the second ones; the second and the third ones together
+    assert shapes == [(4, 6), (4, 2), (4, 6)]
 
 
 @properties
@@ -304,7 +305,7 @@ def test_the_network_affects_the_targets_only_with_double_q(double_q):
         patch.setattr(qmix_lstm, "td_target", td_target)
         for _ in range(2):
             qmix_lstm.qmix_loss(networks, end_to_end(random_episodes(0, [7] * 4)), args)
-            networks.theta.detach().normal_()
+            randomised(networks.agent, seed=2)
     assert torch.equal(*targets) != double_q
 
 
@@ -385,76 +386,70 @@ SEEN = {"obs": np.ones((2, 5), np.float32), "avail_actions": np.ones((2, 3), np.
 @with_and_without_last_action
 @every_cell
 def test_acting_step_by_step_gives_the_values_of_the_sequence(
-    in_single_precision, monkeypatch, rnn, last_action, epsilon
+    in_single_precision, rnn, last_action, epsilon
 ):
-    options = {"rnn": rnn, "last_action": last_action, "start_e": epsilon, "end_e": epsilon}
-    args = small_args(env_name="3m", **options)
+    args = small_args(env_name="3m", rnn=rnn, last_action=last_action)
     env = qmix_lstm.open_env(args)
     agent = randomised(Networks(args, env).agent)
-    values = []
+    values = acting(agent)
+    seen = []
 
-    def recurrent_in_numpy(agent):
-        forward = fast.recurrent_in_numpy(agent)
+    def recorded(*inputs):
+        q, hidden = values(*inputs)
+        seen.append(q[0])
+        return q, hidden
 
-        def recorded(*inputs):
-            q, hidden = forward(*inputs)
-            values.append(q[0])
-            return q, hidden
-
-        return recorded
-
-    monkeypatch.setattr(qmix_lstm, "recurrent_in_numpy", recurrent_in_numpy)
-    episode, _ = qmix_lstm.collect_episode(env, agent, args, ("train", 0), 0)
+    rng = np.random.default_rng(0)
+    episode, _ = qmix_lstm.play_episode(env, recorded, lambda t: epsilon, 0, rng, args)
     batch = end_to_end([{key: torch.from_numpy(array) for key, array in episode.items()}])
     q = plain_q(agent, qmix_lstm.agent_inputs(batch, args)).detach().numpy()
-    assert len(values) > 5
-    np.testing.assert_allclose(values, q[:-1], rtol=1e-4, atol=1e-5)
+    assert len(seen) > 5
+    np.testing.assert_allclose(seen, q[:-1], rtol=1e-4, atol=1e-5)
     if epsilon == 0:
         best = np.where(episode["avail_actions"], q, -np.inf).argmax(-1)
         assert np.array_equal(best[:-1], episode["actions"])
 
 
-@pytest.mark.parametrize("greedy", [True, False])
-def test_every_episode_begins_without_a_memory(in_single_precision, monkeypatch, greedy):
+def test_every_episode_begins_without_a_memory(in_single_precision, monkeypatch):
     remembered = []
     act = qmix_lstm.act
 
-    def watched(agent, observation, memory, *rest):
+    def watched(values, observation, memory, *rest):
         hidden, last_actions = memory
         remembered.append(hidden is not None or (last_actions >= 0).any())
-        return act(agent, observation, memory, *rest)
+        return act(values, observation, memory, *rest)
 
     monkeypatch.setattr(qmix_lstm, "act", watched)
     args = small_args(**TWO_STEPS)
     env = qmix_lstm.open_env(args)
     agent = Networks(args, env).agent
     for number in range(3):
-        step = None if greedy else 0
-        qmix_lstm.collect_episode(env, agent, args, ("train", number), step)
-    assert remembered == [False, True] * 3
+        qmix_lstm.collect_episode(env, agent, args, number, 0)
+        qmix_lstm.play_greedily(env, agent, args, "test", number)
+    assert remembered == [False, True] * 6
 
 
 def test_the_memory_is_the_hidden_state_and_the_last_actions(in_single_precision):
     args = small_args()
     network = randomised(AgentNetwork(args, SIZES))
-    agent = fast.recurrent_in_numpy(network)
+    values = acting(network)
     seen = SEEN | {"avail_actions": np.array([[0, 0, 1], [1, 0, 0]], np.int8)}
     rng = np.random.default_rng(0)
-    actions, (hidden, last_actions) = qmix_lstm.act(agent, seen, NOTHING, 1.0, rng, args)
+    actions, (hidden, last_actions) = qmix_lstm.act(values, seen, NOTHING, 1.0, rng, args)
     assert actions.tolist() == [2, 0]
     assert last_actions.tolist() == [2, 0]
     inputs = torch.cat((torch.ones(1, 2, 5), torch.zeros(1, 2, 3)), dim=-1)
-    for part, expected in zip(hidden[0], network(inputs)[1], strict=True):
-        np.testing.assert_allclose(part, expected[0].detach(), rtol=1e-5, atol=1e-6)
+    for part, expected in zip(hidden, network(inputs)[1], strict=True):
+        np.testing.assert_allclose(part, expected.detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_an_agent_that_explores_remembers_too(in_single_precision):
     args = small_args()
-    agent = fast.recurrent_in_numpy(randomised(AgentNetwork(args, SIZES)))
+    values = acting(randomised(AgentNetwork(args, SIZES)))
     after = []
     for epsilon in (0.0, 1.0):
         rng = np.random.default_rng(0)
-        _, (hidden, _) = qmix_lstm.act(agent, SEEN, NOTHING, epsilon, rng, args)
+        _, (hidden, _) = qmix_lstm.act(values, SEEN, NOTHING, epsilon, rng, args)
         after.append(hidden)
     assert np.array_equal(*after)
 
@@ -462,24 +457,22 @@ def test_an_agent_that_explores_remembers_too(in_single_precision):
 @pytest.mark.parametrize("epsilon", [0.0, 0.4, 1.0])
 def test_agents_explore_like_those_of_qmix(in_single_precision, epsilon):
     args = small_args(last_action=False)
-    agent = fast.recurrent_in_numpy(randomised(AgentNetwork(args, SIZES)))
+    values = acting(randomised(AgentNetwork(args, SIZES)))
     torch.manual_seed(1)
     available = random_availability(2, 3).numpy()
-    q, _ = agent(np.ones((1, 2, 5), np.float32))
+    q, _ = values(np.ones((1, 2, 5), np.float32), None)
     rng = np.random.default_rng(0)
     same_rng = np.random.default_rng(0)
 
-    def act(seen: dict) -> np.ndarray:
-        return qmix_lstm.act(
-            agent, SEEN | {"avail_actions": available}, NOTHING, epsilon, rng, args
-        )[0]
+    def act(_: dict) -> np.ndarray:
+        seen = SEEN | {"avail_actions": available}
+        return qmix_lstm.act(values, seen, NOTHING, epsilon, rng, args)[0]
 
     def act_in_qmix(seen: dict) -> np.ndarray:
         return qmix.act(lambda obs: obs, seen, epsilon, same_rng)
 
-    values = q[0]
-    actions = actions_of(act, values, available, times=50)
-    assert np.array_equal(actions, actions_of(act_in_qmix, values, available, times=50))
+    actions = actions_of(act, q[0], available, times=50)
+    assert np.array_equal(actions, actions_of(act_in_qmix, q[0], available, times=50))
 
 
 @pytest.mark.parametrize("bootstraps", [True, False])
@@ -487,7 +480,7 @@ def test_an_episode_has_a_row_per_step_and_one_more_observation(in_single_precis
     args = small_args(env_name="3m", time_limit=5, bootstrap_truncated=bootstraps)
     env = qmix_lstm.open_env(args)
     agent = Networks(args, env).agent
-    episode, _ = qmix_lstm.collect_episode(env, agent, args, ("train", 0), 0)
+    episode, _ = qmix_lstm.collect_episode(env, agent, args, 0, 0)
     rows = {"actions": 5, "reward": 5, "terminated": 5, "obs": 6, "state": 6, "avail_actions": 6}
     assert {key: len(array) for key, array in episode.items()} == rows
     assert episode["terminated"].tolist() == [0, 0, 0, 0, not bootstraps]  # truncated
@@ -503,7 +496,7 @@ def test_updates_reduce_the_loss_of_a_batch(rnn, last_action):
     torch.manual_seed(0)
     networks = Networks(args, SIZES)
     batch = end_to_end(random_episodes(0, [3, 6]))
-    optimizer = torch.optim.Adam([networks.theta], lr=0.01)
+    optimizer = torch.optim.Adam(networks.learned(), lr=0.01)
     losses = []
     for _ in range(150):
         losses.append(qmix_lstm.update(networks, optimizer, batch, args)["train/loss"])
@@ -514,17 +507,16 @@ def test_updates_reduce_the_loss_of_a_batch(rnn, last_action):
 def test_clip_gradients_bounds_the_norm_of_the_gradient(limit):
     args = small_args(clip_gradients=limit, tbptt=2)
     networks = random_networks(0, args)
-    norms = []
-    optimizer = torch.optim.SGD([networks.theta], lr=0.001)
-    optimizer.register_step_pre_hook(lambda *_: norms.append(networks.theta.grad.norm().item()))
+    optimizer = torch.optim.SGD(networks.learned(), lr=0.001)
     learning = qmix_lstm.update(networks, optimizer, end_to_end(random_episodes(1, [6, 6])), args)
-    assert norms == pytest.approx([min(limit, learning["train/grads"])], rel=1e-3)
+    norm = torch.cat([parameter.grad.flatten() for parameter in networks.learned()]).norm()
+    assert norm.item() == pytest.approx(min(limit, learning["train/grads"]), rel=1e-3)
 
 
 def test_an_update_that_is_not_finite_is_an_error():
     args = small_args()
     networks = random_networks(0, args)
-    optimizer = torch.optim.SGD([networks.theta], lr=1.0)
+    optimizer = torch.optim.SGD(networks.learned(), lr=1.0)
     batch = end_to_end(random_episodes(0, [3]))
     batch["reward"][1] = torch.inf
     with pytest.raises(FloatingPointError):
@@ -545,6 +537,14 @@ def test_two_trainings_with_one_seed_end_with_the_same_weights(
         trained(tmp_path / name, seed=seed, **options)
     assert equal_weights(tmp_path / "a", tmp_path / "b")
     assert not equal_weights(tmp_path / "a", tmp_path / "c")
+
+
+def test_any_tbptt_above_an_episodes_length_gives_the_same_training(in_single_precision, tmp_path):
+    options = {"env_name": "3m", "time_limit": 15, "total_timesteps": 150}
+    for tbptt in (5, 16, 1000):
+        trained(tmp_path / str(tbptt), tbptt=tbptt, **options)
+    assert equal_weights(tmp_path / "16", tmp_path / "1000")
+    assert not equal_weights(tmp_path / "5", tmp_path / "1000")
 
 
 def test_evaluation_does_not_change_the_training(in_single_precision, tmp_path):

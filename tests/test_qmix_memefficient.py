@@ -60,8 +60,7 @@ def collected(task: dict, episodes: int) -> list[dict[str, np.ndarray]]:
     args = small_args("qmix", **task)
     env = qmix.open_env(args)
     agent = qmix.Networks(args, env).agent
-    numbers = [("train", number) for number in range(episodes)]
-    return [qmix.collect_episode(env, agent, args, which, 0)[0] for which in numbers]
+    return [qmix.collect_episode(env, agent, args, number, 0)[0] for number in range(episodes)]
 
 
 def random_episode(number: int, length: int) -> dict[str, np.ndarray]:

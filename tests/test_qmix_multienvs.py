@@ -17,10 +17,8 @@ import torch
 from cleanmarl import qmix, qmix_multienvs
 from cleanmarl.env import vector
 from cleanmarl.qmix_multienvs import Args, Collector, EpisodeBuffer, Networks
-from cleanmarl.training.acting import in_numpy
+from cleanmarl.training import Refused, acting, random_stream
 from cleanmarl.training.checkpoint import load_checkpoint
-from cleanmarl.training.errors import Refused
-from cleanmarl.training.run import random_stream
 from tests import helpers
 from tests.helpers import (
     LBF,
@@ -48,9 +46,9 @@ def trained(folder: Path, **options) -> Path:
 
 @contextlib.contextmanager
 def collecting(args: Args):
-    """A collector of episodes, and a function that gives it action values."""
+    """A collector of episodes, and the action values of untrained agents."""
     torch.manual_seed(0)
-    q_values = in_numpy(Networks(args, qmix_multienvs.open_env(args)).agent)
+    q_values = acting(Networks(args, qmix_multienvs.open_env(args)).agent)
     collector = Collector(args)
     try:
         yield collector, q_values
@@ -73,6 +71,7 @@ def test_with_one_environment_a_training_equals_qmixs_bit_for_bit(tmp_path, task
     one = scalars(tmp_path / "one")
     many = scalars(tmp_path / "many")
     assert one["train/num_updates"][-1][1] >= 5
+    assert len(one["eval/ep_reward"]) >= 2
     for metrics in (one, many, expected, latest):
         del metrics["charts/SPS"]
     assert many == one
@@ -94,10 +93,15 @@ def test_two_trainings_with_one_seed_end_with_the_same_weights(tmp_path, task):
 def test_all_environments_act_through_one_forward_pass_a_step():
     shapes = []
     with collecting(small_args(num_envs=3)) as (collector, q_values):
+
+        def watched(obs):
+            shapes.append(obs.shape)
+            return q_values(obs)
+
         for _ in range(5):
-            collector.step(lambda obs: shapes.append(obs.shape) or q_values(obs), 0.0)
+            collector.step(watched, 0.0)
     env = qmix_multienvs.open_env(small_args())
-    assert shapes == [(3 * env.n_agents, env.obs_size)] * 5
+    assert shapes == [(3, env.n_agents, env.obs_size)] * 5
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.4, 1.0])
@@ -107,10 +111,10 @@ def test_actions_in_an_environment_do_not_depend_on_the_others(epsilon):
     available = random_availability(3, 2, 5).numpy()
     rngs = [np.random.default_rng(i) for i in range(3)]
 
-    def act_together(seen: dict) -> np.ndarray:
-        return qmix_multienvs.act(lambda obs: obs, seen, np.full(3, epsilon), rngs)
+    def act_in_all(seen: dict) -> np.ndarray:
+        return qmix_multienvs.act_together(lambda obs: obs, seen, np.full(3, epsilon), rngs)
 
-    together = actions_of(act_together, q, available, times=50)
+    together = actions_of(act_in_all, q, available, times=50)
     for i in range(3):
         rng = np.random.default_rng(i)
 
@@ -148,8 +152,8 @@ def test_an_episode_equals_that_of_a_single_environment(task):
     args = helpers.small_args("qmix", **options, start_e=1, end_e=1)
     env = qmix.open_env(args)
     agent = qmix.Networks(args, env).agent
-    numbers = [("train", number) for number in range(collector.num_started)]
-    played = [qmix.collect_episode(env, agent, args, which, 0) for which in numbers]
+    numbers = range(collector.num_started)
+    played = [qmix.collect_episode(env, agent, args, number, 0) for number in numbers]
     assert Counter(contents(*one) for one in collected) <= Counter(contents(*one) for one in played)
 
 
@@ -160,7 +164,7 @@ def test_no_environment_waits_for_a_slower_one():
         for step in range(1, 151):
             ended = collector.step(q_values, 1.0)
             finished += sum(len(episode["reward"]) for episode, _ in ended)
-            under_way = zip(collector.envs.steps, collector.over, strict=True)
+            under_way = zip(collector.envs.steps, collector.episode_over, strict=True)
             playing = sum(len(steps) for steps, over in under_way if not over)
             assert finished + playing == 4 * step
             unequal |= 0 < len(ended) < 4

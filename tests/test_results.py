@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cleanmarl.training.results import confidence, means, save_gif
+from cleanmarl.training.results import confidence, metrics_of, save_gif
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ RESULTS = [{"ep_reward": 1.0, "ep_length": 2}, {"ep_reward": 3.0, "ep_length": 4
 
 
 def test_metrics_are_the_means_of_the_results():
-    assert means("rollout", RESULTS) == {"rollout/ep_reward": 2, "rollout/ep_length": 3}
+    assert metrics_of("rollout", RESULTS) == {"rollout/ep_reward": 2, "rollout/ep_length": 3}
 
 
 def test_evaluations_also_report_the_spread_of_the_rewards():
-    assert means("eval", RESULTS)["eval/std_ep_reward"] == 1
+    assert metrics_of("eval", RESULTS)["eval/std_ep_reward"] == 1
 
 
 def test_a_gif_shows_all_pictures_in_their_order(tmp_path):

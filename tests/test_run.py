@@ -24,9 +24,10 @@ from filelock import FileLock
 from PIL import Image
 from tensorboard.compat.tensorflow_stub.io import gfile
 
-from cleanmarl import checkpoint, qmix, run
+from cleanmarl import qmix
+from cleanmarl.training import checkpoint, run
 from cleanmarl.training.checkpoint import load_checkpoint
-from cleanmarl.training.errors import RunFailed
+from cleanmarl.training.errors import Refused, RunFailed
 from cleanmarl.training.run import Run
 from docs.tools.kill_and_resume import differences
 from tests.helpers import LBF, MODULES, ROOT, SMALL, TWO_STEPS, small_args, trained, weights
@@ -49,9 +50,8 @@ def words(**options) -> list[str]:
 
 
 def resumed(folder: Path, **options) -> Path:
-    saved = load_checkpoint(folder, "qmix", with_episodes=True)
-    args = qmix.Args(**saved["args"] | {"resume": str(folder)} | options)
-    qmix.train(args, saved)
+    own = load_checkpoint(folder, "qmix")["args"]
+    qmix.train(qmix.Args(**own | {"resume": str(folder)} | options))
     return folder
 
 
@@ -239,7 +239,7 @@ def test_a_folder_in_which_a_process_trains_cannot_be_resumed(command, tmp_path)
 
 def test_a_refused_process_leaves_the_folder_to_the_other(tmp_path):
     folder = trained("qmix", tmp_path / "run", **SHORT)
-    with FileLock(folder / "lock"), pytest.raises(checkpoint.Refused, match="another process"):
+    with FileLock(folder / "lock"), pytest.raises(Refused, match="another process"):
         resumed(folder)
     assert len(sessions(folder)) == 1
     resumed(folder)
@@ -418,7 +418,7 @@ def test_after_an_error_of_an_environment_the_training_is_saved(script, tmp_path
     broken.unlink()
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    MODULES[script].train(MODULES[script].Args(**saved["args"] | {"resume": str(folder)}), saved)
+    MODULES[script].train(MODULES[script].Args(**saved["args"] | {"resume": str(folder)}))
     wanted = trained(script, tmp_path / "wanted", **options | extra | {"torch_threads": 1})
     assert differences(folder, wanted, script) == []
 
@@ -489,7 +489,7 @@ def test_the_best_networks_are_saved_when_the_disk_has_space_again(tmp_path, mon
 
     def evaluate(*_):
         evaluations.append(1)
-        return {"eval/ep_reward": 1.0}
+        return [{"ep_reward": 1.0}]
 
     monkeypatch.setattr(qmix, "evaluate", evaluate)
     fill_disk(monkeypatch, lambda: len(evaluations) == 1)
@@ -610,9 +610,9 @@ def test_without_a_terminal_a_line_is_printed_for_evaluations_10_seconds_apart(
     fake = SimpleNamespace(perf_counter=lambda: clock[0], strftime=time.strftime)
     monkeypatch.setattr(run, "time", fake)
 
-    def evaluate(env, agent, args, number):
+    def evaluate(env, agent, args, purpose, number):
         clock[0] += 4
-        return {"eval/ep_reward": number}
+        return [{"ep_reward": number}]
 
     monkeypatch.setattr(qmix, "evaluate", evaluate)
     trained("qmix", tmp_path / "run", **SHORT | {"eval_steps": 1})

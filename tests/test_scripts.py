@@ -12,6 +12,8 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+import textwrap
 import tomllib
 
 import numpy as np
@@ -19,7 +21,7 @@ import pytest
 import torch
 
 from cleanmarl import qmix
-from cleanmarl.training.results import means
+from cleanmarl.training import Refused, metrics_of, random_stream
 from tests.helpers import (
     LBF,
     MODULES,
@@ -31,6 +33,7 @@ from tests.helpers import (
     every_script,
     run_program,
     scalars,
+    small_args,
     trained,
     values_of,
 )
@@ -47,21 +50,18 @@ DIFFERENCES = {
     },
     "qmix_multienvs": {
         "Args": "has num_envs and n_epochs, and other defaults",
-        "act": "acts in all environments at once",
-        "play_greedily": "plays, and does not collect",
-        "save_video": "plays, and does not collect",
         "set_up": "opens no single environment to train in",
         "train": "collects from all environments at once, and learns in rounds",
-        "evaluate_run": "has no single environment to train in",
+        "evaluate_run": "gets no single environment to train in from set_up",
     },
     "qmix_lstm": {
         "Args": "has rnn, last_action and tbptt, and other defaults; num_layers are recurrent",
         "AgentNetwork": "is recurrent",
         "EpisodeBuffer": "samples the longest episode first",
-        "qmix_loss": "carries the agents' memory through the episodes",
-        "action_values": "carries the agents' memory through the episode",
+        "qmix_loss": "runs the agents over whole episodes, which they remember",
+        "action_values": "runs the agents over the whole episode, which they remember",
         "act": "takes and returns the agents' memory",
-        "collect_episode": "carries the memory from step to step",
+        "play_episode": "carries the agents' memory from step to step",
     },
 }
 
@@ -124,36 +124,87 @@ def test_no_line_has_more_than_100_characters(script):
     assert [line for line in SOURCES[script].splitlines() if len(line) > 100] == []
 
 
-# What may be imported
+MOST_LINES = {"qmix": 500, "qmix_memefficient": 560, "qmix_multienvs": 600, "qmix_lstm": 590}
 
-PARTS = {"cleanmarl"}
-PARTS |= {f"cleanmarl.{part}" for part in ("arguments", "checkpoint", "env", "fast", "results")}
-PARTS |= {"cleanmarl.env.vector", "cleanmarl.training.run"}
+
+@every_script
+def test_a_script_can_be_read_in_one_sitting(script):
+    lines = SOURCES[script].splitlines()
+    assert len(lines) <= MOST_LINES[script]
+    assert np.mean([len(line) for line in lines]) <= 48
+
+
+# What may be imported
 
 
 def imported(source: str) -> set[str]:
-    """Names of the modules that a source imports."""
+    """Names of the project's modules that a source imports."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "a relative import does not work in a script"
-            names.add(node.module)
-    return names
+            if node.module == "cleanmarl":
+                names |= {f"cleanmarl.{alias.name}" for alias in node.names}
+            else:
+                names.add(node.module)
+    return {name for name in names if name.split(".")[0] == "cleanmarl"}
+
+
+def of_package(name: str) -> set[str]:
+    """Names of the project's modules that the modules of a package import from elsewhere."""
+    files = [*(ROOT / "cleanmarl" / name).glob("*.py")]
+    assert files
+    names = set().union(*(imported(file.read_text()) for file in files))
+    return {one for one in names if not f"{one}.".startswith(f"cleanmarl.{name}.")}
 
 
 @every_script
-def test_a_script_imports_no_other_script(script):
-    own = {name for name in imported(SOURCES[script]) if name.split(".")[0] == "cleanmarl"}
-    assert own <= PARTS
+def test_a_script_imports_only_what_every_training_needs_and_the_environments(script):
+    assert imported(SOURCES[script]) == {"cleanmarl.training", "cleanmarl.env"}
 
 
-@pytest.mark.parametrize("part", ["arguments", "checkpoint", "fast", "results", "run"])
-def test_modules_of_the_scripts_depend_on_no_script_and_no_environment(part):
-    names = imported((ROOT / "cleanmarl" / f"{part}.py").read_text())
-    own = {name for name in names if name.split(".")[0] == "cleanmarl"}
-    assert own <= PARTS - {"cleanmarl.env", "cleanmarl.env.vector"}
+def test_what_every_training_needs_imports_no_script_and_no_environment():
+    assert of_package("training") == set()
+
+
+def test_battles_import_nothing_else_of_the_project():
+    assert of_package("battle") == set()
+
+
+def in_new_process(source: str) -> str:
+    """What a program prints."""
+    words = [sys.executable, "-c", textwrap.dedent(source)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_project_changes_no_signal_handler_and_no_hook_of_errors():
+    printed = in_new_process("""
+        import importlib, signal, sys
+        before = (sys.excepthook, *map(signal.getsignal, signal.valid_signals()))
+        scripts = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
+        for name in ("cleanmarl", *(f"cleanmarl.{script}" for script in scripts)):
+            importlib.import_module(name)
+            after = (sys.excepthook, *map(signal.getsignal, signal.valid_signals()))
+            print(name, after == before)
+    """)
+    assert len(printed.splitlines()) == 5
+    assert all(line.endswith(" True") for line in printed.splitlines()), printed
+
+
+def test_importing_the_environments_registers_no_battles():
+    printed = in_new_process("""
+        import gymnasium
+        before = set(gymnasium.registry)
+        import cleanmarl.env
+        print(set(gymnasium.registry) - before)
+        import cleanmarl.battle
+        print(len(set(gymnasium.registry) - before) > 20)
+    """)
+    assert printed.splitlines() == ["set()", "True"]
 
 
 # Copies
@@ -279,6 +330,53 @@ def test_every_argument_is_documented_below_its_field(script):
     assert undocumented == []
 
 
+WRONG = {
+    "mixer": {"mixer": "QMIX"},
+    "polyak": {"polyak": 2},
+    "double_q": {"double_q": "False"},
+    "batch_size": {"batch_size": 20, "buffer_size": 10},
+}
+
+
+@every_script
+@pytest.mark.parametrize("name", WRONG)
+def test_a_training_with_a_wrong_argument_is_refused(tmp_path, monkeypatch, script, name):
+    monkeypatch.chdir(tmp_path)
+    args = dataclasses.replace(small_args(script), **WRONG[name])
+    with pytest.raises(Refused, match=f"--{name.replace('_', '-')} must be"):
+        MODULES[script].train(args)
+    assert [*tmp_path.iterdir()] == []
+
+
+# Random numbers
+
+
+def drawn_first(seed: int, purpose: str, *number: int) -> bytes:
+    """The first numbers of a stream."""
+    return random_stream(qmix.Args(seed=seed), purpose, *number).bytes(16)
+
+
+def test_no_two_random_streams_are_alike():
+    purposes = ("train", "explore", "sample", "eval", "test")
+    seeds = (0, 1, 2, 2**31 - 1, 2**32 - 1, 2**32, 2**32 + 1, 2**62, 2**63 - 1)
+    few = (0, 1, 2, 50, 10**6)
+    numbers = [(n,) for n in (*range(60), 10**6)]
+    numbers += itertools.product(few, few)
+    numbers += itertools.product(few, few, few)
+    streams = {
+        drawn_first(*key[:2], *key[2]) for key in itertools.product(seeds, purposes, numbers)
+    }
+    assert len(streams) == len(seeds) * len(purposes) * len(numbers)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_a_random_stream_with_one_number_has_the_seed_the_purpose_and_the_number_as_its_key(seed):
+    for place, purpose in enumerate(("train", "explore", "sample", "eval", "test")):
+        for number in (0, 1, 50, 10**6):
+            expected = np.random.default_rng((seed, place, number)).bytes(16)
+            assert drawn_first(seed, purpose, number) == expected
+
+
 # Every script on every kind of environment
 
 ENVIRONMENTS = {
@@ -336,24 +434,24 @@ def test_a_run_in_an_environment_of_gymnasium_is_resumed_and_evaluated(command, 
 def test_an_episode_that_does_not_report_success_counts_as_a_failure():
     silent = {"ep_reward": 1.0, "ep_length": 3}
     results = [silent, silent | {"success": True}, silent, silent | {"success": True}]
-    assert means("rollout", results)["rollout/success"] == 0.5
-    assert "rollout/success" not in means("rollout", [silent])
+    assert metrics_of("rollout", results)["rollout/success"] == 0.5
+    assert "rollout/success" not in metrics_of("rollout", [silent])
 
 
 def test_an_evaluation_without_a_report_of_success_has_none(tmp_path, monkeypatch):
-    silent = {"eval/ep_reward": 1.0}
-    scores = iter([silent | {"eval/success": 0.5}, silent, silent])
-    monkeypatch.setattr(qmix, "evaluate", lambda *_: next(scores))
+    silent = {"ep_reward": 1.0}
+    evaluations = iter([[silent, silent | {"success": True}], [silent], [silent]])
+    monkeypatch.setattr(qmix, "evaluate", lambda *_: next(evaluations))
     folder = trained("qmix", tmp_path / "run", total_timesteps=12, eval_steps=2, **TWO_STEPS)
     assert scalars(folder)["eval/success"] == [(4, 0.5), (8, 0.0), (12, 0.0)]
 
 
 def test_the_best_networks_are_those_with_most_success(tmp_path, monkeypatch):
-    scores = iter([(0.0, 9.0), (0.5, 1.0), (0.5, 0.0)])
+    scores = iter([(False, 9.0), (True, 1.0), (True, 0.0)])
 
     def evaluate(*_):
         success, reward = next(scores)
-        return {"eval/success": success, "eval/ep_reward": reward}
+        return [{"success": success, "ep_reward": reward}]
 
     monkeypatch.setattr(qmix, "evaluate", evaluate)
     options = {"total_timesteps": 12, "eval_steps": 2} | TWO_STEPS

@@ -165,15 +165,20 @@ def episode_of(*rewards: float, action: int = 0) -> Episode:
     return Episode(0, [seen] * (steps + 1), [np.array([action])] * steps, list(rewards))
 
 
+def shown(*episodes: Episode) -> dict[str, int]:
+    return places(episodes, [{"ep_reward": sum(one.rewards)} for one in episodes])
+
+
 def test_worst_median_and_best_are_found_by_their_reward():
     episodes = [episode_of(reward) for reward in (3, 1, 2, 5, 4)]
-    assert places(episodes) == {"worst": 1, "median": 0, "best": 3}
+    assert shown(*episodes) == {"worst": 1, "median": 0, "best": 3}
 
 
 def test_an_episode_equal_to_the_best_is_not_shown_twice():
-    assert places([episode_of(1.0), episode_of(1.0)]) == {"best": 1}
+    assert shown(episode_of(1.0), episode_of(1.0)) == {"best": 1}
     other = episode_of(1.0, action=1)
-    assert places([other, episode_of(1.0), episode_of(1.0)]) == {"worst": 0, "best": 2}
+    assert shown(other, episode_of(1.0), episode_of(1.0)) == {"worst": 0, "best": 2}
+    assert shown(other, other, episode_of(1.0)) == {"worst": 0, "best": 2}
 
 
 @every_script
@@ -358,11 +363,23 @@ def test_a_script_without_the_needed_functions_is_refused(watch, runs, tmp_path)
     refused(watch(runs("no scene"), "--script", copy), "nothing_of_this_name")
 
 
+def test_a_page_of_no_episodes_is_refused(watch, runs):
+    refused(watch(runs("no scene"), "--episodes", 0), "--episodes must be at least 1, got 0")
+
+
 @pytest.mark.parametrize(
-    "words", [["--episodes", "0"], ["--episodes", "many"], ["--which", "all"], []]
+    ("words", "says"),
+    [
+        ("", "required"),
+        ("run --episodes many", "--episodes"),
+        ("run --which all", "--which"),
+        ("run --wich best", "--which"),
+    ],
 )
-def test_wrong_arguments_are_refused_in_one_line(watch, runs, words):
-    refused(watch(*([runs("no scene"), *words] if words else [])))
+def test_words_that_cannot_be_read_are_refused(watch, words, says):
+    status, out, err = watch(*words.split())
+    assert (status, out) == (2, "")
+    assert says in err and "Traceback" not in err
 
 
 def test_a_file_that_cannot_be_written_is_refused(watch, runs, tmp_path):
@@ -690,7 +707,8 @@ def in_this_process(folder: Path, module: str, *arguments: str):
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 def test_the_gallerys_program_trains_a_team_once_and_writes_its_page(tmp_path, monkeypatch):
-    main = runpy.run_path(str(ROOT / "docs" / "tools" / "gallery.py"))["main"]
+    program = runpy.run_path(str(ROOT / "docs" / "tools" / "gallery.py"))
+    main, Args = program["main"], program["Args"]
     small = "--total-timesteps 4 --batch-size 1 --buffer-size 2 --hidden-dim 8 --num-eval-ep 1"
     game = "--env-type pz --env-family tests.games --env-name two_step_game"
     ran = []
@@ -699,10 +717,9 @@ def test_the_gallerys_program_trains_a_team_once_and_writes_its_page(tmp_path, m
         "run": lambda folder, *words: ran.append(words[0]) or in_this_process(folder, *words),
     }.items():
         monkeypatch.setitem(main.__globals__, name, value)
-    words = ["gallery.py", "--runs", str(tmp_path / "gallery"), "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", words)
-    main()
-    main()
+    args = Args(runs=tmp_path / "gallery", out=tmp_path, teams=("game",))
+    main(args)
+    main(args)
     assert "Q_tot" in (tmp_path / "_static" / "watch" / "game.html").read_text()
     assert ran == ["cleanmarl.qmix", "cleanmarl.watch", "cleanmarl.watch"]
 

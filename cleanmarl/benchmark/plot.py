@@ -82,6 +82,8 @@ def choose(folders: Sequence[Path], envs: Sequence[str] = (), seeds: Sequence[in
 
     Raises ValueError if there are no runs, or none of a given environment or seed.
     """
+    if not folders:
+        raise ValueError("give a folder with runs")
     records = [record for folder in folders for record in read_all(folder)]
     if not records:
         raise ValueError(f"no finished run in {', '.join(map(str, folders))}")
@@ -348,6 +350,9 @@ def plot(
 
     The arguments are those of the command `plot`. Raises ValueError if there is nothing to draw.
     """
+    for name, number in (("points", points), ("reps", reps)):
+        if number < 1:
+            raise ValueError(f"--{name} must be at least 1, got {number}")
     groups = choose(runs, envs, seeds)
     labels = dict.fromkeys(itertools.chain(*groups.values()))
     looks = dict(zip(labels, itertools.cycle(LOOKS), strict=False))

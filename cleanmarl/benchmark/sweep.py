@@ -5,7 +5,6 @@
 
 import contextlib
 import ctypes
-import difflib
 import fcntl
 import itertools
 import json
@@ -27,9 +26,16 @@ from types import ModuleType
 
 from tqdm import tqdm
 
-from cleanmarl import arguments
 from cleanmarl.benchmark.records import METRICS, read_record, read_run, write_record
-from cleanmarl.training.arguments import FREE, load_file, option, short_name
+from cleanmarl.training.arguments import (
+    FREE,
+    check,
+    load_file,
+    option,
+    parse,
+    script_of,
+    short_name,
+)
 from cleanmarl.training.errors import Refused, refuse_on_error
 
 SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
@@ -85,9 +91,10 @@ def load_script(word: str) -> tuple[ModuleType, list[str]]:
     except ModuleNotFoundError as error:
         if not word.startswith(str(error.name)):
             raise ValueError(f"{word} needs {error.name}, which is not installed") from None
-        near = difflib.get_close_matches(word, SCRIPTS, n=2) or SCRIPTS
-        known = f"{' or '.join(near)}, a path such as ./my_qmix.py, or a module"
-        raise ValueError(f"there is no script {word!r}; give {known}") from None
+        from cleanmarl.battle.reading import nearest  # only here: it loads the battles
+
+        known = f"give {', '.join(SCRIPTS)}, a path such as ./my_qmix.py, or a module"
+        raise ValueError(f"there is no script {word!r}; {nearest(word, SCRIPTS, known)}") from None
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"the script {word} cannot be imported: {reason}") from None
@@ -111,7 +118,23 @@ def read_env(word: str) -> list[str]:
     return ["--env-type", env_type, "--env-name", name, *family]
 
 
-def read_variants(words: list[str]) -> list[dict[str, str]]:
+def field_name(word: str, aliases: dict[str, str]) -> str:
+    """The field of an option: --learning-rate and --lr are learning_rate."""
+    name = word.strip().lstrip("-").replace("-", "_")
+    return aliases.get(name, name)
+
+
+def aliases_of(Args: type) -> dict[str, str]:
+    """Other names of a script's arguments -> their fields, for example lr -> learning_rate."""
+    found = {}
+    for name, hint in typing.get_type_hints(Args, include_extras=True).items():
+        for note in getattr(hint, "__metadata__", ()):
+            for alias in getattr(note, "aliases", None) or ():
+                found[field_name(alias, {})] = name
+    return found
+
+
+def read_variants(words: Sequence[str], aliases: dict[str, str]) -> list[dict[str, str]]:
     """All combinations of the values of some arguments: ["td_lambda=0 0.6", "mixer=qmix vdn"].
 
     Raises ValueError.
@@ -119,7 +142,7 @@ def read_variants(words: list[str]) -> list[dict[str, str]]:
     values = {}
     for word in words:
         name, _, given = word.partition("=")
-        name = name.strip().lstrip("-").replace("-", "_")
+        name = field_name(name, aliases)
         if not name or not given.split():
             raise ValueError(f'a variant must be like "td_lambda=0 0.6 0.9", got {word!r}')
         if name in OWN:
@@ -145,12 +168,12 @@ def words_of(Args: type, variant: dict[str, str]) -> list[str]:
     return words
 
 
-def check_passed(passed: list[str], varied: list[str]):
+def check_passed(passed: Sequence[str], varied: Sequence[str], aliases: dict[str, str]):
     """Raise ValueError if the sweep itself sets one of the arguments passed to the scripts."""
     for word in passed:
         if not word.startswith("--"):
             continue
-        name = word[2:].partition("=")[0].replace("-", "_").removeprefix("no_")
+        name = field_name(word.partition("=")[0], aliases).removeprefix("no_")
         if name in OWN:
             reason = "cannot be passed on to the scripts: the sweep sets it, see run --help"
             raise ValueError(f"{word} {reason}")
@@ -159,9 +182,9 @@ def check_passed(passed: list[str], varied: list[str]):
 
 
 def plan(
-    scripts: list[str],
-    envs: list[str],
-    seeds: list[int],
+    scripts: Sequence[str],
+    envs: Sequence[str],
+    seeds: Sequence[int],
     runs: str | Path = "sweep",
     variants: Sequence[str] = (),
     passed: Sequence[str] = (),
@@ -169,11 +192,17 @@ def plan(
     """The runs of a sweep; their arguments are checked as the scripts check them.
 
     Parameters are the options of the command `run`; `passed` goes to every script. Raises
-    ValueError with a message of one line.
+    ValueError with a message of one line. Arguments that a script cannot read end the program: tyro
+    says why and exits with status 2.
     """
-    combinations = read_variants(list(variants))
-    check_passed(list(passed), list(combinations[0]))
+    if not (scripts and envs and seeds):
+        raise ValueError("a sweep needs a script, an environment and a seed")
     loaded = {script: load_script(script) for script in scripts}
+    aliases = {}
+    for module, _ in loaded.values():
+        aliases |= aliases_of(module.Args)
+    combinations = read_variants(variants, aliases)
+    check_passed(passed, [*combinations[0]], aliases)
     tasks = {}
     for seed, env, variant, script in itertools.product(seeds, envs, combinations, scripts):
         module, program = loaded[script]
@@ -185,7 +214,7 @@ def plan(
                 module.open_env(args).close()
         differs = [f"{name}={value}".replace("/", "-") for name, value in variant.items()]
         name = short_name(args.env_name)
-        parts = [args.env_type, name, arguments.script_of(module.Args), *differs, str(seed)]
+        parts = [args.env_type, name, script_of(module.Args), *differs, str(seed)]
         folder = Path(runs).resolve() / "__".join(parts)
         title = " ".join([script, env, *differs, str(seed)])
         task = Task(title, folder, [*program, *words], asdict(args))
@@ -200,11 +229,12 @@ def plan(
 
 def read_arguments(module: ModuleType, words: list[str]):
     """A script's `Args`, checked. Raises Refused with a message of one line."""
+    program = f"{script_of(module.Args)}.py"
+    args = parse(module.Args, words, prog=program)
     try:
-        args = arguments.parse(module.Args, module.__doc__ or "", words, module.Args())
-        arguments.check(args)
+        check(args)
     except Refused as error:
-        raise Refused(f"{arguments.script_of(module.Args)}.py: {error}") from None
+        raise Refused(f"{program}: {error}") from None
     return args
 
 
@@ -432,6 +462,8 @@ def train_all(ray, tasks: list[Task], todo: list[Task], signals: list[int]) -> d
 
 def check_address(address: str, cpus: int | None):
     """Raise ValueError if there is no cluster; Ray itself would retry again and again."""
+    if cpus is not None and cpus < 1:
+        raise ValueError(f"--cpus must be at least 1, got {cpus}")
     if address and cpus:
         raise ValueError("give either --cpus (this machine) or --address (a cluster), not both")
     if ":" in address:

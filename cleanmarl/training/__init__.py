@@ -19,7 +19,14 @@ from cleanmarl.training.arguments import (
     parse_args,
 )
 from cleanmarl.training.checkpoint import load_model
-from cleanmarl.training.errors import Refused, one_line_errors, refuse_on_error, warn, warn_on_error
+from cleanmarl.training.errors import (
+    Refused,
+    RunFailed,
+    one_line_errors,
+    refuse_on_error,
+    warn,
+    warn_on_error,
+)
 from cleanmarl.training.results import (
     metrics_of,
     save_gif,
@@ -38,6 +45,7 @@ __all__ = [
     "Rate",
     "Refused",
     "Run",
+    "RunFailed",
     "Seed",
     "Units",
     "acting",

@@ -16,7 +16,8 @@ from torch import nn
 
 INTERNAL = vars(nn.Module()).keys() - {"training"}
 
-# For each network that has acted: shape of its first input -> whether NumPy gives the same
+# For each network that has acted: shape of its inputs, and whether there is no hidden state yet
+# -> whether NumPy gives the same
 in_numpy_too: WeakKeyDictionary[nn.Module, dict[tuple, bool]] = WeakKeyDictionary()
 
 
@@ -30,13 +31,18 @@ def acting(network: nn.Module) -> Callable:
         arrays_only = as_function(network)
     except (Unknown, TypeError, RuntimeError):  # NumPy has no bfloat16, for example
         return in_pytorch(network)
-    known = in_numpy_too.setdefault(network, {})
+    same = in_numpy_too.setdefault(network, {})
 
     def values(*inputs):
-        shape = inputs[0].shape
-        if shape not in known:
-            known[shape] = computes_the_same(network, inputs)
-        return arrays_only(*inputs) if known[shape] else in_pytorch(network)(*inputs)
+        kind = (inputs[0].shape, inputs[-1] is None)
+        if kind not in same:
+            same[kind] = computes_the_same(network, inputs)
+        if same[kind]:
+            try:
+                return arrays_only(*inputs)
+            except Exception:  # in a part of forward() that was not tried
+                same[kind] = False
+        return in_pytorch(network)(*inputs)
 
     return values
 
@@ -146,7 +152,8 @@ def linear(layer: nn.Linear) -> Callable:
 
 
 def relu(_: nn.ReLU) -> Callable:
-    return lambda x: np.maximum(x, 0)
+    zero = np.zeros((), np.float32)  # an array: the number 0 would be converted at each call
+    return lambda x: np.maximum(x, zero)
 
 
 def layer_norm(layer: nn.LayerNorm) -> Callable:

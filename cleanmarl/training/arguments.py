@@ -195,7 +195,8 @@ def check_bounds(args, name: str, bounds: Between):
     value = getattr(args, name)
     high = getattr(args, str(bounds.high), bounds.high)
     if not bounds.low <= value <= high:
-        raise Refused(f"{option(name)} must be from {bounds.low} to {high}, got {value}")
+        most = f"{option(bounds.high)}, {high}" if isinstance(bounds.high, str) else high
+        raise Refused(f"{option(name)} must be from {bounds.low} to {most}, got {value}")
 
 
 def check_resumed(args, own):

@@ -17,6 +17,7 @@ class RunFailed(RuntimeError):
 
 
 def warn(text: str):
+    """Print a warning of one line, above the progress bar."""
     tqdm.write(f"warning: {text}", file=sys.stderr)
 
 

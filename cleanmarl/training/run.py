@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -133,7 +134,7 @@ class Run:
             write_json(self.folder / "args.json", asdict(args) | {"resume": ""})
             self.begin_session()
             self.open_writer()
-        self.stepped = check_first_steps(state)
+        self.stepped = watch_first_steps(state)
 
     def open_folder(self, folder: Path | None) -> Path:
         """Make a new folder or open the resumed one, and lock it for this process."""
@@ -210,6 +211,7 @@ class Run:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.handlers[number] = signal.signal(number, self.stop)
         gc.freeze()  # imported objects stay, so later collections can skip them
+        self.gc_threshold = gc.get_threshold()
         gc.set_threshold(20_000)  # a training makes little garbage in cycles
         return self
 
@@ -239,8 +241,8 @@ class Run:
         After an evaluation, save the networks as best.pt if they are better than all before.
         """
         scalars = {name: float(value) for name, value in scalars.items()}
-        if "train/loss" in scalars and not all(self.stepped.values()):
-            raise Refused("there is a loss, but no step of the optimizer: nothing is learned")
+        if "train/loss" in scalars and self.stepped and not any(self.stepped.values()):
+            raise Refused("there is a loss, but no optimizer.step(): nothing is learned")
         evaluated = "eval/ep_reward" in scalars
         if evaluated and "eval/success" in self.latest:
             scalars.setdefault("eval/success", 0.0)  # no episode has reported one
@@ -256,8 +258,9 @@ class Run:
         self.show(evaluated)
 
     def add_to_curves(self, scalars: dict[str, float], step: int):
-        for name, value in scalars.items():
-            self.writer.add_scalar(name, value, step)
+        # One entry for all: SummaryWriter's own add_scalar() makes one for each
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+        self.writer.file_writer.add_summary(Summary(value=points), step)
 
     def show(self, evaluated: bool):
         """Show the latest values beside the bar; without a terminal, print a line."""
@@ -377,11 +380,12 @@ class Run:
     def __exit__(self, kind, error, traceback):
         """Close everything, print how the run ended, and exit with the matching status.
 
-        After an error, save the run, but not after a FloatingPointError.
+        After an error, save the run, but not if it has learned nothing or what is not finite.
         """
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        if isinstance(error, Exception) and not isinstance(error, FloatingPointError):
+        gc.set_threshold(*self.gc_threshold)
+        if isinstance(error, Exception) and not isinstance(error, FloatingPointError | Refused):
             try:
                 self.save()
             except Exception as another:  # tell the first error, too
@@ -419,36 +423,43 @@ def random_stream(args, purpose: str, *number: int) -> np.random.Generator:
     return np.random.default_rng(key)
 
 
-def check_first_steps(state: dict) -> dict[str, bool]:
-    """At the first step of each optimizer, raise Refused if a parameter is not learned.
+def watch_first_steps(state: dict) -> dict[torch.optim.Optimizer, bool]:
+    """Let the first step of each optimizer in `state` check that its parameters are learned.
 
-    Such a parameter has no gradient, for example because `forward` does not use it, or it has one
-    but is in no optimizer. Returns whether each optimizer has made a step, by its name in `state`.
+    Returns whether each optimizer has made a step; the steps update this dict.
     """
-    optimizers = {n: part for n, part in state.items() if isinstance(part, torch.optim.Optimizer)}
+    optimizers = [part for part in state.values() if isinstance(part, torch.optim.Optimizer)]
     stepped = dict.fromkeys(optimizers, False)
 
-    def parameters_of(optimizer) -> set:
-        return {one for group in optimizer.param_groups for one in group["params"]}
-
     def check(optimizer, *_):
-        handles[optimizer].remove()
-        stepped[next(name for name, one in optimizers.items() if one is optimizer)] = True
-        learned = parameters_of(optimizer)
-        in_any = set().union(*map(parameters_of, optimizers.values()))
-        idle, forgotten = [], []
-        for name, one in state["networks"].named_parameters():
-            if one in learned and one.grad is None:
-                idle.append(name)
-            if one not in in_any and one.grad is not None:
-                forgotten.append(name)
-        if idle:
-            why = "the loss does not depend on them. Use them in forward(), or do not learn them"
-            raise Refused(f"no gradient reaches {', '.join(idle)}: {why}")
-        if forgotten:
-            raise Refused(
-                f"the optimizer does not learn {', '.join(forgotten)}: give it to it, too"
-            )
+        if not stepped[optimizer]:
+            stepped[optimizer] = True
+            check_gradients(state["networks"], optimizer, optimizers)
 
-    handles = {one: one.register_step_pre_hook(check) for one in optimizers.values()}
+    for optimizer in optimizers:
+        optimizer.register_step_post_hook(check)  # LBFGS has no gradients before
     return stepped
+
+
+def check_gradients(networks: torch.nn.Module, optimizer, optimizers: list):
+    """Raise Refused if a parameter has no gradient, or a gradient that no optimizer applies."""
+    learned = parameters_of(optimizer)
+    in_any = set().union(*map(parameters_of, optimizers))
+    idle, forgotten = [], []
+    for name, parameter in networks.named_parameters():
+        if parameter in learned and parameter.requires_grad and parameter.grad is None:
+            idle.append(name)
+        if parameter not in in_any and parameter.grad is not None:
+            forgotten.append(name)
+    if len(idle) == len(learned):
+        wanted = "call loss.backward() before optimizer.step(), and no zero_grad() in between"
+        raise Refused(f"no parameter has a gradient at the first step of the optimizer: {wanted}")
+    if idle:
+        wanted = "use them in forward(), or leave them out of what the optimizer learns"
+        raise Refused(f"the loss does not depend on {', '.join(idle)}: {wanted}")
+    if forgotten:
+        raise Refused(f"the optimizer does not learn {', '.join(forgotten)}: add them to learned()")
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> set:
+    return {parameter for group in optimizer.param_groups for parameter in group["params"]}

@@ -3,48 +3,61 @@
 python -m cleanmarl.watch RUN_FOLDER
 """
 
-from pathlib import Path
+import signal
 
-import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports, too
+
+from cleanmarl import training  # first: it sets the threads of NumPy and PyTorch
 
 # isort: split
-from cleanmarl.training.arguments import parse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
 from cleanmarl.training.checkpoint import write_atomically
-from cleanmarl.training.errors import Refused, one_line_errors
 from cleanmarl.watch.page import page
 from cleanmarl.watch.trained import load
 
 
-def parse():
-    description = "Watch a trained team: a page with its worst, median and best episode."
-    parser = Parser(prog="python -m cleanmarl.watch", description=description, allow_abbrev=False)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
-    played = "greedy episodes to play (default: 32)"
-    parser.add_argument("--episodes", type=int, default=32, metavar="NUMBER", help=played)
-    which = {"choices": ["best", "last"], "default": "last"}
-    parser.add_argument("--which", **which, help="networks to watch (default: last)")
-    out = "file to write (default: watch.html in the folder)"
-    parser.add_argument("--out", type=Path, metavar="FILE", help=out)
-    where = "script that made the run, if it was moved"
-    parser.add_argument("--script", type=Path, metavar="FILE", help=where)
-    args = parser.parse_args()
+@dataclass
+class Args:
+    """Watch a trained team: a page with its worst, median and best episode."""
+
+    run: Positional[Path]
+    """folder of a run"""
+    episodes: int = 32
+    """greedy episodes to play"""
+    which: Literal["best", "last"] = "last"
+    """networks to watch"""
+    out: Path | None = None
+    """file to write; None for watch.html in the folder"""
+    script: Path | None = None
+    """script that made the run, if you moved it"""
+
+
+def write_page(args: Args) -> Path:
+    """Play the episodes and write their page. Raises Refused."""
     if args.episodes < 1:
-        raise Refused(f"--episodes must be at least 1, got {args.episodes}")
-    return args
+        raise training.Refused(f"--episodes must be at least 1, got {args.episodes}")
+    path = args.out or args.run / "watch.html"
+    run = load(args.run, args.which, args.episodes, args.script)
+    if not path.parent.is_dir():
+        raise training.Refused(f"cannot write {path}: there is no folder {path.parent}")
+    try:
+        write_atomically(path, page(run).encode())
+    except OSError as error:
+        raise training.Refused(f"cannot write {path}: {error.strerror}") from error
+    return path
 
 
 def main():
-    with one_line_errors("watch"):
-        args = parse()
-        path = args.out or args.run / "watch.html"
-        run = load(args.run, args.which, args.episodes, args.script)
-        if not path.parent.is_dir():
-            raise Refused(f"cannot write {path}: there is no folder {path.parent}")
-        try:
-            write_atomically(path, page(run).encode())
-        except OSError as error:
-            raise Refused(f"cannot write {path}: {error.strerror}") from error
-        print(path)
+    with training.one_line_errors("watch"):
+        args = training.arguments.parse(Args, sys.argv[1:], prog="python -m cleanmarl.watch")
+        print(write_page(args))
 
 
 if __name__ == "__main__":

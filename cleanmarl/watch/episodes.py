@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import gymnasium
 import numpy as np
 
+from cleanmarl.training.results import worst_median_best
 from cleanmarl.watch.trained import Trained
 
 
@@ -60,21 +61,22 @@ class Recorder(gymnasium.Wrapper):
 def play(run: Trained) -> tuple[list[Episode], list[dict[str, float]]]:
     """Play the episodes of --evaluate; returns them and their results."""
     env = Recorder(run.script.open_env(run.args))
-    results = run.script.play_greedily(env, run.networks.target_agent, run.args, "test")
+    results = run.script.evaluate(env, run.networks.target_agent, run.args, "test")
     env.close()
     return env.episodes, results
 
 
-def places(episodes: list[Episode]) -> dict[str, int]:
+def places(episodes: list[Episode], results: list[dict[str, float]]) -> dict[str, int]:
     """The numbers of the worst, the median and the best episode, as --evaluate finds them.
 
     The worst is left out if it equals the best, the median if it equals the best or the worst.
     """
-    order = np.argsort([sum(one.rewards) for one in episodes], kind="stable").tolist()
-    found = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
-    for name, others in (("worst", ["best"]), ("median", ["best", "worst"])):
-        if any(alike(episodes[found[name]], episodes[found.get(o, -1)]) for o in others):
-            del found[name]
+    found = worst_median_best(results)
+    worst, median, best = (episodes[number] for number in found.values())
+    if alike(median, best) or alike(median, worst):
+        del found["median"]
+    if alike(worst, best):
+        del found["worst"]
     return found
 
 

@@ -46,7 +46,8 @@ def contents(run: Trained) -> dict:
     episodes, results = play(run)
     known = asdict(type(run.args)())
     evaluation = {name: confidence(values) for name, values in by_name(results).items()}
-    shown = [described(run, episodes, results, *place) for place in places(episodes).items()]
+    chosen = places(episodes, results).items()
+    shown = [described(run, episodes, results, *place) for place in chosen]
     for reason in {one["scene"]["missing"] for one in shown if "missing" in one["scene"]}:
         warn(f"the page has no scene: {reason}")
     return {

@@ -20,7 +20,7 @@ class Trained(NamedTuple):
 
     folder: Path
     script: ModuleType
-    """the script that made it: `Args`, `open_env`, `play_greedily`, `action_values`, ..."""
+    """the script that made it: `Args`, `open_env`, `evaluate`, `action_values`, ..."""
     args: Any
     """its arguments, except `device` (the CPU) and `num_eval_ep`"""
     saved: dict
@@ -63,7 +63,7 @@ def load_script(path: Path) -> ModuleType:
         module = load_file(path)
     except Exception as error:
         raise Refused(f"{path} cannot be imported: {error!r}") from error
-    needed = ("Args", "open_env", "Networks", "play_greedily", "action_values")
+    needed = ("Args", "open_env", "Networks", "evaluate", "action_values")
     missing = [name for name in needed if not hasattr(module, name)]
     if missing:
         raise Refused(f"{path.name} has no {', '.join(missing)}: copy it from cleanmarl/qmix.py")

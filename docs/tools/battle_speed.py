@@ -21,15 +21,16 @@ are printed. The time of a step depends on the number of living units; so the la
 battles in which no unit dies.
 """
 
-import argparse
 import os
 import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tyro
 
 from cleanmarl import battle
 from cleanmarl.battle import BattleEnv, BattleVectorEnv, ScenarioError, map_names
@@ -40,6 +41,24 @@ ROUNDS = 5
 STEPS = 200  # of the battles that are repeated
 TURN = 0.05  # seconds
 RESETS = 100
+
+
+@dataclass
+class Args:
+    maps: tyro.conf.Positional[tuple[str, ...]] = ()
+    """maps to measure; without any, all"""
+    seconds: float = 2.0
+    """measured time per map"""
+    num_envs: int = 0
+    """battles of a vector environment"""
+    num_threads: int = 2
+    """its threads"""
+    against: Path | None = None
+    """root of another checkout"""
+    random: bool = False
+    """compare random battles with fixed ones"""
+    take_turns: bool = False
+    """only for the processes of --against"""
 
 
 def random_actions(avail_actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -253,29 +272,28 @@ def print_ratios(maps: list[str], seconds: float, other: Path):
     print(f"{'median':<16} {statistics.median(ratios):.3f}")
 
 
-def main():
-    shape = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
-    parser.add_argument("maps", nargs="*", metavar="MAP", help="default: all")
-    parser.add_argument("--seconds", type=float, default=2.0, help="measured time per map")
-    parser.add_argument("--num-envs", type=int, default=0, help="battles of a vector environment")
-    parser.add_argument("--num-threads", type=int, default=2, help="its threads")
-    parser.add_argument("--against", type=Path, metavar="FOLDER", help="root of another checkout")
-    parser.add_argument("--random", action="store_true", help="compare random battles with fixed")
-    parser.add_argument("--take-turns", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.take_turns:  # the package may be older and have no random battles
-        return take_turns(args.maps[0])
-    maps = args.maps or (battle.random_names() if args.random else map_names())
+def check(args: Args, maps: list[str]):
+    """Exit with status 2 if something cannot be measured."""
+    wrong = ""
     for name in maps:
         try:
-            is_random = load_map(name).is_random
+            if args.random and not load_map(name).is_random:
+                wrong = f"--random: the battles of {name} are not random"
+            load_map(name)
         except ScenarioError as error:
-            parser.error(str(error))
-        if args.random and not is_random:
-            parser.error(f"--random: the battles of {name} are not random")
+            wrong = str(error)
     if args.against and not (args.against / "cleanmarl").is_dir():
-        parser.error(f"--against: there is no folder cleanmarl in {args.against}")
+        wrong = f"--against: there is no folder cleanmarl in {args.against}"
+    if wrong:
+        print(f"battle_speed.py: error: {wrong}", file=sys.stderr)
+        sys.exit(2)
+
+
+def main(args: Args):
+    if args.take_turns:  # the package may be older and have no random battles
+        return take_turns(args.maps[0])
+    maps = list(args.maps) or (battle.random_names() if args.random else map_names())
+    check(args, maps)
     if args.against:
         print_ratios(maps, args.seconds, args.against)
     elif args.random:
@@ -287,4 +305,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Args, description=__doc__))

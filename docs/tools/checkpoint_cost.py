@@ -19,7 +19,7 @@ from unittest import mock
 import tyro
 
 from cleanmarl import qmix
-from cleanmarl.training.run import Run
+from cleanmarl.training import Run
 
 
 @dataclass

@@ -5,14 +5,16 @@
 Teams that are already in --runs are not trained again. The picture of the page needs Chromium.
 """
 
-import argparse
 import io
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import tyro
 from PIL import Image
 
 from cleanmarl.training.checkpoint import write_atomically
@@ -27,6 +29,16 @@ TEAMS = {
 }
 MOMENT = "MMM", "#episode=median&t=12&agent=7"
 """page and address of the picture"""
+
+
+@dataclass
+class Args:
+    runs: Path = Path("gallery")
+    """folder to train in"""
+    out: Path = ROOT / "docs"
+    """folder of the documentation"""
+    teams: tuple[Literal[*TEAMS], ...] = tuple(TEAMS)
+    """teams to train"""
 
 
 def run(folder: Path, *words: str):
@@ -68,12 +80,7 @@ def photograph(page: Path, address: str) -> bytes:
     return file.getvalue()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=Path, default=Path("gallery"), help="folder to train in")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="documentation")
-    parser.add_argument("--teams", nargs="*", choices=TEAMS, default=list(TEAMS))
-    args = parser.parse_args()
+def main(args: Args):
     pages = args.out.resolve() / "_static" / "watch"
     pages.mkdir(parents=True, exist_ok=True)
     for name in args.teams:
@@ -88,4 +95,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Args, description=__doc__))

@@ -26,7 +26,7 @@ import tyro
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 
-from cleanmarl import checkpoint, run
+from cleanmarl.training import checkpoint, run
 from cleanmarl.training.checkpoint import load_checkpoint
 
 TRAINING = "--env-name 3m --total-timesteps 800 --hidden-dim 8 --hyper-dim 8 --batch-size 4"

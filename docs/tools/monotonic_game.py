@@ -14,7 +14,7 @@ import tyro
 from two_step_game import arguments, in_a_cell, print_row, q_tot, train  # in this folder
 
 from cleanmarl import qmix
-from cleanmarl.training.acting import in_numpy
+from cleanmarl.training import acting
 
 GAME = "nonmonotonic_game"
 
@@ -42,7 +42,7 @@ def print_learned(epsilon: str, options: dict):
     """Train, and print a row."""
     greedy_return, networks, env = train(arguments(GAME, **options))
     observation, _ = env.reset()
-    chosen = in_numpy(networks.target_agent)(observation["obs"]).argmax(-1)
+    chosen = acting(networks.target_agent)(observation["obs"]).argmax(-1)
     values = in_a_cell(q_tot(networks, observation), 1)
     actions = "".join(map(str, chosen))
     name = options["mixer"].upper()

@@ -14,13 +14,15 @@ engine does not agree:
 The exit status is 2 if a file cannot be read or is not a recording.
 """
 
-import argparse
 import sys
 import zipfile
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tyro
 
 from cleanmarl.battle import compiled
 from cleanmarl.battle.engine import TICKS_PER_STEP
@@ -40,6 +42,12 @@ PER_STEP = ("actions", "reward", "terminated", "won", "avail", "obs", "state")
 
 NOT_NUMPYS = (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 """errors that NumPy raises for a file that it has not written"""
+
+
+@dataclass
+class Args:
+    traces: tyro.conf.Positional[tuple[Path, ...]]
+    """recordings of the original, TRACE.npz"""
 
 
 class TraceError(ValueError):
@@ -243,8 +251,11 @@ def load(path: Path) -> list[Replay]:
         raise TraceError(f"{path} is not a recorded battle, or is damaged") from None
 
 
-def main(paths: list[str | Path]) -> int:
+def main(paths: Sequence[str | Path]) -> int:
     """Print how well the engine agrees with the recordings; returns the exit status."""
+    if not paths:
+        print("give at least one recording", file=sys.stderr)
+        return 2
     failed = 0
     for path in paths:
         try:
@@ -266,10 +277,6 @@ def main(paths: list[str | Path]) -> int:
 
 
 if __name__ == "__main__":
-    shape = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
-    about = "recordings of the original"
-    parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE.npz", help=about)
-    traces = parser.parse_args().traces
+    args = tyro.cli(Args, description=__doc__)
     compiled.machine_code("tick")  # compile first: it prints a line
-    sys.exit(main(traces))
+    sys.exit(main(args.traces))

@@ -30,8 +30,8 @@ from unittest import mock
 
 import tyro
 
-from cleanmarl import arguments
-from cleanmarl.training.run import Run
+from cleanmarl.training import Run
+from cleanmarl.training.arguments import parse
 
 SPANS = 5
 LBF = "--env-type lbf --env-name Foraging-8x8-2p-3f-v3"
@@ -116,8 +116,7 @@ def rates(command: str, seconds: float, begin: Callable = lambda: None) -> list[
     """
     script, *words = command.split()
     module = importlib.import_module(f"cleanmarl.{script}")
-    words = ["--exploration-fraction", "0", *words]
-    args = arguments.parse(module.Args, module.__doc__, words, module.Args())
+    args = parse(module.Args, ["--exploration-fraction", "0", *words])
     marks: list[tuple[float, int]] = []
     gc.collect()  # free the last training
     with (

@@ -13,6 +13,8 @@ Each table replaces the one with the same head; below a command or a heading, th
 - the headline of README.md, and its picture of the first seconds
 """
 
+import ast
+import inspect
 import re
 import shlex
 import shutil
@@ -31,9 +33,9 @@ from cleanmarl import qmix, qmix_lstm, qmix_memefficient, qmix_multienvs
 from cleanmarl.battle import BattleEnv, map_names, random_names
 from cleanmarl.battle.render import CAPTION
 from cleanmarl.battle.scenario import Scenario, UnitKind, _table
-from cleanmarl.benchmark.__main__ import make_parser
+from cleanmarl.benchmark.__main__ import read
 from cleanmarl.benchmark.plot import STYLE, choose, duration, new_figure, plot, table
-from cleanmarl.training.arguments import option, titles_and_meanings
+from cleanmarl.training.arguments import option
 
 DOCS = Path(__file__).parent.parent
 RECORDS = DOCS / "results/records"
@@ -73,6 +75,21 @@ def args_table() -> list[str]:
         cells = [default(script.Args, name) for script in SCRIPTS]
         lines.append(dense((f"`{option(name)}`", meaning(known), *cells)))
     return lines
+
+
+def titles_and_meanings(Args: type) -> dict[str, tuple[str, str]]:
+    """For each field of `Args`: the comment above its group, and the docstring below the field."""
+    source = inspect.getsource(Args)
+    lines = source.splitlines()
+    (definition,) = ast.parse(source).body
+    found, title = {}, ""
+    for field, docstring in pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign):
+            above = lines[field.lineno - 2].strip()
+            if above.startswith("# "):
+                title = above.removeprefix("# ")
+            found[field.target.id] = (title, docstring.value.value)
+    return found
 
 
 def meaning(known: dict[str, tuple[str, str]]) -> str:
@@ -126,12 +143,11 @@ def redraw(text: str, page: Path) -> str:
     """A page with the tables of its `plot` commands; the figures that it shows are drawn."""
     command = r"^python -m cleanmarl.benchmark (plot (?:.*\\\n)*.*)$"
     for found in re.findall(command, text, re.MULTILINE):
-        args = vars(make_parser().parse_args(found.replace("\\\n", " ").split()))
+        args = vars(read(found.replace("\\\n", " ").split()))
         if not args["out"].is_relative_to("docs"):
             continue
         args["runs"] = [DOCS.parent / folder for folder in args["runs"]]
         out = args["out"].relative_to("docs")
-        del args["command"]
         with tempfile.TemporaryDirectory() as folder:
             results = plot(**args | {"out": Path(folder)})
             for name in re.findall(rf"\({out}/(\w+\.svg)\)", text):

@@ -16,7 +16,7 @@ import torch
 import tyro
 
 from cleanmarl import qmix
-from cleanmarl.training.checkpoint import load_model
+from cleanmarl.training import load_model
 
 # From the paper's appendix: one hidden layer of 64 units, a mixing network of 8 units, and target
 # networks that are copied every 100 episodes

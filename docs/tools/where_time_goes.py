@@ -31,9 +31,9 @@ from cleanmarl.battle import BattleEnv
 
 # A script's functions and their parts; a part excludes the functions of other parts that it calls
 PARTS = {
-    "in_numpy": "acting",
-    "recurrent_in_numpy": "acting",
+    "acting": "acting",
     "act": "acting",
+    "act_together": "acting",
     "collect_episode": "storing",
     "Collector.step": "storing",
     "EpisodeBuffer.store": "storing",
@@ -42,7 +42,7 @@ PARTS = {
     "update": "optimizer",
     "Networks.update_targets": "optimizer",
     "evaluate": "evaluation",
-    "rollout": "logging",
+    "training.Progress.metrics": "logging",
     "Run.advance": "logging",
     "Run.log": "logging",
     "Run.save": "logging",
@@ -121,8 +121,10 @@ class Watched:
     def __enter__(self):
         self.patches = ExitStack()
         for name, part in PARTS.items():
-            *owner, function = name.split(".")
-            target = getattr(self.module, owner[0], None) if owner else self.module
+            *owners, function = name.split(".")
+            target = self.module
+            for owner in owners:
+                target = getattr(target, owner, None)
             if hasattr(target, function):
                 timed = self.clock.timed(part, getattr(target, function))
                 self.replace(target, function, timed)

@@ -1,0 +1,297 @@
+"""What a script gives to its optimizer is learned, and so is what a reader adds to the script.
+
+An edit that is not learned is refused in one line. Acting computes what learning computes.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cleanmarl.training import Refused, acting
+from cleanmarl.training.arguments import load_file
+from tests.helpers import (
+    MODULES,
+    OWN,
+    SMALL,
+    SOURCES,
+    TWO_STEPS,
+    every_script,
+    run_program,
+    values_of,
+)
+
+CONFIGURATIONS = {
+    "defaults": {},
+    "vdn": {"mixer": "vdn"},
+    "hypernetworks_of_two_layers": {"hypernet_layers": 2},
+    "two_layers": {"num_layers": 2},
+}
+NOT_RECURRENT = {"no_layers": {"num_layers": 0}}
+RECURRENT = {"gru": {"rnn": "gru"}, "obs_only": {"last_action": False}}
+
+
+def configurations() -> list:
+    """Scripts and their options."""
+    found = []
+    for script in MODULES:
+        own = RECURRENT if script == "qmix_lstm" else NOT_RECURRENT
+        for name, options in (CONFIGURATIONS | own).items():
+            found.append(pytest.param(script, options, id=f"{script}-{name}"))
+    return found
+
+
+every_configuration = pytest.mark.parametrize(("script", "options"), configurations())
+
+
+@pytest.fixture
+def edited(tmp_path, monkeypatch) -> Callable:
+    """`edited(script, (old, new), ...)`: a copy of a script with these changes, as a module."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # loading a file adds its folder
+
+    def make(script: str, *changes: tuple[str, str]) -> ModuleType:
+        source = SOURCES[script]
+        for old, new in changes:
+            assert source.count(old) == 1, old
+            source = source.replace(old, new)
+        path = tmp_path / f"edited_{script}.py"
+        path.write_text(source)
+        return load_file(path)
+
+    return make
+
+
+def args_of(module: ModuleType, script: str, **options):
+    return module.Args(**SMALL | OWN.get(script, {}) | options)
+
+
+def losses_of(module: ModuleType, script: str, folder: Path, **options) -> list[float]:
+    """Train on a game of two steps; returns the loss of each update."""
+    args = args_of(module, script, log_every=1, **TWO_STEPS, **options)
+    module.train(args, folder=folder)
+    losses = values_of(folder, "train/loss")
+    assert len(losses) >= 10
+    return losses
+
+
+def random_weights(networks: nn.Module):
+    """Give all networks random weights: with those of new networks, values are 0."""
+    torch.manual_seed(1)
+    for parameter in networks.parameters():
+        parameter.data.normal_(std=0.5)
+
+
+def recorded(values: Callable, seen: list) -> Callable:
+    """The same function of arrays; it appends the values of all actions to `seen`."""
+
+    def function(*inputs):
+        outputs = values(*inputs)
+        seen.append(outputs[0][0] if isinstance(outputs, tuple) else outputs)
+        return outputs
+
+    return function
+
+
+def acting_and_learning(module: ModuleType, args) -> tuple[np.ndarray, np.ndarray]:
+    """The values of an episode's actions in acting, and in learning, with random weights."""
+    *envs, networks, _ = module.set_up(args)
+    random_weights(networks)
+    seen = []
+    values = recorded(acting(networks.agent), seen)
+    rng = np.random.default_rng(0)
+    episode, _ = module.play_episode(envs[0], values, lambda t: 0.5, 0, rng, args)
+    batch = {key: torch.from_numpy(array) for key, array in episode.items()}
+    if hasattr(module, "run_agents"):
+        batch["lengths"] = torch.tensor([len(episode["reward"])])
+        inputs = module.agent_inputs(batch, args)
+        learning = module.run_agents(networks.agent, inputs, batch["lengths"], args.tbptt)
+    else:
+        learning = networks.agent(batch["obs"])
+    assert learning.requires_grad
+    return np.array(seen), learning.detach().numpy()[:-1]
+
+
+# The scripts as they are
+
+
+@every_configuration
+def test_every_parameter_of_the_optimizer_has_a_gradient_and_moves(script, options):
+    module = MODULES[script]
+    args = args_of(module, script, env_name="3m", **options)
+    *envs, networks, optimizer = module.set_up(args)
+    buffer = module.EpisodeBuffer(args.buffer_size)
+    for number in range(4):
+        rng = np.random.default_rng(number)
+        values = acting(networks.agent)
+        played = module.play_episode(envs[0], values, lambda t: 1.0, number, rng, args)
+        buffer.store(played[0])
+    before = {name: one.detach().clone() for name, one in networks.named_parameters()}
+    for number in range(5):
+        module.update(networks, optimizer, buffer.sample(args, number), args)
+
+    given = {id(one) for group in optimizer.param_groups for one in group["params"]}
+    for name, parameter in networks.named_parameters():
+        is_learned = not name.startswith("target_")
+        assert (id(parameter) in given) == is_learned, name
+        assert (parameter.grad is not None) == is_learned, name
+        assert torch.equal(parameter, before[name]) != is_learned, name
+
+
+@every_configuration
+def test_acting_computes_what_learning_computes(script, options):
+    module = MODULES[script]
+    args = args_of(module, script, env_name="3m", **options)
+    in_acting, in_learning = acting_and_learning(module, args)
+    assert len(in_acting) > 5
+    assert np.std(in_acting) > 0.01
+    np.testing.assert_allclose(in_acting, in_learning, rtol=1e-4, atol=1e-5)
+
+
+# What a reader adds is learned
+
+LAST_LINE = {script: "        self.layers = nn.Sequential(*layers)\n" for script in MODULES}
+LAST_LINE["qmix_lstm"] = "        self.head = layer_init(nn.Linear(dim, env.n_actions), 0)\n"
+RETURN = {script: "        return self.layers(obs)\n" for script in MODULES}
+RETURN["qmix_lstm"] = "        return self.head(outputs), hidden\n"
+DUELING = ["q = self.value(features) + q - q.mean(-1, keepdim=True)"]
+
+
+def with_value(script: str, lines: list[str]) -> list[tuple[str, str]]:
+    """Changes that add the layer `value` to the agent network, and these lines to `forward`."""
+    layer = "        self.value = layer_init(nn.Linear(dim, 1), 0)\n"
+    if script == "qmix_lstm":
+        body = ["features = outputs", "q = self.head(features)", *lines, "return q, hidden"]
+    else:
+        body = ["features = self.layers[:-1](obs)", "q = self.layers(obs)", *lines, "return q"]
+    indented = "".join(f"        {line}\n" for line in body)
+    return [(LAST_LINE[script], LAST_LINE[script] + layer), (RETURN[script], indented)]
+
+
+@every_script
+def test_a_dueling_head_is_learned(tmp_path, edited, script):
+    losses_of(edited(script, *with_value(script, DUELING)), script, tmp_path / "run")
+    agent = torch.load(tmp_path / "run" / "model.pt", weights_only=True)["agent"]
+    for name in ("value.weight", "value.bias"):
+        assert agent[name].any(), name  # they began at 0
+
+
+@every_script
+def test_a_dueling_head_acts_as_it_learns(edited, script):
+    module = edited(script, *with_value(script, DUELING))
+    in_acting, in_learning = acting_and_learning(module, args_of(module, script, env_name="3m"))
+    np.testing.assert_allclose(in_acting, in_learning, rtol=1e-4, atol=1e-5)
+
+
+# What is not learned is refused
+
+UNLEARNED = {
+    "unused": [],
+    "only_in_acting": ["if not torch.is_grad_enabled():", "    q = q + self.value(features)"],
+    "without_gradients": ["with torch.no_grad():", "    v = self.value(features)", "q = q + v"],
+    "detached": ["q = q + self.value(features).detach()"],
+}
+
+
+@every_script
+@pytest.mark.parametrize("lines", UNLEARNED.values(), ids=UNLEARNED)
+def test_a_layer_that_no_gradient_reaches_is_refused(tmp_path, edited, script, lines):
+    module = edited(script, *with_value(script, lines))
+    with pytest.raises(Refused, match=r"agent\.value\.weight, agent\.value\.bias"):
+        losses_of(module, script, tmp_path / "run")
+
+
+BACKWARD = "    loss.backward()\n"
+ZERO_GRAD = "    optimizer.zero_grad()\n"
+STEP = "    optimizer.step()\n"
+Q_TOT = '    q_tot = networks.mixer(taken_q, batch["state"][obs_row])  # [N]\n'
+TO_DEVICE = "        self.to(args.device)\n"
+
+
+@every_script
+def test_an_update_without_backward_is_refused(tmp_path, edited, script):
+    module = edited(script, (BACKWARD, ""))
+    with pytest.raises(Refused, match=r"no parameter has a gradient .* loss\.backward\(\)"):
+        losses_of(module, script, tmp_path / "run")
+
+
+@every_script
+def test_zero_grad_between_backward_and_step_is_refused(tmp_path, edited, script):
+    module = edited(script, (ZERO_GRAD, ""), (STEP, ZERO_GRAD + STEP))
+    with pytest.raises(Refused, match=r"no parameter has a gradient .* zero_grad\(\)"):
+        losses_of(module, script, tmp_path / "run")
+
+
+@every_script
+def test_an_update_without_a_step_is_refused(tmp_path, edited, script):
+    module = edited(script, (STEP, ""))
+    with pytest.raises(Refused, match=r"no optimizer\.step\(\)"):
+        losses_of(module, script, tmp_path / "run")
+
+
+@every_script
+def test_a_network_in_the_loss_that_the_optimizer_does_not_learn_is_refused(
+    tmp_path, edited, script
+):
+    layer = "        self.bias = nn.Linear(env.state_size, 1)\n"
+    added = '    q_tot = q_tot + networks.bias(batch["state"][obs_row]).squeeze(-1)\n'
+    changes = [(TO_DEVICE, layer + TO_DEVICE), (Q_TOT, Q_TOT + added)]
+    with pytest.raises(Refused, match=r"does not learn bias\.weight, bias\.bias"):
+        losses_of(edited(script, *changes), script, tmp_path / "run")
+
+
+@every_script
+def test_a_refused_edit_is_told_in_one_line(tmp_path, monkeypatch, edited, script):
+    module = edited(script, *with_value(script, []))
+    monkeypatch.chdir(tmp_path)
+    options = "--env-name 3m --time-limit 5 --batch-size 2 --total-timesteps 50"
+    status, _, err = run_program(module.__file__, *options.split())
+    assert status == 2
+    told = [line for line in err.splitlines() if "error" in line]
+    assert len(told) == 1
+    assert "agent.value.weight" in told[0]
+    assert "Traceback" not in err
+
+
+# What readers of CleanRL write
+
+
+def assert_same_losses(tmp_path: Path, script: str, module: ModuleType, rel=0.0, **options):
+    """The edited script learns what the original learns with these options."""
+    losses = losses_of(module, script, tmp_path / "edited")
+    expected = losses_of(MODULES[script], script, tmp_path / "original", **options)
+    assert losses == pytest.approx(expected, rel=rel, abs=0)
+
+
+@every_script
+def test_zero_grad_of_the_networks_works(tmp_path, edited, script):
+    module = edited(script, (ZERO_GRAD, "    networks.zero_grad()\n"))
+    assert_same_losses(tmp_path, script, module)
+
+
+@every_script
+def test_the_gradient_of_all_parameters_of_the_networks_can_be_clipped(tmp_path, edited, script):
+    line = "    norm = nn.utils.clip_grad_norm_(networks.learned(), limit)\n"
+    new = "    norm = nn.utils.clip_grad_norm_(networks.parameters(), 0.5)\n"
+    assert_same_losses(tmp_path, script, edited(script, (line, new)), clip_gradients=0.5)
+
+
+@every_script
+def test_an_optimizer_of_pytorch_works_as_it_is(tmp_path, edited, script):
+    line = "    optimizer = kind(networks.learned(), lr=args.learning_rate, **fused)\n"
+    new = "    optimizer = torch.optim.Adam(networks.learned(), lr=args.learning_rate)\n"
+    assert_same_losses(tmp_path, script, edited(script, (line, new)), rel=1e-4)
+
+
+@every_script
+def test_the_learning_rate_can_be_changed_in_the_optimizer(tmp_path, edited, script):
+    line = '    optimizer.param_groups[0]["lr"] = 0.01\n'
+    module = edited(script, (STEP, line + STEP))
+    assert_same_losses(tmp_path, script, module, learning_rate=0.01)
+    assert values_of(tmp_path / "edited", "train/loss") != losses_of(
+        MODULES[script], script, tmp_path / "unchanged"
+    )
