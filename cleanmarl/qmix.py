@@ -443,8 +443,7 @@ def train(args: Args, folder: Path | None = None):
             episode, results = collect_episode(env, networks.agent, args, number, progress.step)
             buffer.store(episode)
             progress.step += results["ep_length"]
-            progress.num_episodes += 1
-            progress.results.append(results)
+            progress.add(results)
             run.advance(progress.step)
 
             # Learn from a batch of stored episodes
@@ -464,8 +463,7 @@ def train(args: Args, folder: Path | None = None):
                 played = (eval_env, networks.target_agent, args, "eval", progress.num_episodes)
                 run.log(training.metrics_of("eval", evaluate(*played)))
             if progress.num_episodes % args.log_every == 0:
-                epsilon = linear_schedule(args, progress.step)
-                run.log(progress.metrics() | {"rollout/epsilon": epsilon, "charts/SPS": run.speed})
+                run.log(progress.metrics(epsilon=linear_schedule(args, progress.step)))
             if progress.num_episodes % args.checkpoint_every == 0:
                 run.save()
         run.save()

@@ -547,8 +547,7 @@ def train(args: Args, folder: Path | None = None):
             run.advance(progress.step)
             for episode, results in ended:
                 buffer.store(episode)
-                progress.num_episodes += 1
-                progress.results.append(results)
+                progress.add(results)
 
                 # Learn from batches of stored episodes
                 due = progress.num_episodes % args.train_freq == 0
@@ -561,8 +560,7 @@ def train(args: Args, folder: Path | None = None):
                     played = (eval_env, networks.target_agent, args, "eval", progress.num_episodes)
                     run.log(training.metrics_of("eval", evaluate(*played)))
                 if progress.num_episodes % args.log_every == 0:
-                    metrics = progress.metrics() | {"charts/SPS": run.speed}
-                    run.log(metrics | {"rollout/epsilon": linear_schedule(args, progress.step)})
+                    run.log(progress.metrics(epsilon=linear_schedule(args, progress.step)))
             if progress.num_episodes % args.checkpoint_every < len(ended):
                 run.save()
         run.save()

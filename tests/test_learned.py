@@ -23,6 +23,8 @@ from tests.helpers import (
     TWO_STEPS,
     every_script,
     run_program,
+    small_args,
+    trained,
     values_of,
 )
 
@@ -147,7 +149,7 @@ def test_acting_computes_what_learning_computes(script, options):
     module = MODULES[script]
     args = args_of(module, script, env_name="3m", **options)
     in_acting, in_learning = acting_and_learning(module, args)
-    assert len(in_acting) > 5
+    assert len(in_acting) > 10  # more than one piece of the recurrent script
     assert np.std(in_acting) > 0.01
     np.testing.assert_allclose(in_acting, in_learning, rtol=1e-4, atol=1e-5)
 
@@ -231,6 +233,14 @@ def test_an_update_without_a_step_is_refused(tmp_path, edited, script):
     module = edited(script, (STEP, ""))
     with pytest.raises(Refused, match=r"no optimizer\.step\(\)"):
         losses_of(module, script, tmp_path / "run")
+
+
+def test_a_resumed_run_may_log_before_its_first_update(tmp_path):
+    options = {"train_freq": 4, "log_every": 1} | TWO_STEPS
+    folder = trained("qmix", tmp_path / "run", total_timesteps=20, **options)
+    more = small_args("qmix", total_timesteps=40, resume=str(folder), **options)
+    MODULES["qmix"].train(more)
+    assert values_of(folder, "train/num_updates")[-1] == 5
 
 
 @every_script

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,12 +24,13 @@ import torch
 from filelock import FileLock
 from PIL import Image
 from tensorboard.compat.tensorflow_stub.io import gfile
+from torch import nn
 
 from cleanmarl import qmix
 from cleanmarl.training import checkpoint, run
 from cleanmarl.training.checkpoint import load_checkpoint
 from cleanmarl.training.errors import Refused, RunFailed
-from cleanmarl.training.run import Run
+from cleanmarl.training.run import Progress, Run
 from docs.tools.kill_and_resume import differences
 from tests.helpers import LBF, MODULES, ROOT, SMALL, TWO_STEPS, small_args, trained, weights
 
@@ -63,6 +65,11 @@ def sessions(folder: Path) -> list[dict]:
     return json.loads((folder / "run.json").read_text())
 
 
+def let_ctrl_c_work():
+    """For a new process: it would ignore Ctrl-C if the tests run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def started(folder: Path, script: str, *arguments: str, before: str = "", **options):
     """A script as a process; at the end, it and all its children are killed."""
@@ -72,9 +79,9 @@ def started(folder: Path, script: str, *arguments: str, before: str = "", **opti
     command = [sys.executable, "-c", code] if before else [sys.executable]
     python_path = os.pathsep.join((str(folder), str(ROOT)))
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder}
-    settings |= {"env": os.environ | {"PYTHONPATH": python_path}} | options
+    settings |= {"env": os.environ | {"PYTHONPATH": python_path}, "preexec_fn": let_ctrl_c_work}
     words = [*command, path, *arguments]
-    process = subprocess.Popen(words, start_new_session=True, **settings)
+    process = subprocess.Popen(words, start_new_session=True, **settings | options)
     try:
         yield process
     finally:
@@ -334,15 +341,25 @@ def test_a_second_ctrl_c_ends_a_script_at_once(script, tmp_path):
         assert "Traceback" not in process.stderr.read()
 
 
-MOMENTS = [("qmix", seconds) for seconds in (0.02, 0.1, 0.3, 0.6, 1.0, 1.4, 1.8)]
+TELLS_WHEN_IMPORTS_BEGIN = """
+import sys
+
+class Tells:
+    def find_spec(self, name, *_):
+        if name == "cleanmarl":
+            print("began", flush=True)
+
+sys.meta_path.insert(0, Tells())
+"""
+MOMENTS = [("qmix", seconds) for seconds in (0, 0.02, 0.1, 0.3, 0.6, 1.0, 1.4, 1.8)]
 MOMENTS += [("qmix_multienvs", seconds) for seconds in (2, 3)]
 
 
 @pytest.mark.parametrize(("script", "seconds"), MOMENTS)
 def test_ctrl_c_while_a_script_starts_shows_no_traceback(script, seconds, tmp_path):
-    began = "import cleanmarl; print('began', flush=True)"
     task = LBF if script == "qmix_multienvs" else {}  # each environment is a process
-    with started(tmp_path, script, *words(**SMALL | FOREVER | task), before=began) as process:
+    arguments = words(**SMALL | FOREVER | task)
+    with started(tmp_path, script, *arguments, before=TELLS_WHEN_IMPORTS_BEGIN) as process:
         assert process.stdout.readline() == "began\n"
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
@@ -351,6 +368,15 @@ def test_ctrl_c_while_a_script_starts_shows_no_traceback(script, seconds, tmp_pa
     assert "Traceback" not in err
 
 
+IMPORTS = """
+import signal, sys
+def reactions():
+    return [signal.getsignal(number) for number in signal.valid_signals()], sys.excepthook
+before = reactions()
+import cleanmarl.battle, cleanmarl.env, cleanmarl.training
+import cleanmarl.qmix, cleanmarl.qmix_lstm, cleanmarl.qmix_memefficient, cleanmarl.qmix_multienvs
+assert reactions() == before
+"""
 CTRL_C = """
 import os, signal
 try:
@@ -360,20 +386,78 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize(
-    ("code", "ending"),
-    [
-        ("import pressed", (-signal.SIGINT, "")),  # a library in C++ might abort
-        ("import sys; sys.ps1 = '>>> '; import pressed", (0, "caught\n")),  # a notebook
-        ("exec(open('pressed.py').read())", (0, "caught\n")),
-    ],
-)
-def test_ctrl_c_ends_a_program_that_imports_and_interrupts_any_other(code, ending, tmp_path):
-    (tmp_path / "pressed.py").write_text(CTRL_C)
-    command = [sys.executable, "-c", f"import cleanmarl; {code}"]
-    settings = {"env": os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}}
-    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, **settings)
-    assert (found.returncode, found.stdout) == ending
+def test_a_program_that_imports_the_package_reacts_to_signals_and_errors_as_before():
+    code = IMPORTS + CTRL_C
+    settings = {"capture_output": True, "text": True, "preexec_fn": let_ctrl_c_work}
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, **settings)
+    assert (found.returncode, found.stdout) == (0, "caught\n"), found.stderr
+
+
+# What is not learned
+
+LAYERS = ("actor", "critic", "unused", "forgotten")
+
+
+@pytest.fixture
+def two_optimizers(tmp_path):
+    """`two_optimizers()`: a run with four layers and two optimizers, of actor and critic."""
+
+    @contextlib.contextmanager
+    def start():
+        networks = nn.ModuleDict({name: nn.Linear(2, 2) for name in LAYERS})
+        state = {"networks": networks, "progress": Progress()}
+        for name in ("actor", "critic"):
+            state[name] = torch.optim.SGD(networks[name].parameters(), lr=0.1)
+        args = small_args("qmix", **TWO_STEPS)
+        with Run(args, state, deque(), tmp_path / "run") as run:
+            yield run, state
+
+    return start
+
+
+def learn(state: dict, optimizer: str, *layers: str):
+    """A step of an optimizer, with a loss that depends on some layers."""
+    sum(state["networks"][name](torch.ones(2)).sum() for name in layers).backward()
+    state[optimizer].step()
+
+
+def test_each_optimizer_may_have_its_own_loss(two_optimizers):
+    with two_optimizers() as (run, state):
+        learn(state, "actor", "actor")
+        run.log({"train/loss": 1.0})
+        learn(state, "critic", "critic")
+        run.log({"train/loss": 1.0})
+    assert run.latest["train/loss"] == 1
+
+
+@pytest.mark.parametrize("first", ["actor", "critic"])
+def test_each_optimizer_refuses_a_parameter_without_a_gradient(two_optimizers, first):
+    with two_optimizers() as (_, state):
+        state["critic"].add_param_group({"params": state["networks"]["unused"].parameters()})
+        if first == "actor":
+            learn(state, "actor", "actor")
+        with pytest.raises(Refused, match=r" unused\.weight, unused\.bias:"):
+            learn(state, "critic", "critic")
+
+
+@pytest.mark.parametrize("optimizer", ["actor", "critic"])
+def test_a_gradient_that_no_optimizer_applies_is_refused(two_optimizers, optimizer):
+    refused = pytest.raises(Refused, match=r" forgotten\.weight, forgotten\.bias:")
+    with two_optimizers() as (_, state), refused:
+        learn(state, optimizer, "actor", "critic", "forgotten")
+
+
+def test_a_loss_without_a_step_of_any_optimizer_is_refused(two_optimizers):
+    with two_optimizers() as (run, _), pytest.raises(Refused, match="optimizer"):
+        run.log({"train/loss": 1.0})
+
+
+def test_a_resumed_run_is_checked_again(tmp_path, monkeypatch):
+    folder = trained("qmix", tmp_path / "run", **SHORT)
+    monkeypatch.setattr(qmix.QMixer, "forward", lambda self, q, state: q.sum(-1))
+    with pytest.raises(Refused, match=r" mixer\.w1\.weight, "):
+        resumed(folder, total_timesteps=60)
+    assert step_of(folder) == 40
 
 
 # Errors of an environment

@@ -50,9 +50,9 @@ DIFFERENCES = {
     },
     "qmix_multienvs": {
         "Args": "has num_envs and n_epochs, and other defaults",
-        "set_up": "opens no single environment to train in",
+        "set_up": "opens no environment to train in: the Collector does",
         "train": "collects from all environments at once, and learns in rounds",
-        "evaluate_run": "gets no single environment to train in from set_up",
+        "evaluate_run": "gets no environment to train in from set_up",
     },
     "qmix_lstm": {
         "Args": "has rnn, last_action and tbptt, and other defaults; num_layers are recurrent",
@@ -152,12 +152,12 @@ def imported(source: str) -> set[str]:
     return {name for name in names if name.split(".")[0] == "cleanmarl"}
 
 
-def of_package(name: str) -> set[str]:
-    """Names of the project's modules that the modules of a package import from elsewhere."""
-    files = [*(ROOT / "cleanmarl" / name).glob("*.py")]
-    assert files
-    names = set().union(*(imported(file.read_text()) for file in files))
-    return {one for one in names if not f"{one}.".startswith(f"cleanmarl.{name}.")}
+def packages_imported_by(folder: str) -> set[str]:
+    """Names of the project's folders and files from which the files of a folder import."""
+    names = set()
+    for file in (ROOT / "cleanmarl" / folder).glob("*.py"):
+        names |= {name.split(".")[1] for name in imported(file.read_text())}
+    return names
 
 
 @every_script
@@ -166,11 +166,15 @@ def test_a_script_imports_only_what_every_training_needs_and_the_environments(sc
 
 
 def test_what_every_training_needs_imports_no_script_and_no_environment():
-    assert of_package("training") == set()
+    assert packages_imported_by("training") == {"training"}
 
 
 def test_battles_import_nothing_else_of_the_project():
-    assert of_package("battle") == set()
+    assert packages_imported_by("battle") == {"battle"}
+
+
+def test_environments_import_nothing_else_of_the_project_but_battles():
+    assert packages_imported_by("env") == {"env", "battle"}
 
 
 def in_new_process(source: str) -> str:
@@ -363,10 +367,8 @@ def test_no_two_random_streams_are_alike():
     numbers = [(n,) for n in (*range(60), 10**6)]
     numbers += itertools.product(few, few)
     numbers += itertools.product(few, few, few)
-    streams = {
-        drawn_first(*key[:2], *key[2]) for key in itertools.product(seeds, purposes, numbers)
-    }
-    assert len(streams) == len(seeds) * len(purposes) * len(numbers)
+    keys = [*itertools.product(seeds, purposes, numbers)]
+    assert len({drawn_first(seed, purpose, *number) for seed, purpose, number in keys}) == len(keys)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])

@@ -4,6 +4,8 @@ import json
 import re
 import runpy
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -380,6 +382,27 @@ def test_words_that_cannot_be_read_are_refused(watch, words, says):
     status, out, err = watch(*words.split())
     assert (status, out) == (2, "")
     assert says in err and "Traceback" not in err
+
+
+PRESSES_CTRL_C = """
+import os, runpy, signal, sys
+
+class Presses:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Presses())
+runpy.run_module(sys.argv[1], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["cleanmarl.watch", "cleanmarl.benchmark"])
+def test_ctrl_c_while_a_command_starts_shows_no_traceback(module):
+    command = [sys.executable, "-c", PRESSES_CTRL_C, module]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_a_file_that_cannot_be_written_is_refused(watch, runs, tmp_path):

@@ -50,6 +50,7 @@ from cleanmarl.training.checkpoint import (
     write_sealed,
 )
 from cleanmarl.training.errors import Refused, RunFailed, in_one_line, refuse_on_error, warn
+from cleanmarl.training.learned import GradientCheck
 from cleanmarl.training.results import metrics_of
 
 # Shown beside the progress bar: the first of these that exists
@@ -87,13 +88,19 @@ class Progress:
     results: list = field(default_factory=list)  # of the latest episodes
     learning: dict = field(default_factory=dict)  # metrics of the last update
 
-    def metrics(self) -> dict[str, float]:
-        """Metrics of the training since the last call."""
+    def metrics(self, **others: float) -> dict[str, float]:
+        """Metrics of the training since the last call, and other values for `rollout/`."""
         metrics = metrics_of("rollout", self.results) | self.learning
-        metrics["rollout/num_episodes"] = self.num_episodes
+        others["num_episodes"] = self.num_episodes
+        metrics |= {f"rollout/{name}": value for name, value in others.items()}
         metrics["train/num_updates"] = self.num_updates
         self.results.clear()
         return metrics
+
+    def add(self, results: dict[str, float]):
+        """Count an episode, and keep its results for the next metrics."""
+        self.num_episodes += 1
+        self.results.append(results)
 
 
 class Run:
@@ -134,7 +141,8 @@ class Run:
             write_json(self.folder / "args.json", asdict(args) | {"resume": ""})
             self.begin_session()
             self.open_writer()
-        self.stepped = watch_first_steps(state)
+        optimizers = [part for part in state.values() if isinstance(part, torch.optim.Optimizer)]
+        self.gradients = GradientCheck(state["networks"], optimizers)
 
     def open_folder(self, folder: Path | None) -> Path:
         """Make a new folder or open the resumed one, and lock it for this process."""
@@ -241,9 +249,11 @@ class Run:
         After an evaluation, save the networks as best.pt if they are better than all before.
         """
         scalars = {name: float(value) for name, value in scalars.items()}
-        if "train/loss" in scalars and self.stepped and not any(self.stepped.values()):
+        if "train/loss" in scalars and self.gradients.no_step and not self.args.resume:
             raise Refused("there is a loss, but no optimizer.step(): nothing is learned")
         evaluated = "eval/ep_reward" in scalars
+        if "rollout/ep_reward" in scalars:
+            scalars["charts/SPS"] = self.speed
         if evaluated and "eval/success" in self.latest:
             scalars.setdefault("eval/success", 0.0)  # no episode has reported one
         self.latest |= scalars
@@ -391,6 +401,7 @@ class Run:
             except Exception as another:  # tell the first error, too
                 warn(f"nothing was saved at step {self.step}: {another}")
         self.bar.close()
+        self.gradients.warn_if_unchanged()
         if self.wandb:
             self.attempt(self.wandb.finish)
         ending = f"failed: {error!r}" if error else "stopped" if self.stopped else "done"
@@ -421,45 +432,3 @@ def random_stream(args, purpose: str, *number: int) -> np.random.Generator:
     # NumPy fills keys up with zeros: only the length keeps (50,) and (50, 0) apart
     key = (args.seed, purposes.index(purpose), *number, len(number) - 1)
     return np.random.default_rng(key)
-
-
-def watch_first_steps(state: dict) -> dict[torch.optim.Optimizer, bool]:
-    """Let the first step of each optimizer in `state` check that its parameters are learned.
-
-    Returns whether each optimizer has made a step; the steps update this dict.
-    """
-    optimizers = [part for part in state.values() if isinstance(part, torch.optim.Optimizer)]
-    stepped = dict.fromkeys(optimizers, False)
-
-    def check(optimizer, *_):
-        if not stepped[optimizer]:
-            stepped[optimizer] = True
-            check_gradients(state["networks"], optimizer, optimizers)
-
-    for optimizer in optimizers:
-        optimizer.register_step_post_hook(check)  # LBFGS has no gradients before
-    return stepped
-
-
-def check_gradients(networks: torch.nn.Module, optimizer, optimizers: list):
-    """Raise Refused if a parameter has no gradient, or a gradient that no optimizer applies."""
-    learned = parameters_of(optimizer)
-    in_any = set().union(*map(parameters_of, optimizers))
-    idle, forgotten = [], []
-    for name, parameter in networks.named_parameters():
-        if parameter in learned and parameter.requires_grad and parameter.grad is None:
-            idle.append(name)
-        if parameter not in in_any and parameter.grad is not None:
-            forgotten.append(name)
-    if len(idle) == len(learned):
-        wanted = "call loss.backward() before optimizer.step(), and no zero_grad() in between"
-        raise Refused(f"no parameter has a gradient at the first step of the optimizer: {wanted}")
-    if idle:
-        wanted = "use them in forward(), or leave them out of what the optimizer learns"
-        raise Refused(f"the loss does not depend on {', '.join(idle)}: {wanted}")
-    if forgotten:
-        raise Refused(f"the optimizer does not learn {', '.join(forgotten)}: add them to learned()")
-
-
-def parameters_of(optimizer: torch.optim.Optimizer) -> set:
-    return {parameter for group in optimizer.param_groups for parameter in group["params"]}
