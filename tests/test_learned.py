@@ -250,8 +250,41 @@ def test_a_network_in_the_loss_that_the_optimizer_does_not_learn_is_refused(
     layer = "        self.bias = nn.Linear(env.state_size, 1)\n"
     added = '    q_tot = q_tot + networks.bias(batch["state"][obs_row]).squeeze(-1)\n'
     changes = [(TO_DEVICE, layer + TO_DEVICE), (Q_TOT, Q_TOT + added)]
-    with pytest.raises(Refused, match=r"does not learn bias\.weight, bias\.bias"):
+    with pytest.raises(Refused, match=r"learns bias\.weight, bias\.bias"):
         losses_of(edited(script, *changes), script, tmp_path / "run")
+
+
+HIDDEN = {
+    "layers_in_a_list": ("self.more = [nn.Linear(dim, dim)]", r"agent\.more"),
+    "a_plain_tensor": ("self.scale = torch.ones(1, requires_grad=True)", r"agent\.scale"),
+}
+
+
+@every_script
+@pytest.mark.parametrize(("line", "name"), HIDDEN.values(), ids=HIDDEN)
+def test_weights_that_pytorch_does_not_find_are_refused(tmp_path, edited, script, line, name):
+    module = edited(script, (LAST_LINE[script], f"{LAST_LINE[script]}        {line}\n"))
+    with pytest.raises(Refused, match=rf"learns {name}.*nn\.ModuleList"):
+        losses_of(module, script, tmp_path / "run")
+
+
+def test_a_list_of_layers_that_the_network_has_elsewhere_is_fine(tmp_path, edited):
+    line = "        self.linears = [one for one in layers if isinstance(one, nn.Linear)]\n"
+    module = edited("qmix", (LAST_LINE["qmix"], LAST_LINE["qmix"] + line))
+    assert_same_losses(tmp_path, "qmix", module)
+
+
+def test_weights_that_never_change_are_named_at_the_end(tmp_path, edited, capsys, monkeypatch):
+    monkeypatch.setattr("cleanmarl.training.learned.ENOUGH", 5)
+    module = edited("qmix", (STEP, f"    optimizer.zero_grad(False)\n{STEP}"))
+    losses_of(module, "qmix", tmp_path / "run")
+    assert "agent.layers.0.weight" in capsys.readouterr().err
+
+
+def test_no_weight_of_a_training_is_named_as_unchanged(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("cleanmarl.training.learned.ENOUGH", 5)
+    losses_of(MODULES["qmix"], "qmix", tmp_path / "run")
+    assert "warning" not in capsys.readouterr().err
 
 
 @every_script
