@@ -290,12 +290,12 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
 
         # Next actions: each agent's best available one, together the argmax of Q_tot
         choosing_q = q if args.double_q else target_q
-        choosing_q = choosing_q.masked_fill(batch["avail_actions"] == 0, -torch.inf)
+        choosing_q = torch.where(batch["avail_actions"].bool(), choosing_q, -torch.inf)
         best_actions = choosing_q.argmax(-1, keepdim=True)
 
         # Their values, mixed
         best_q = target_q.gather(-1, best_actions).squeeze(-1)  # [N + B, n_agents]
-        next_q_tot = networks.target_mixer(best_q, batch["state"])[next_row]
+        next_q_tot = networks.target_mixer(best_q, batch["state"]).index_select(0, next_row)
 
         # TD targets
         columns = (reward, batch["terminated"], next_q_tot, batch["lengths"])
@@ -304,7 +304,7 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
     # Values of the actions taken, mixed
     actions = batch["actions"].unsqueeze(-1)
     taken_q = q.index_select(0, obs_row).gather(-1, actions).squeeze(-1)
-    q_tot = networks.mixer(taken_q, batch["state"][obs_row])  # [N]
+    q_tot = networks.mixer(taken_q, batch["state"].index_select(0, obs_row))  # [N]
 
     # TD error
     return F.mse_loss(q_tot, target), q_tot.detach()

@@ -341,26 +341,27 @@ def test_a_second_ctrl_c_ends_a_script_at_once(script, tmp_path):
         assert "Traceback" not in process.stderr.read()
 
 
-TELLS_WHEN_IMPORTS_BEGIN = """
+TELLS_WHEN = """
 import sys
 
 class Tells:
     def find_spec(self, name, *_):
-        if name == "cleanmarl":
-            print("began", flush=True)
+        if name == "{module}":
+            print("imports it", flush=True)
 
 sys.meta_path.insert(0, Tells())
 """
-MOMENTS = [("qmix", seconds) for seconds in (0, 0.02, 0.1, 0.3, 0.6, 1.0, 1.4, 1.8)]
-MOMENTS += [("qmix_multienvs", seconds) for seconds in (2, 3)]
+MOMENTS = [("qmix", "cleanmarl", seconds) for seconds in (0, 0.02, 0.1, 0.3, 0.6, 1.0, 1.4, 1.8)]
+# A script imports an environment just before it starts the processes of its environments
+MOMENTS += [("qmix_multienvs", "lbforaging", seconds) for seconds in (0.1, 0.6, 1.2)]
 
 
-@pytest.mark.parametrize(("script", "seconds"), MOMENTS)
-def test_ctrl_c_while_a_script_starts_shows_no_traceback(script, seconds, tmp_path):
-    task = LBF if script == "qmix_multienvs" else {}  # each environment is a process
+@pytest.mark.parametrize(("script", "module", "seconds"), MOMENTS)
+def test_ctrl_c_while_a_script_starts_shows_no_traceback(script, module, seconds, tmp_path):
+    task = LBF if script == "qmix_multienvs" else {}
     arguments = words(**SMALL | FOREVER | task)
-    with started(tmp_path, script, *arguments, before=TELLS_WHEN_IMPORTS_BEGIN) as process:
-        assert process.stdout.readline() == "began\n"
+    with started(tmp_path, script, *arguments, before=TELLS_WHEN.format(module=module)) as process:
+        assert process.stdout.readline() == "imports it\n"
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, err = process.communicate(timeout=60)
