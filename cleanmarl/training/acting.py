@@ -16,9 +16,8 @@ from torch import nn
 
 INTERNAL = vars(nn.Module()).keys() - {"training"}
 
-# For each network that has acted: shape of its inputs, and whether there is no hidden state yet
-# -> whether NumPy gives the same
-in_numpy_too: WeakKeyDictionary[nn.Module, dict[tuple, bool]] = WeakKeyDictionary()
+# For each network that has acted, its parts and the shape of its inputs: whether NumPy may act
+checked: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
 
 
 def acting(network: nn.Module) -> Callable:
@@ -27,21 +26,23 @@ def acting(network: nn.Module) -> Callable:
     Arguments and results are what `forward` takes and returns, with float32 arrays in place of
     tensors, also inside tuples. Use the function until the weights change, then make a new one.
     """
+    parts = []
     try:
-        arrays_only = as_function(network)
+        in_numpy = as_function(network, parts)
     except (Unknown, TypeError, RuntimeError):  # NumPy has no bfloat16, for example
         return in_pytorch(network)
-    same = in_numpy_too.setdefault(network, {})
+    # Another part, or another mode, needs another check
+    may_act = checked.setdefault(network, {}).setdefault(tuple(parts[1:]), {})
 
     def values(*inputs):
-        kind = (inputs[0].shape, inputs[-1] is None)
-        if kind not in same:
-            same[kind] = computes_the_same(network, inputs)
-        if same[kind]:
+        kind = (inputs[0].shape, inputs[-1] is None)  # the first step has no hidden state
+        if kind not in may_act:
+            may_act[kind] = computes_the_same(network, inputs)
+        if may_act[kind]:
             try:
-                return arrays_only(*inputs)
+                return in_numpy(*inputs)
             except Exception:  # in a part of forward() that was not tried
-                same[kind] = False
+                may_act[kind] = False
         return in_pytorch(network)(*inputs)
 
     return values
@@ -53,7 +54,9 @@ def in_pytorch(network: nn.Module) -> Callable:
 
     def values(*inputs):
         with torch.no_grad():
-            outputs = network(*each(inputs, lambda array: torch.from_numpy(array).to(weights)))
+            outputs = network(
+                *each(inputs, lambda array: torch.from_numpy(array.copy()).to(weights))
+            )
         return each(outputs, lambda tensor: tensor.float().numpy(force=True))
 
     return values
@@ -69,7 +72,8 @@ def each(value, function: Callable):
 def computes_the_same(network: nn.Module, inputs: tuple) -> bool:
     """Whether NumPy gives what PyTorch gives, on inputs like these and with random weights.
 
-    Random, because in a new network many weights are 0, which hides differences.
+    Random, because in a new network many weights are 0, which hides differences. A network that
+    changes itself or its inputs must act by itself.
     """
     try:
         stream = torch.Generator().manual_seed(0)
@@ -79,9 +83,21 @@ def computes_the_same(network: nn.Module, inputs: tuple) -> bool:
             weights.data.copy_(noise / math.sqrt(weights.shape[-1] if weights.ndim else 1))
         draws = np.random.default_rng(0)
         inputs = each(inputs, lambda array: draws.normal(size=array.shape).astype(array.dtype))
-        return close(as_function(copy)(*inputs), in_pytorch(copy)(*inputs))
+        before = contents_of(copy)
+        expected = in_pytorch(copy)(*inputs)
+        each(inputs, lambda array: array.setflags(write=False))
+        answer = as_function(copy, [])(*inputs)
+        return close(answer, expected) and contents_of(copy) == before
     except Exception:  # forward() needs tensors
         return False
+
+
+def contents_of(network: nn.Module) -> list:
+    """The identity of each attribute of a network and its parts, and the numbers in its tensors."""
+    found = []
+    for module in network.modules():
+        found += [(name, id(value)) for name, value in vars(module).items()]
+    return found + [tensor.tolist() for tensor in network.state_dict().values()]
 
 
 def close(one, other) -> bool:
@@ -91,7 +107,7 @@ def close(one, other) -> bool:
     if one is None or other is None:
         return one is other
     alike = one.shape == other.shape and one.dtype == other.dtype
-    return alike and np.allclose(one, other, rtol=1e-3, atol=1e-4)
+    return alike and np.allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 # Layers as functions of arrays
@@ -101,17 +117,21 @@ class Unknown(Exception):
     """A layer that does not compute in NumPy."""
 
 
-def as_function(module: nn.Module) -> Callable:
-    """A known layer in NumPy, or a module's own `forward` on its layers. Raises Unknown."""
+def as_function(module: nn.Module, parts: list) -> Callable:
+    """A known layer in NumPy, or a module's own `forward` on its layers. Raises Unknown.
+
+    Appends the module and its layers to `parts`, each with its mode.
+    """
     kind = type(module)
+    parts += [module, module.training]
     if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
         raise Unknown(f"{kind.__name__} with hooks or a forward of its own")
     if kind in LAYERS:
         return LAYERS[kind](module)
     if kind.forward is nn.Sequential.forward:
-        return in_sequence([as_function(layer) for layer in module])
+        return in_sequence([as_function(layer, parts) for layer in module])
     if kind is nn.ModuleList:
-        return [as_function(layer) for layer in module]
+        return [as_function(layer, parts) for layer in module]
     if kind.__module__.startswith("torch."):
         raise Unknown(kind.__name__)
     # An object of the same class: arrays replace its tensors, and functions its layers
@@ -120,7 +140,7 @@ def as_function(module: nn.Module) -> Callable:
     for name, tensor in (module._parameters | module._buffers).items():
         own[name] = tensor if tensor is None else array_of(tensor)
     for name, layer in module._modules.items():
-        own[name] = layer if layer is None else as_function(layer)
+        own[name] = layer if layer is None else as_function(layer, parts)
     vars(twin).update(own)
     return twin.forward
 
