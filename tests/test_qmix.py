@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -882,6 +883,16 @@ def test_epsilon_is_logged_as_it_falls(tmp_path):
     folder = trained(tmp_path / "run", log_every=1, **options, **TWO_STEPS)
     expected = [0.8, 0.6, 0.4, 0.2, 0, 0, 0, 0, 0, 0]
     assert values_of(folder, "rollout/epsilon") == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", get_args(qmix.Optimizer))
+def test_the_optimizer_has_the_class_the_learning_rate_and_the_parameters_that_were_asked(name):
+    args = small_args(optimizer=name, learning_rate=0.125, **TWO_STEPS)
+    *_, networks, optimizer = qmix.set_up(args)
+    (group,) = optimizer.param_groups
+    assert type(optimizer) is getattr(torch.optim, name)
+    assert group["lr"] == 0.125
+    assert all(one is other for one, other in zip(group["params"], networks.learned(), strict=True))
 
 
 # Games: one that QMIX represents and VDN does not, and others

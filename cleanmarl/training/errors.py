@@ -55,6 +55,8 @@ def one_line_errors(script: str):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
+    except KeyboardInterrupt:  # Ctrl-C while the processes of environments started
+        sys.exit(128 + signal.SIGINT)
     except (Refused, RunFailed, FloatingPointError) as error:
         print(f"{Path(script).name}: error: {in_one_line(error)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, Refused) else 1)
