@@ -2,7 +2,8 @@
 
 `arguments.py` makes the command line, `run.py` run folders, curves and random numbers,
 `checkpoint.py` files that are whole or absent, `results.py` metrics, evaluations and GIFs,
-`acting.py` networks that act quickly, and `errors.py` messages of one line.
+`acting.py` networks that act quickly, `learned.py` checks that edits are learned, and `errors.py`
+messages of one line.
 """
 
 from cleanmarl.training.acting import acting
