@@ -948,12 +948,12 @@ def test_vdn_settles_for_7_in_the_two_step_game(tmp_path):
 def learn_rooms(**options) -> list[float]:
     """Learn the rooms game from random episodes: Q_tot of pairs of actions in the right room."""
     args = qmix.Args(env_type="pz", env_family="tests.games", env_name="rooms_game")
-    args = replace(args, batch_size=32, learning_rate=0.001, **options)
+    args = replace(args, batch_size=32, learning_rate=0.002, **options)
     env, _, networks, optimizer = qmix.set_up(args)
     buffer = EpisodeBuffer(300)
     for number in range(300):
         buffer.store(qmix.collect_episode(env, networks.agent, args, number, step=0)[0])
-    for number in range(3000):
+    for number in range(1500):
         qmix.update(networks, optimizer, buffer.sample(args, number), args)
         networks.update_targets(args.polyak)
 
