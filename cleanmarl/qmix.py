@@ -240,7 +240,8 @@ class EpisodeBuffer:
         """Batch `number`: whole episodes end to end, and their `lengths` [B]."""
         rng = training.random_stream(args, "sample", number)
         age = np.arange(len(self.episodes))[::-1]
-        weight = np.exp(-age / args.mean_age)  # the newer, the more likely (Wang and Ross, 2019)
+        # The newer, the more likely (Wang and Ross, 2019)
+        weight = np.exp(-age / args.mean_age)
         drawn = rng.choice(len(age), args.batch_size, replace=False, p=weight / weight.sum())
         chosen = [self.episodes[i] for i in drawn]
         batch = {"lengths": np.array([len(one["reward"]) for one in chosen])}
@@ -345,7 +346,8 @@ def act(values: Callable, observation: dict, epsilon: float, rng) -> np.ndarray:
         n_agents, n_actions = avail_actions.shape
         draws = rng.random((n_agents, 1 + n_actions), np.float32)
         explores = draws[:, :1] < epsilon
-        scores = np.where(explores, draws[:, 1:], scores)  # the best of random scores is random
+        # The best of random scores is a random action
+        scores = np.where(explores, draws[:, 1:], scores)
     return np.where(avail_actions, scores, -np.inf).argmax(-1)
 
 

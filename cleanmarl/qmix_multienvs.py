@@ -247,7 +247,8 @@ class EpisodeBuffer:
         """Batch `number`: whole episodes end to end, and their `lengths` [B]."""
         rng = training.random_stream(args, "sample", number)
         age = np.arange(len(self.episodes))[::-1]
-        weight = np.exp(-age / args.mean_age)  # the newer, the more likely (Wang and Ross, 2019)
+        # The newer, the more likely (Wang and Ross, 2019)
+        weight = np.exp(-age / args.mean_age)
         drawn = rng.choice(len(age), args.batch_size, replace=False, p=weight / weight.sum())
         chosen = [self.episodes[i] for i in drawn]
         batch = {"lengths": np.array([len(one["reward"]) for one in chosen])}
@@ -352,7 +353,8 @@ def act(values: Callable, observation: dict, epsilon: float, rng) -> np.ndarray:
         n_agents, n_actions = avail_actions.shape
         draws = rng.random((n_agents, 1 + n_actions), np.float32)
         explores = draws[:, :1] < epsilon
-        scores = np.where(explores, draws[:, 1:], scores)  # the best of random scores is random
+        # The best of random scores is a random action
+        scores = np.where(explores, draws[:, 1:], scores)
     return np.where(avail_actions, scores, -np.inf).argmax(-1)
 
 
@@ -391,7 +393,8 @@ def act_together(values: Callable, observation: dict, epsilon: np.ndarray, rngs:
     draws = np.array([rng.random(shape, np.float32) for rng in rngs])
     explores = draws[..., :1] < epsilon[:, None, None]
     scores = values(observation["obs"])
-    scores = np.where(explores, draws[..., 1:], scores)  # the best of random scores is random
+    # The best of random scores is a random action
+    scores = np.where(explores, draws[..., 1:], scores)
     return np.where(avail_actions, scores, -np.inf).argmax(-1)
 
 

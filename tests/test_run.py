@@ -30,7 +30,8 @@ from cleanmarl import qmix
 from cleanmarl.training import checkpoint, run
 from cleanmarl.training.checkpoint import load_checkpoint
 from cleanmarl.training.errors import Refused, RunFailed
-from cleanmarl.training.run import Progress, Run
+from cleanmarl.training.results import Progress
+from cleanmarl.training.run import Run
 from docs.tools.kill_and_resume import differences
 from tests.helpers import LBF, MODULES, ROOT, SMALL, TWO_STEPS, small_args, trained, weights
 

@@ -29,13 +29,14 @@ from cleanmarl.training.errors import (
     warn_on_error,
 )
 from cleanmarl.training.results import (
+    Progress,
     metrics_of,
     save_gif,
     success_of,
     worst_median_best,
     write_evaluation,
 )
-from cleanmarl.training.run import Progress, Run, random_stream
+from cleanmarl.training.run import Run, random_stream
 
 __all__ = [
     "Between",

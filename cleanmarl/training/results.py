@@ -1,8 +1,9 @@
-"""Results of episodes: means, confidence intervals, evaluation.json, GIFs."""
+"""Results of episodes: progress, means, confidence intervals, evaluation.json, GIFs."""
 
 import io
 import json
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,31 @@ def metrics_of(prefix: str, results: list[dict[str, float]]) -> dict[str, float]
     if prefix == "eval":
         metrics["eval/std_ep_reward"] = np.std([one["ep_reward"] for one in results])
     return metrics
+
+
+@dataclass
+class Progress:
+    """Progress of a training, and results that are not logged yet."""
+
+    step: int = 0
+    num_episodes: int = 0
+    num_updates: int = 0
+    results: list = field(default_factory=list)  # of the latest episodes
+    learning: dict = field(default_factory=dict)  # metrics of the last update
+
+    def metrics(self, **others: float) -> dict[str, float]:
+        """Metrics of the training since the last call, and other values for `rollout/`."""
+        metrics = metrics_of("rollout", self.results) | self.learning
+        others["num_episodes"] = self.num_episodes
+        metrics |= {f"rollout/{name}": value for name, value in others.items()}
+        metrics["train/num_updates"] = self.num_updates
+        self.results.clear()
+        return metrics
+
+    def add(self, results: dict[str, float]):
+        """Count an episode, and keep its results for the next metrics."""
+        self.num_episodes += 1
+        self.results.append(results)
 
 
 def save_gif(path: Path, frames: list[np.ndarray], fps: int = 10):

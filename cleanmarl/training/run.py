@@ -25,7 +25,7 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
@@ -51,7 +51,6 @@ from cleanmarl.training.checkpoint import (
 )
 from cleanmarl.training.errors import Refused, RunFailed, in_one_line, refuse_on_error, warn
 from cleanmarl.training.learned import GradientCheck
-from cleanmarl.training.results import metrics_of
 
 # Shown beside the progress bar: the first of these that exists
 SHOWN = {"eval/battle_won": "won", "eval/success": "success", "eval/ep_reward": "eval"}
@@ -76,31 +75,6 @@ def made_with() -> dict[str, str]:
         "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
         "machine": f"{machine}, {os.cpu_count()} cores, {platform.platform(terse=True)}",
     }
-
-
-@dataclass
-class Progress:
-    """Progress of a training, and results that are not logged yet."""
-
-    step: int = 0
-    num_episodes: int = 0
-    num_updates: int = 0
-    results: list = field(default_factory=list)  # of the latest episodes
-    learning: dict = field(default_factory=dict)  # metrics of the last update
-
-    def metrics(self, **others: float) -> dict[str, float]:
-        """Metrics of the training since the last call, and other values for `rollout/`."""
-        metrics = metrics_of("rollout", self.results) | self.learning
-        others["num_episodes"] = self.num_episodes
-        metrics |= {f"rollout/{name}": value for name, value in others.items()}
-        metrics["train/num_updates"] = self.num_updates
-        self.results.clear()
-        return metrics
-
-    def add(self, results: dict[str, float]):
-        """Count an episode, and keep its results for the next metrics."""
-        self.num_episodes += 1
-        self.results.append(results)
 
 
 class Run:
