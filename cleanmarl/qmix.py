@@ -279,8 +279,8 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
         reward = (reward - reward.mean()) / (reward.std(correction=0) + 1e-8)
 
     # An episode has T + 1 observations: rows of those before and after each step
-    episode = batch["lengths"].cpu()  # [N]
-    episode = np.repeat(np.arange(len(episode)), episode)
+    lengths = batch["lengths"].cpu().numpy()  # [B]
+    episode = np.repeat(np.arange(len(lengths)), lengths)  # [N]
     obs_row = torch.from_numpy(np.arange(len(reward)) + episode).to(args.device)
     next_row = obs_row + 1
 
