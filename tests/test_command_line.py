@@ -76,6 +76,13 @@ def test_help_lists_all_arguments(command, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_nobody_has_to_read_the_help(tmp_path):
+    process = start(tmp_path, "--help")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 0
+
+
 def test_a_short_training_says_where_its_results_are(tmp_path):
     environment = ["--env-type", "lbf", "--env-name", "Foraging-8x8-2p-3f-v3"]
     status, stdout, stderr = run(tmp_path, *environment, "--total-timesteps", "300", *SMALL)

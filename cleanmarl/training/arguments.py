@@ -6,6 +6,7 @@ help text.
 
 import importlib.util
 import inspect
+import os
 import sys
 import typing
 from collections.abc import Sequence
@@ -120,7 +121,11 @@ def parse(kind: type, words: Sequence[str], **options):
 
     If the command line is wrong, it prints why and exits with status 2.
     """
-    return tyro.cli(kind, args=list(words), registry=number_rules, **options)
+    try:
+        return tyro.cli(kind, args=list(words), registry=number_rules, **options)
+    except BrokenPipeError:  # of --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
+        sys.exit()
 
 
 def parse_args(Args: type, description: str):
