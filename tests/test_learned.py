@@ -229,6 +229,18 @@ def test_zero_grad_between_backward_and_step_is_refused(tmp_path, edited, script
 
 
 @every_script
+def test_gradients_that_add_up_are_refused(tmp_path, edited, script):
+    module = edited(script, (ZERO_GRAD, ""))
+    with pytest.raises(Refused, match=r"added up.*zero_grad\(\)"):
+        losses_of(module, script, tmp_path / "run")
+
+
+def test_gradients_may_be_set_to_zero_after_the_step(tmp_path, edited):
+    module = edited("qmix", (ZERO_GRAD, ""), (STEP, f"{STEP}{ZERO_GRAD}"))
+    assert_same_losses(tmp_path, "qmix", module)
+
+
+@every_script
 def test_an_update_without_a_step_is_refused(tmp_path, edited, script):
     module = edited(script, (STEP, ""))
     with pytest.raises(Refused, match=r"no optimizer\.step\(\)"):

@@ -16,13 +16,15 @@ class GradientCheck:
         optimizers: all optimizers of a script
 
     The first step of an optimizer raises Refused if one of its parameters has no gradient, or if
-    a parameter with a gradient is in no optimizer.
+    a parameter with a gradient is in no optimizer. The next backward() raises Refused if gradients
+    were not set to zero.
     """
 
     def __init__(self, networks: nn.Module, optimizers: list[torch.optim.Optimizer]):
         self.networks = networks
         self.optimizers = optimizers
         self.num_steps = dict.fromkeys(optimizers, 0)
+        self.watched: set[torch.optim.Optimizer] = set()
         self.before = {name: one.detach().clone() for name, one in networks.named_parameters()}
         for optimizer in optimizers:
             optimizer.register_step_post_hook(self.count)  # LBFGS has no gradients before
@@ -36,6 +38,23 @@ class GradientCheck:
         self.num_steps[optimizer] += 1
         if self.num_steps[optimizer] == 1:
             self.check(optimizer)
+        if optimizer not in self.watched:
+            self.watch_zero_grad(optimizer)
+
+    def watch_zero_grad(self, optimizer: torch.optim.Optimizer):
+        """Let the next backward() raise Refused if the gradients of this step are still there."""
+
+        def check(_):
+            handle.remove()
+            if parameter.grad is not None and parameter.grad.any():
+                wanted = "call optimizer.zero_grad() before loss.backward()"
+                raise Refused(f"the gradients of all updates are added up: {wanted}")
+
+        for parameter in parameters_of(optimizer):
+            if parameter.grad is not None and parameter.grad.any():
+                handle = parameter.register_hook(check)
+                self.watched.add(optimizer)
+                return
 
     def check(self, optimizer: torch.optim.Optimizer):
         """Raise Refused if the gradients and the optimizers do not fit together."""
