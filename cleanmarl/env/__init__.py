@@ -5,16 +5,15 @@
 
 import multiprocessing
 import signal
-import textwrap
-from collections.abc import Iterable
 
 import gymnasium
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 
 from cleanmarl.env.team import TeamEnv
 from cleanmarl.env.vector import ProcessEnvs, RecordedEnvs, ctrl_c_waits
+from cleanmarl.errors import EnvFault
 
-__all__ = ["RecordedEnvs", "TeamEnv", "list_envs", "make_env", "make_vector_env"]
+__all__ = ["EnvFault", "RecordedEnvs", "TeamEnv", "make_env", "make_vector_env"]
 
 
 def make_env(
@@ -23,6 +22,7 @@ def make_env(
     env_family: str = "mpe",
     *,
     agent_ids: bool = True,
+    env_state: bool = True,
     time_limit: int | None = None,
     reward_aggr: str = "sum",
     render_mode: str | None = None,
@@ -38,27 +38,30 @@ def make_env(
         env_family: only for "pz": mpe, sisl, butterfly, or a package, for example your own, whose
             module `env_name` has `parallel_env()`
         agent_ids: append a one-hot agent id to each observation
+        env_state: the state is the task's own, where it has one; otherwise it is the observations
+            of all agents
         time_limit: steps after which an episode is truncated; None for the environment's own limit
         reward_aggr: the team's reward is the "sum" or "mean" of the agents' rewards; SMAClite has
             only a team reward
         render_mode: with "rgb_array", `render()` returns uint8 [height, width, 3]
-        options: passed to the package behind the environment
+        options: passed to the task behind the environment
 
     Raises:
         ValueError: a name is unknown, an argument is out of range, or QMIX cannot act in this
             environment
         ImportError: a package is missing; the message says how to install it
-        TypeError: the package behind the environment has no such option
     """
+    check_gymnasium()
     if time_limit is not None and time_limit < 1:
         raise ValueError(f"time_limit must be at least 1 step, got {time_limit}")
     team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode}
     if env_type == "smaclite":
         from cleanmarl.battle import BattleEnv
 
-        return BattleEnv(**scenario(env_name), **team, **options)
+        return BattleEnv(**battle(env_name, env_state, options), **team)
+    team |= {"env_state": env_state, "reward_aggr": reward_aggr}
     try:
-        return open_team(env_type, env_name, env_family, options, reward_aggr=reward_aggr, **team)
+        return open_team(env_type, env_name, env_family, options, **team)
     except ModuleNotFoundError as error:
         source = error.name
         if source == "smaclite":
@@ -85,9 +88,9 @@ def open_team(env_type: str, env_name: str, env_family: str, options: dict, **te
 
         return PettingZooTeam(env_name, env_family, options, **team)
     if env_type == "gym":
-        from cleanmarl.env.gyms import GymnasiumTeam
+        from cleanmarl.env.gyms import gymnasium_team
 
-        return GymnasiumTeam(env_name, options, **team)
+        return gymnasium_team(env_name, options, **team)
     known = "smaclite, smaclite-upstream, lbf, pz or gym"
     raise ValueError(f"env_type must be {known}, got {env_type!r}")
 
@@ -99,10 +102,11 @@ def make_vector_env(
     num_envs: int = 4,
     *,
     agent_ids: bool = True,
+    env_state: bool = True,
     time_limit: int | None = None,
     reward_aggr: str = "sum",
     render_mode: str | None = None,
-    autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+    autoreset_mode: str = "SameStep",
     **options,
 ) -> VectorEnv:
     """`num_envs` environments that step together. Attributes are those of one environment.
@@ -110,12 +114,14 @@ def make_vector_env(
     Other arguments and errors are those of `make_env`. SMAClite's battles step in one compiled
     call. Other environments run in one process each: call this under `if __name__ == "__main__":`.
     """
+    check_gymnasium()
     team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode}
     if env_type == "smaclite":
         from cleanmarl.battle import BattleVectorEnv
 
         many = {"num_envs": num_envs, "autoreset_mode": autoreset_mode}
-        return BattleVectorEnv(**scenario(env_name), **many, **team, **options)
+        return BattleVectorEnv(**battle(env_name, env_state, options), **many, **team)
+    team |= {"env_state": env_state, "reward_aggr": reward_aggr}
     # Forking a process with PyTorch's threads may hang.
     # The fork server has no threads, and its children share the modules that it has imported.
     context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -125,45 +131,28 @@ def make_vector_env(
         if multiprocessing.parent_process():
             # Only the parent reacts to a terminal's Ctrl-C.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return make_env(env_type, env_name, env_family, reward_aggr=reward_aggr, **team, **options)
+        return make_env(env_type, env_name, env_family, **team, **options)
 
     with ctrl_c_waits():
-        envs = ProcessEnvs([make_one] * num_envs, context=context, autoreset_mode=autoreset_mode)
+        mode = gymnasium.vector.AutoresetMode(autoreset_mode)
+        envs = ProcessEnvs([make_one] * num_envs, context=context, autoreset_mode=mode)
     for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):
         setattr(envs, name, envs.get_attr(name)[0])
     return envs
 
 
-def scenario(env_name: str) -> dict[str, str]:
-    """The argument of `BattleEnv` for a map of the package or for a scenario file."""
-    return {"map_file" if env_name.endswith(".toml") else "map_name": env_name}
+def battle(env_name: str, env_state: bool, options: dict) -> dict:
+    """The arguments of `BattleEnv` for a map of the package or for a scenario file."""
+    if not env_state:
+        raise ValueError("battles always have their own state (--no-env-state)")
+    if unknown := options.keys() - {"walls", "num_threads"}:
+        raise ValueError(f"battles have the option walls only, not {', '.join(sorted(unknown))}")
+    return {"map_file" if env_name.endswith(".toml") else "map_name": env_name} | options
 
 
-def list_envs():
-    """Print the environments of each `env_type`."""
-    from cleanmarl.battle import map_names, random_names
-    from cleanmarl.env.lbf import patterns
-    from cleanmarl.env.pz import FAMILIES, modules_of
-
-    print("--env-type smaclite, --env-name")
-    print_names([*map_names(), *random_names(), "mine.toml (your own scenario file)"])
-    print("--env-type lbf, --env-name")
-    print_names(patterns())
-    for family, package in FAMILIES.items():
-        print(f"--env-type pz --env-family {family}, --env-name")
-        print_names(name for name in modules_of(package) if opens(name, family))
-    print("--env-type pz --env-family PACKAGE --env-name MODULE: your own environment")
-    print("--env-type gym --env-name MODULE:ID: for example rware:rware-tiny-2ag-v2")
-
-
-def opens(env_name: str, env_family: str) -> bool:
-    """Whether a PettingZoo environment is installed and has discrete actions."""
-    try:
-        make_env("pz", env_name, env_family).close()
-        return True
-    except (ImportError, ValueError):
-        return False
-
-
-def print_names(names: Iterable[str]):
-    print(textwrap.fill(", ".join(names), 96, initial_indent="    ", subsequent_indent="    "))
+def check_gymnasium():
+    """Raise ImportError if another package has pulled in a Gymnasium that is too old."""
+    version = gymnasium.__version__
+    if tuple(map(int, version.split(".")[:2])) < (1, 1):
+        remedy = "pip install 'gymnasium>=1.1', in an environment of its own if need be"
+        raise ImportError(f"gymnasium is too old, {version}: {remedy}")

@@ -1,37 +1,89 @@
 """Level-Based Foraging (package `lbforaging`): agents collect food, partly only together."""
 
+import inspect
 import re
 from typing import ClassVar
 
-import gymnasium
 import numpy as np
+from gymnasium.spaces import Box, flatdim
 
-from cleanmarl.env.names import find
+from cleanmarl.env.names import find, unexpected, unknown
 from cleanmarl.env.team import TeamEnv
 
 
-def specs() -> dict[str, gymnasium.envs.registration.EnvSpec]:
-    """The environments that `lbforaging` registers, by name."""
-    import lbforaging  # noqa: F401
+ACTIONS = ("none", "north", "south", "west", "east", "load")  # in the order of foraging.Action
+NAME = re.compile(
+    r"Foraging(?P<grid>-grid)?(?:-(?P<sight>\d+)s)?-(?P<rows>\d+)x(?P<columns>\d+)"
+    r"-(?P<players>\d+)p-(?P<food>\d+)f(?P<coop>-coop)?(?P<alike>-ind)?(?P<penalty>-pen)?-v3"
+)
+EXAMPLES = (
+    "Foraging-8x8-2p-3f-v3",
+    "Foraging-2s-10x10-3p-3f-v3",
+    "Foraging-8x8-2p-2f-coop-v3",
+    "Foraging-15x15-4p-5f-v3",
+)
+PATTERN = "Foraging[-grid][-SIGHTs]-ROWSxCOLUMNS-PLAYERSp-FOODSf[-coop][-ind][-pen]-v3"
 
-    return {name: spec for name, spec in gymnasium.registry.items() if name.startswith("Foraging")}
+
+def options_of(env_name: str) -> dict:
+    """The options of `ForagingEnv` for a name, as its package registers names of this pattern.
+
+    `-coop`: all food needs all players; `-ind`: all food has level 1; `-pen`: loading in vain
+    costs 0.1. Raises ValueError.
+    """
+    found = NAME.fullmatch(env_name)
+    if not found:
+        find("LBF environment", env_name, dict.fromkeys(EXAMPLES), f"names are like {PATTERN}")
+    rows, columns, players, food = map(int, found.group("rows", "columns", "players", "food"))
+    sight = int(found["sight"] or max(rows, columns))
+    inner = max(0, rows - 2) * max(0, columns - 2)  # food has no place at the border
+    if not (0 < food <= inner and 0 < 2 * players <= rows * columns and sight > 0):
+        raise ValueError(f"{env_name} has no food, no players, no sight, or too little room")
+    return {
+        "players": players,
+        "min_player_level": 1,
+        "max_player_level": 2,
+        "field_size": (rows, columns),
+        "min_food_level": 1,
+        "max_food_level": 1 if found["alike"] else None,
+        "max_num_food": food,
+        "sight": sight,
+        "max_episode_steps": 50,
+        "force_coop": bool(found["coop"]),
+        "grid_observation": bool(found["grid"]),
+        "penalty": 0.1 if found["penalty"] else 0.0,
+    }
 
 
-def patterns() -> list[str]:
-    """The names of `specs`, one for each form; a number that varies is given as its range."""
-    forms = {}
-    for name in specs():
-        numbers = [int(number) for number in re.findall(r"\d+", name)]
-        forms.setdefault(re.sub(r"\d+", "{}", name), []).append(numbers)
+def opened(options: dict):
+    """The package's environment. Raises ValueError."""
+    from lbforaging.foraging.environment import ForagingEnv
+
+    class Foraging(ForagingEnv):
+        def _get_observation_space(self):
+            if not self._grid_observation:
+                return super()._get_observation_space()
+            # The package gives a shape that Gymnasium refuses
+            side = 1 + 2 * self.sight
+            return Box(0, np.inf, (3, side, side))
+
+    try:
+        # gymnasium.make would keep max_episode_steps for its own wrapper, and add slow checks.
+        return Foraging(**options)
+    except TypeError as error:
+        known = list(inspect.signature(ForagingEnv).parameters)
+        raise ValueError(unknown("option of LBF", unexpected(error), known)) from None
+
+
+def entries(n_agents: int, num_food: int) -> list[list[str]]:
+    """What an agent observes: row, column and level of each food, itself and the others."""
     found = []
-    for form, rows in forms.items():
-        columns = zip(*rows, strict=True)
-        found.append(form.format(*(span(set(values)) for values in columns)))
+    for agent in range(n_agents):
+        others = [f"agent {other}" for other in range(n_agents) if other != agent]
+        things = [*(f"food {number}" for number in range(num_food)), "itself", *others]
+        names = [f"{thing}: {entry}" for thing in things for entry in ("row", "column", "level")]
+        found.append(names)
     return found
-
-
-def span(values: set[int]) -> str:
-    return f"{min(values)}" if len(values) == 1 else f"({min(values)}..{max(values)})"
 
 
 class LevelBasedForaging(TeamEnv):
@@ -45,25 +97,29 @@ class LevelBasedForaging(TeamEnv):
 
         # A picture needs no window, and a training machine has no screen.
         pyglet.options["headless"] = True
-        # gymnasium.make would keep max_episode_steps for its own wrapper, and add slow checks.
-        options = find("LBF environment", env_name, specs()).kwargs | options
-        self._env = foraging.ForagingEnv(**options)
-        self._choices = tuple(foraging.Action)
+        options = options_of(env_name) | options
+        self._env = opened(options)
         n_agents = self._env.n_agents
-        only_none = np.eye(1, len(self._choices), dtype=np.int8).repeat(n_agents, axis=0)
+        only_none = np.eye(1, len(ACTIONS), dtype=np.int8).repeat(n_agents, axis=0)
         super().__init__(
             n_agents=n_agents,
-            n_actions=len(self._choices),
-            obs_size=self._env.observation_space[0].shape[0],
+            n_actions=len(ACTIONS),
+            obs_size=flatdim(self._env.observation_space[0]),
             avail_at_start=only_none,
             time_limit=time_limit or options["max_episode_steps"],
             **team,
         )
+        self.title = env_name
+        self._choices = tuple(foraging.Action)
+        self.action_names = [list(ACTIONS)] * n_agents
+        if not options["grid_observation"]:
+            self.observation_names = entries(n_agents, options["max_num_food"])
 
     def start(self, seed: int) -> dict[str, np.ndarray]:
         for player in self._env.players:
             player.position = None  # otherwise the last episode's positions count as taken
-        return self.see(self._env.reset(seed=seed)[0])
+        observations, _ = self._env.reset(seed=seed)
+        return self.see(observations)
 
     def advance(self, actions: list[int]) -> tuple:
         # ForagingEnv's own `done` is also True at the time limit.
@@ -73,7 +129,8 @@ class LevelBasedForaging(TeamEnv):
     def see(self, observations: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
         valid = [self._env._valid_actions[player] for player in self._env.players]
         avail_actions = [[choice in legal for choice in self._choices] for legal in valid]
-        return self.observe(observations, avail_actions)
+        obs = [observation.ravel() for observation in observations]
+        return self.observe(obs, avail_actions)
 
     def render(self) -> np.ndarray | None:
         return self._env.render(mode="rgb_array") if self.render_mode else None

@@ -1,7 +1,10 @@
-"""Look up the names that a user gives."""
+"""Look up the names that a user gives, and name the user's code where it fails."""
 
 import importlib
+import re
 import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
 from types import ModuleType
 
 
@@ -13,12 +16,47 @@ def find(what: str, name: str, known: dict, hint: str = ""):
     """
     if name in known:
         return known[name]
+    some = f"for example {', '.join(list(known)[:4])} (python -m cleanmarl.env list prints all)"
+    raise ValueError(unknown(what, name, list(known), hint or (some if len(known) > 4 else "")))
+
+
+def unknown(what: str, name: str, known: Sequence[str], hint: str = "") -> str:
+    """What to say about a name that is not among the known ones."""
     # Only here: `battle` registers its maps when it is imported
     from cleanmarl.battle.reading import nearest
 
-    some = f"for example {', '.join(list(known)[:4])} (--list-envs prints all)"
-    otherwise = hint or (some if len(known) > 4 else "")
-    raise ValueError(f"unknown {what} {name!r}; {nearest(name, list(known), otherwise)}")
+    return f"unknown {what} {name!r}; {nearest(name, known, hint)}"
+
+
+def unexpected(error: TypeError) -> str | None:
+    """The name of the argument that a function does not take."""
+    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    return found and found[1]
+
+
+@contextmanager
+def calling(what: str):
+    """Add to an error of the user's code what was done when it came."""
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        if not is_ours(error):
+            error.add_note(f"{what} failed")
+        raise
+
+
+def is_ours(error: Exception) -> bool:
+    """Whether this project raised an error, and not a package or the user's code."""
+    return raised_in(error, "cleanmarl")
+
+
+def raised_in(error: Exception, package: str) -> bool:
+    last = error.__traceback__
+    while last.tb_next:
+        last = last.tb_next
+    return f"{last.tb_frame.f_globals.get('__name__')}.".startswith(f"{package}.")
 
 
 def module_here(name: str) -> ModuleType | None:

@@ -1,92 +1,101 @@
-"""PettingZoo's parallel environments: mpe (package `mpe2`), sisl, butterfly, and your own."""
+"""PettingZoo's environments: mpe (package `mpe2`), sisl, butterfly, and your own."""
 
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 from types import ModuleType
 
-import numpy as np
+from pettingzoo import ParallelEnv
+from pettingzoo.utils.conversions import aec_to_parallel
+from pettingzoo.utils.env import AECEnv
 
-from cleanmarl.env.names import find, module_here
-from cleanmarl.env.padded import PaddedTeam
+from cleanmarl.env.names import calling, find, module_here, unexpected, unknown
+from cleanmarl.env.parallel import ParallelTeam
 
 FAMILIES = {"mpe": "mpe2", "sisl": "pettingzoo.sisl", "butterfly": "pettingzoo.butterfly"}
+MAKERS = ("parallel_env", "env", "raw_env")
+AEC_REMEDY = (
+    "is turn-based (an AEC environment); if its agents can act at the same time, return "
+    "pettingzoo.utils.conversions.aec_to_parallel(env), which needs "
+    'metadata["is_parallelizable"] = True'
+)
 
 
-class PettingZooTeam(PaddedTeam):
+class PettingZooTeam(ParallelTeam):
     """`parallel_env(**options)` of the module `env_name`; `time_limit` is its `max_cycles`.
 
-    A `parallel_env` without `max_cycles` is called without it.
-
-    An agent that has left gets no action and no reward. An episode is over when no agent is left:
-    truncated if one of the last agents was truncated, else terminated. In an agent's info,
-    `action_mask` gives its available actions, and `is_success` says whether it has succeeded. The
-    team succeeds if all agents that report `is_success` succeed.
+    A module without `parallel_env` may have `env` or `raw_env` of an AEC environment, whose agents
+    can act at the same time. A `parallel_env` without `max_cycles` is called without it.
     """
 
     def __init__(
         self, env_name: str, env_family: str, options: dict, *, time_limit: int | None, **team
     ):
-        module = load(env_name, env_family)
+        title = f"{env_family}:{env_name}"
+        with calling(f"importing {title}"):
+            module = load(env_name, env_family)
         extra = {"max_cycles": time_limit, "render_mode": team["render_mode"]}
-        given = {name: value for name, value in extra.items() if value and takes(module, name)}
-        env = module.parallel_env(**given | options)
-        if time_limit is None:
-            # Some environments of sisl and butterfly wrap the one that knows its limit.
-            core = getattr(env.unwrapped, "env", env.unwrapped)
-            time_limit = getattr(core, "max_cycles", None)
-        views = {agent: env.observation_space(agent) for agent in env.possible_agents}
-        choices = {agent: env.action_space(agent) for agent in env.possible_agents}
-        super().__init__(env, views, choices, time_limit=time_limit, **team)
-
-    def start(self, seed: int) -> dict[str, np.ndarray]:
-        self._masked.clear()
-        self._succeeded: dict[str, bool] = {}
-        observations, infos = self._env.reset(seed=seed)
-        self._present = list(self._env.agents)
-        return self.see(observations, infos)
-
-    def advance(self, actions: list[int]) -> tuple:
-        acting = self._present
-        taken = {}
-        for (agent, space), action in zip(self._choices.items(), actions, strict=True):
-            if agent in acting:
-                taken[agent] = int(space.start) + action
-        observations, rewards, terminations, truncations, infos = self._env.step(taken)
-        staying = [a for a in self._env.agents if not (terminations.get(a) or truncations.get(a))]
-        cut = [a for a in acting if truncations.get(a) and not terminations.get(a)]
-        # At the end, truncated agents are shown as if they still played: the learner
-        # bootstraps from them.
-        self._present = staying or cut or acting
-        terminated = not (staying or cut)
-        truncated = bool(cut and not staying)
-        earned = [rewards.get(a, 0) for a in acting]
-        for agent, info in infos.items():
-            if "is_success" in info:
-                self._succeeded[agent] = bool(info["is_success"])
-        success = {"is_success": all(self._succeeded.values())} if self._succeeded else {}
-        observation = self.see(observations, infos, terminated)
-        return observation, earned, terminated, truncated, success
-
-    def see(self, observations: dict, infos: dict, terminated: bool = False) -> dict:
-        seen = {agent: observations[agent] for agent in self._present}
-        masks = {agent: infos.get(agent, {}).get("action_mask") for agent in self._present}
-        return self.observe_agents(seen, None if terminated else masks)
+        with calling(f"opening {title}"):
+            env = parallel(opened(module, title, options, extra), title)
+            if time_limit is None:
+                # Some environments of sisl and butterfly wrap the one that knows its limit.
+                core = getattr(env.unwrapped, "env", env.unwrapped)
+                time_limit = getattr(core, "max_cycles", None)
+            super().__init__(env, title, time_limit=time_limit, **team)
 
 
-def takes(module: ModuleType, argument: str) -> bool:
-    """Whether `parallel_env` takes an argument.
+def opened(module: ModuleType, title: str, options: dict, extra: dict):
+    """Make an environment with the user's options, and with those of `extra` that it takes."""
+    make = maker(module)
+    known, others = options_of(module)
+    extra = {name: value for name, value in extra.items() if value and (name in known or others)}
+    while True:
+        try:
+            return make(**extra | options)
+        except TypeError as error:
+            name = unexpected(error)
+            if name in options:
+                reason = unknown(f"option of {title}", name, known)
+                raise ValueError(reason) from None
+            if name not in extra:
+                raise
+            del extra[name]  # **kwargs that end at a constructor without it
+
+
+def maker(module: ModuleType) -> Callable:
+    for name in MAKERS:
+        if callable(getattr(module, name, None)):
+            return getattr(module, name)
+    raise ValueError(f"the module {module.__name__} has no parallel_env()")
+
+
+def parallel(env, title: str) -> ParallelEnv:
+    """The environment with PettingZoo's parallel interface. Raises ValueError."""
+    if isinstance(env, AECEnv):
+        if not getattr(env, "metadata", {}).get("is_parallelizable"):
+            raise ValueError(f"{title} {AEC_REMEDY}")
+        env = aec_to_parallel(env)
+    if not isinstance(env, ParallelEnv):
+        kind = env.__name__ if isinstance(env, type) else type(env).__name__
+        raise ValueError(f"{title} gives a {kind}; derive it from pettingzoo.ParallelEnv")
+    return env
+
+
+def options_of(module: ModuleType) -> tuple[list[str], bool]:
+    """The options of an environment, and whether there may be others.
 
     PettingZoo's own `parallel_env` passes all its arguments to `raw_env`.
     """
-    for name in ("parallel_env", "raw_env"):
-        if hasattr(module, name):
-            parameters = inspect.signature(getattr(module, name)).parameters
-            if argument in parameters:
-                return True
-            if all(one.kind is not one.VAR_KEYWORD for one in parameters.values()):
-                return False
-    return True
+    names = []
+    for maker_name in MAKERS:
+        make = getattr(module, maker_name, None)
+        if callable(make):
+            known = inspect.signature(make).parameters.values()
+            names += [one.name for one in known if one.kind is not one.VAR_KEYWORD]
+            if all(one.kind is not one.VAR_KEYWORD for one in known):
+                return names, False
+    return names, True
 
 
 def modules_of(package: str) -> dict[str, str]:
@@ -112,7 +121,5 @@ def load(env_name: str, env_family: str) -> ModuleType:
     package = FAMILIES.get(env_family, env_family)
     known = modules_of(package)
     hint = "" if env_family in FAMILIES else f"{package} has {', '.join(known) or 'no modules'}"
-    module = importlib.import_module(find(f"{env_family} environment", env_name, known, hint))
-    if not hasattr(module, "parallel_env"):
-        raise ValueError(f"the module {module.__name__} has no parallel_env()")
-    return module
+    path = find(f"{env_family} environment", env_name, known, hint)
+    return importlib.import_module(path)

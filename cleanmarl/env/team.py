@@ -7,8 +7,10 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, MultiBinary
 
-from cleanmarl.env.names import find
+from cleanmarl.env.names import find, is_ours
 from cleanmarl.env.spaces import JointActions
+from cleanmarl.env.values import array_of, flag_of, number_of
+from cleanmarl.errors import EnvFault
 
 
 class TeamEnv(gymnasium.Env):
@@ -16,18 +18,20 @@ class TeamEnv(gymnasium.Env):
 
     An observation is a dict of
 
-    - `obs`: float32 [n_agents, obs_size], what each agent sees and, with `agent_ids`, its one-hot
-      id
-    - `state`: float32 [state_size], for training only: the task's own state or, if it has none,
-      the observations of all agents without ids
+    - `obs`: [n_agents, obs_size], what each agent sees and, with `agent_ids`, its one-hot id
+    - `state`: [state_size], for training only: the task's own state or, if it has none, the
+      observations of all agents without ids
     - `avail_actions`: int8 [n_agents, n_actions], 1 where the agent can take the action
+
+    `obs` and `state` are float32, or uint8 if the task declares bytes, as for pictures.
 
     `reset` and `step` are Gymnasium's. `terminated`: the task has ended; `truncated`: the time
     limit was reached. Never both. `reset(seed=...)` determines all episodes until the next one.
 
     To write your own environment, derive from this class, pass its sizes to the constructor, and
     define `start` and `advance`. If it can be drawn, also define Gymnasium's `metadata` and
-    `render`.
+    `render`. If its agents, actions or entries of observations have names, set the attributes
+    below.
 
     Args:
         n_agents: agents of the team
@@ -38,12 +42,21 @@ class TeamEnv(gymnasium.Env):
             every episode; None if all are. `action_space.sample()` draws from these before the
             first reset
         agent_ids: append a one-hot agent id to each observation
+        env_state: whether the state is the task's own; otherwise it is the observations
         time_limit: steps after which an episode is truncated; None if no limit is known
         reward_aggr: the team's reward is the "sum" or "mean" of the agents' rewards
         render_mode: None, or one of metadata["render_modes"]
+        dtypes: of `obs` and of `state`
+
+    Attributes:
+        title: what messages call this environment
+        agent_names: [n_agents]
+        action_names: [n_agents][n_actions]
+        observation_names: [n_agents][obs_size] without ids; None if they have no names
+        notes: what a user should know before training, in sentences
 
     Raises:
-        ValueError: `reward_aggr` or `render_mode` is unknown
+        ValueError: a size, `reward_aggr` or `render_mode` is wrong
     """
 
     metadata: ClassVar[dict] = {"render_modes": [], "render_fps": 10}
@@ -57,27 +70,43 @@ class TeamEnv(gymnasium.Env):
         state_size: int | None = None,
         avail_at_start: np.ndarray | None = None,
         agent_ids: bool = True,
+        env_state: bool = True,
         time_limit: int | None = None,
         reward_aggr: str = "sum",
         render_mode: str | None = None,
+        dtypes: tuple = (np.float32, np.float32),
     ):
         self.metadata = TeamEnv.metadata | self.metadata
         known = self.metadata["render_modes"]
         if render_mode not in (None, *known):
             raise ValueError(f"render_mode {render_mode!r} is not among {known}")
+        if min(n_agents, n_actions, obs_size) < 1:
+            sizes = f"n_agents {n_agents}, n_actions {n_actions}, obs_size {obs_size}"
+            raise ValueError(f"a team needs agents that act and observe, got {sizes}")
         divisors = {"sum": 1, "mean": n_agents}
         self._reward_divisor = find("reward_aggr", reward_aggr, divisors)
         self.render_mode = render_mode
         self.time_limit = time_limit
+        self.title = type(self).__name__
+        self.notes: list[str] = []
+        self.agent_names = [f"agent {i}" for i in range(n_agents)]
+        self.action_names = [[f"action {j}" for j in range(n_actions)]] * n_agents
+        self.observation_names: list[list[str]] | None = None
 
-        self._ids = np.eye(n_agents, n_agents if agent_ids else 0, dtype=np.float32)
+        self._obs_dtype, self._state_dtype = dtypes
+        self._ids = np.eye(n_agents, n_agents if agent_ids else 0, dtype=self._obs_dtype)
+        self._seen_shape = (n_agents, obs_size)
+        self._has_state = bool(env_state and state_size)
+        self._episode = self._steps = 0
         self.n_agents = n_agents
         self.n_actions = n_actions
         self.obs_size = obs_size + self._ids.shape[1]
-        self.state_size = state_size or n_agents * obs_size
+        self.state_size = state_size if self._has_state else n_agents * obs_size
+        if not self._has_state:
+            self._state_dtype = self._obs_dtype
         self.observation_space = Dict(
-            obs=Box(-np.inf, np.inf, (n_agents, self.obs_size)),
-            state=Box(-np.inf, np.inf, (self.state_size,)),
+            obs=numbers(self._obs_dtype, (n_agents, self.obs_size)),
+            state=numbers(self._state_dtype, (self.state_size,)),
             avail_actions=MultiBinary((n_agents, n_actions)),
         )
         if avail_at_start is None:
@@ -117,38 +146,114 @@ class TeamEnv(gymnasium.Env):
                 When an episode is truncated, give the actions that would be available if it
                 continued: the learner bootstraps from them
             state: [state_size]; None if the task has no state of its own
+
+        Raises EnvFault if a shape is wrong or a number is not finite.
         """
-        obs = np.array(obs, np.float32)
+        obs = self._numbers(obs, self._seen_shape, self._obs_dtype, "obs")
+        if not self._has_state:
+            state = obs.flatten()
+        elif state is None:
+            raise EnvFault(f"a state of {self.state_size} numbers is declared, but none is given")
+        else:
+            state = self._numbers(state, (self.state_size,), self._state_dtype, "state")
         if avail_actions is None:
             avail_actions = np.ones((self.n_agents, self.n_actions))
         avail_actions = np.array(avail_actions, np.int8)
+        if avail_actions.shape != (self.n_agents, self.n_actions):
+            declared = f"{self.n_agents} agents with {self.n_actions} actions"
+            raise EnvFault(f"avail_actions has shape {avail_actions.shape} for {declared}")
         self._available = self.action_space.available = avail_actions
-        state = obs.flatten() if state is None else np.array(state, np.float32)
         obs = np.concatenate((obs, self._ids), axis=1)
         return {"obs": obs, "state": state, "avail_actions": avail_actions}
 
+    def _numbers(self, values, shape: tuple, dtype, what: str) -> np.ndarray:
+        """A copy of numbers, checked."""
+        array = np.array(array_of(values, what), dtype)
+        if array.shape != shape:
+            raise EnvFault(f"{what} has shape {array.shape}, but {shape} is declared")
+        flat = array.ravel()
+        # The product with 0 is 0, if no number is infinite or NaN
+        if dtype == np.float32 and flat.dot(np.zeros_like(flat)) != 0:
+            place = np.argwhere(~np.isfinite(array))[0].tolist()
+            raise EnvFault(f"{self._entry(what, place)} is {array[tuple(place)]}")
+        return array
+
+    def _entry(self, what: str, place: list[int]) -> str:
+        """An entry of an observation or a state, in words."""
+        if what == "state":
+            return f"entry {place[0]} of the state"
+        agent, number = place
+        names = self.observation_names
+        entry = f" ({names[agent][number]})" if names else ""
+        return f"{self.agent_names[agent]}'s observation: entry {number}{entry}"
+
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        """Start an episode. EnvFault: the task answers other than it declares."""
         super().reset(seed=seed)
-        self._steps = 0
         if seed is None:
             # Every episode gets a seed, so nothing depends on a task's own random streams.
             seed = int(self.np_random.integers(2**31))
-        return self.start(seed), {}
+        self._steps = 0
+        self._episode += 1
+        self._seed = seed
+        try:
+            return self.start(seed), {}
+        except Exception as error:
+            self._locate(error, "reset")
+            raise
 
     def step(self, actions: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
-        """Take actions, integers [n_agents]. ValueError: one is not available to its agent."""
+        """Take actions, integers [n_agents].
+
+        ValueError: one is not available to its agent. EnvFault: the task answers other than it
+        declares.
+        """
         actions = np.asarray(actions).tolist()
         for agent, (action, available) in enumerate(zip(actions, self._available, strict=True)):
             if not (0 <= action < self.n_actions and available[action]):
-                legal = np.flatnonzero(available).tolist()
-                raise ValueError(f"agent {agent} cannot do action {action}, only {legal}")
-        observation, rewards, terminated, truncated, info = self.advance(actions)
+                raise ValueError(self._refusal(agent, action))
         self._steps += 1
+        try:
+            observation, rewards, terminated, truncated, info = self.advance(actions)
+            reward = self._team_reward(rewards)
+            terminated = flag_of(terminated, "terminated")
+            truncated = flag_of(truncated, "truncated")
+        except Exception as error:
+            self._locate(error, "step")
+            raise
         over_time = self._steps == self.time_limit
         truncated = (truncated or over_time) and not terminated
-        return observation, self._team_reward(rewards), terminated, truncated, info
+        return observation, reward, terminated, truncated, info
+
+    def _refusal(self, agent: int, action: int) -> str:
+        who, names = self.agent_names[agent], self.action_names[agent]
+        legal = np.flatnonzero(self._available[agent]).tolist()
+        named = f" ({names[action]})" if 0 <= action < self.n_actions else ""
+        return f"{who} cannot do action {action}{named}, only {legal}"
 
     def _team_reward(self, rewards: float | Sequence[float]) -> float:
-        if np.ndim(rewards) == 0:
-            return float(rewards)
-        return sum(map(float, rewards)) / self._reward_divisor
+        """The team's reward; `rewards` is one number for all, or one for each agent."""
+        if np.ndim(rewards) == 0 or np.size(rewards) == 1 != self.n_agents:
+            return number_of(rewards, "the reward")
+        if len(rewards) != self.n_agents:
+            wanted = f"one for each of {self.n_agents} agents, or one for the team"
+            raise EnvFault(f"there are {len(rewards)} rewards, but there must be {wanted}")
+        total = 0.0
+        for agent, reward in enumerate(rewards):
+            total += number_of(reward, f"{self.agent_names[agent]}'s reward")
+        return total / self._reward_divisor
+
+    def _locate(self, error: Exception, call: str):
+        """Add to an error where it happened."""
+        where = f"episode {self._episode} (seed {self._seed})"
+        where += f", step {self._steps}" if call == "step" else ", at its reset"
+        if isinstance(error, EnvFault):
+            error.args = (f"{self.title}, {where}: {error}",)
+        elif not is_ours(error):
+            error.add_note(f"{call}() of {self.title} failed in {where}")
+
+
+def numbers(dtype, shape: tuple[int, ...]) -> Box:
+    """The space of numbers, or of bytes."""
+    bounds = (0, 255) if dtype == np.uint8 else (-np.inf, np.inf)
+    return Box(*bounds, shape, dtype)
