@@ -17,7 +17,7 @@ from cleanmarl import training  # first: it sets the threads of NumPy and PyTorc
 from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,8 +27,8 @@ import torch.nn.functional as F
 from gymnasium.wrappers import RenderCollection
 from torch import nn
 
-from cleanmarl.env import list_envs, make_env
-from cleanmarl.training import Between, Count, Fraction, Optimizer, Rate, Run, Seed, Units, acting
+from cleanmarl.env import env_arguments, make_env
+from cleanmarl.training import Between, Count, Fraction, Optimizer, Options, Rate, Run, Seed, Units
 
 
 @dataclass
@@ -40,6 +40,10 @@ class Args:
     """for example 3m, mine.toml, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
     env_family: str = "mpe"
     """PettingZoo family: mpe, sisl, butterfly, or your own package"""
+    env_options: Options = field(default_factory=dict)
+    """options of the task, for example N=5 local_ratio=0"""
+    env_state: bool = True
+    """the mixer sees the task's own state; if it has none, all observations"""
     agent_ids: bool = True
     """append a one-hot agent id to each observation"""
     time_limit: Annotated[int | None, Between(1, 10**5)] = None
@@ -134,8 +138,6 @@ class Args:
     """folder of a run to evaluate in num_eval_ep episodes"""
     which: Literal["best", "last"] = "last"
     """networks to evaluate"""
-    list_envs: bool = False
-    """print the environments to train in"""
 
 
 def layer_init(layer: nn.Linear, scale: float) -> nn.Linear:
@@ -246,7 +248,8 @@ class EpisodeBuffer:
         chosen = [self.episodes[i] for i in drawn]
         batch = {"lengths": np.array([len(one["reward"]) for one in chosen])}
         for key in chosen[0]:
-            batch[key] = np.concatenate([one[key] for one in chosen])
+            dtype = np.float32 if key in ("obs", "state") else None  # bytes become numbers
+            batch[key] = np.concatenate([one[key] for one in chosen], dtype=dtype)
         return {k: torch.from_numpy(v).to(args.device) for k, v in batch.items()}
 
 
@@ -356,14 +359,14 @@ def play_episode(env, values: Callable, epsilon: Callable, seed: int, rng, args:
     observation, _ = env.reset(seed=seed)
     observations = [observation]
     actions, rewards, terminations = [], [], []
-    episode_over = False
-    while not episode_over:
+    terminated = truncated = False
+    while not (terminated or truncated):
+        training.stop_if_asked()
         actions.append(act(values, observation, epsilon(len(actions)), rng))
         observation, reward, terminated, truncated, info = env.step(actions[-1])
         observations.append(observation)
         rewards.append(reward)
         terminations.append(terminated or (truncated and not args.bootstrap_truncated))
-        episode_over = terminated or truncated
     results = {"ep_reward": sum(rewards), "ep_length": len(rewards)} | training.success_of(info)
     return as_arrays(observations, actions, rewards, terminations), results
 
@@ -388,14 +391,14 @@ def collect_episode(env, agent, args: Args, number: int, step: int) -> tuple:
     def epsilon(t: int) -> float:
         return linear_schedule(args, step + t) if explores else 0.0
 
-    return play_episode(env, acting(agent), epsilon, int(seed), rng, args)
+    return play_episode(env, training.acting(agent), epsilon, int(seed), rng, args)
 
 
 def play_greedily(env, agent, args: Args, *stream) -> dict[str, float]:
     """Results of an episode without exploration; `stream` is its purpose and number."""
     rng = training.random_stream(args, *stream)
     seed = rng.integers(2**31)
-    _, results = play_episode(env, acting(agent), lambda t: 0.0, int(seed), rng, args)
+    _, results = play_episode(env, training.acting(agent), lambda t: 0.0, int(seed), rng, args)
     return results
 
 
@@ -405,9 +408,7 @@ def evaluate(env, agent, args: Args, *purpose) -> list[dict[str, float]]:
 
 
 def open_env(args: Args, render_mode: str | None = None):
-    name = (args.env_type, args.env_name, args.env_family)
-    options = {"agent_ids": args.agent_ids, "time_limit": args.time_limit}
-    return make_env(*name, render_mode=render_mode, **options)
+    return make_env(**env_arguments(args), render_mode=render_mode)
 
 
 def save_video(args: Args, agent, path: Path, number: int = 0):
@@ -425,6 +426,7 @@ def set_up(args: Args):
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     env = open_env(args)
+    training.warn_about(args, env)
     networks = Networks(args, env)
     fused = {"fused": True} if args.optimizer in ("Adam", "AdamW", "SGD") else {}
     kind = getattr(torch.optim, args.optimizer)
@@ -488,9 +490,7 @@ def evaluate_run(args: Args):
 def main():
     with training.one_line_errors(__file__):
         args = training.parse_args(Args, __doc__)
-        if args.list_envs:
-            list_envs()
-        elif args.evaluate:
+        if args.evaluate:
             evaluate_run(args)
         else:
             train(args)

@@ -19,19 +19,18 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import RenderCollection
 from torch import nn
 
-from cleanmarl.env import RecordedEnvs, list_envs, make_env, make_vector_env
-from cleanmarl.training import Between, Count, Fraction, Optimizer, Rate, Run, Seed, Units, acting
+from cleanmarl.env import RecordedEnvs, env_arguments, make_env, make_vector_env
+from cleanmarl.training import Between, Count, Fraction, Optimizer, Options, Rate, Run, Seed, Units
 
 
 @dataclass
@@ -43,6 +42,10 @@ class Args:
     """for example 3m, mine.toml, Foraging-8x8-2p-3f-v3, simple_spread_v3"""
     env_family: str = "mpe"
     """PettingZoo family: mpe, sisl, butterfly, or your own package"""
+    env_options: Options = field(default_factory=dict)
+    """options of the task, for example N=5 local_ratio=0"""
+    env_state: bool = True
+    """the mixer sees the task's own state; if it has none, all observations"""
     agent_ids: bool = True
     """append a one-hot agent id to each observation"""
     time_limit: Annotated[int | None, Between(1, 10**5)] = None
@@ -141,8 +144,6 @@ class Args:
     """folder of a run to evaluate in num_eval_ep episodes"""
     which: Literal["best", "last"] = "last"
     """networks to evaluate"""
-    list_envs: bool = False
-    """print the environments to train in"""
 
 
 def layer_init(layer: nn.Linear, scale: float) -> nn.Linear:
@@ -253,7 +254,8 @@ class EpisodeBuffer:
         chosen = [self.episodes[i] for i in drawn]
         batch = {"lengths": np.array([len(one["reward"]) for one in chosen])}
         for key in chosen[0]:
-            batch[key] = np.concatenate([one[key] for one in chosen])
+            dtype = np.float32 if key in ("obs", "state") else None  # bytes become numbers
+            batch[key] = np.concatenate([one[key] for one in chosen], dtype=dtype)
         return {k: torch.from_numpy(v).to(args.device) for k, v in batch.items()}
 
 
@@ -363,14 +365,14 @@ def play_episode(env, values: Callable, epsilon: Callable, seed: int, rng, args:
     observation, _ = env.reset(seed=seed)
     observations = [observation]
     actions, rewards, terminations = [], [], []
-    episode_over = False
-    while not episode_over:
+    terminated = truncated = False
+    while not (terminated or truncated):
+        training.stop_if_asked()
         actions.append(act(values, observation, epsilon(len(actions)), rng))
         observation, reward, terminated, truncated, info = env.step(actions[-1])
         observations.append(observation)
         rewards.append(reward)
         terminations.append(terminated or (truncated and not args.bootstrap_truncated))
-        episode_over = terminated or truncated
     results = {"ep_reward": sum(rewards), "ep_length": len(rewards)} | training.success_of(info)
     return as_arrays(observations, actions, rewards, terminations), results
 
@@ -403,10 +405,8 @@ class Collector:
 
     @training.refuse_on_error()
     def __init__(self, args: Args):
-        name = (args.env_type, args.env_name, args.env_family, args.num_envs)
-        options = {"agent_ids": args.agent_ids, "time_limit": args.time_limit}
-        options["autoreset_mode"] = AutoresetMode.DISABLED
-        self.envs = RecordedEnvs(make_vector_env(*name, **options))
+        how = {"num_envs": args.num_envs, "autoreset_mode": "Disabled"}
+        self.envs = RecordedEnvs(make_vector_env(**env_arguments(args), **how))
         self.args = args
         self.num_started = 0
         # [E], no episode is running
@@ -417,6 +417,7 @@ class Collector:
 
     def step(self, values: Callable, epsilon: float) -> list[tuple]:
         """One step of every environment; returns the episodes that ended, and their results."""
+        training.stop_if_asked()
         num_begun = int(self.episode_over.sum())
         if num_begun:
             self.begin()
@@ -483,7 +484,7 @@ def play_greedily(env, agent, args: Args, *stream) -> dict[str, float]:
     """Results of an episode without exploration; `stream` is its purpose and number."""
     rng = training.random_stream(args, *stream)
     seed = rng.integers(2**31)
-    _, results = play_episode(env, acting(agent), lambda t: 0.0, int(seed), rng, args)
+    _, results = play_episode(env, training.acting(agent), lambda t: 0.0, int(seed), rng, args)
     return results
 
 
@@ -493,9 +494,7 @@ def evaluate(env, agent, args: Args, *purpose) -> list[dict[str, float]]:
 
 
 def open_env(args: Args, render_mode: str | None = None):
-    name = (args.env_type, args.env_name, args.env_family)
-    options = {"agent_ids": args.agent_ids, "time_limit": args.time_limit}
-    return make_env(*name, render_mode=render_mode, **options)
+    return make_env(**env_arguments(args), render_mode=render_mode)
 
 
 def save_video(args: Args, agent, path: Path, number: int = 0):
@@ -524,6 +523,7 @@ def set_up(args: Args):
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
     env = open_env(args)
+    training.warn_about(args, env)
     networks = Networks(args, env)
     fused = {"fused": True} if args.optimizer in ("Adam", "AdamW", "SGD") else {}
     kind = getattr(torch.optim, args.optimizer)
@@ -544,7 +544,7 @@ def train(args: Args, folder: Path | None = None):
         while not collector.may_stop(finished or run.stopped):
             # Step every environment, and store the episodes that ended
             epsilon = linear_schedule(args, progress.step)
-            ended = collector.step(acting(networks.agent), epsilon)
+            ended = collector.step(training.acting(networks.agent), epsilon)
             progress.step += args.num_envs
             finished = progress.step >= args.total_timesteps
             run.advance(progress.step)
@@ -586,9 +586,7 @@ def evaluate_run(args: Args):
 def main():
     with training.one_line_errors(__file__):
         args = training.parse_args(Args, __doc__)
-        if args.list_envs:
-            list_envs()
-        elif args.evaluate:
+        if args.evaluate:
             evaluate_run(args)
         else:
             train(args)

@@ -13,7 +13,14 @@ from cleanmarl.env.team import TeamEnv
 from cleanmarl.env.vector import ProcessEnvs, RecordedEnvs, ctrl_c_waits
 from cleanmarl.errors import EnvFault
 
-__all__ = ["EnvFault", "RecordedEnvs", "TeamEnv", "make_env", "make_vector_env"]
+__all__ = [
+    "EnvFault",
+    "RecordedEnvs",
+    "TeamEnv",
+    "env_arguments",
+    "make_env",
+    "make_vector_env",
+]
 
 
 def make_env(
@@ -139,6 +146,12 @@ def make_vector_env(
     for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):
         setattr(envs, name, envs.get_attr(name)[0])
     return envs
+
+
+def env_arguments(args) -> dict:
+    """The arguments of `make_env` and `make_vector_env` among those of a script."""
+    names = ("env_type", "env_name", "env_family", "agent_ids", "env_state", "time_limit")
+    return {name: getattr(args, name) for name in names} | args.env_options
 
 
 def battle(env_name: str, env_state: bool, options: dict) -> dict:

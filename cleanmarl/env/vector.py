@@ -1,6 +1,7 @@
-"""Environments that step together: in processes that may die, and restored from a checkpoint."""
+"""Environments that step together: in processes that may fail, and restored from a checkpoint."""
 
 import multiprocessing
+import queue
 import signal
 import threading
 import time
@@ -9,10 +10,23 @@ from multiprocessing import forkserver
 
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, VectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
+
+from cleanmarl.errors import EnvFault
+
+
+class ProcessTraceback(Exception):
+    """The traceback of an error in another process, to be printed above the error."""
+
+    def __str__(self) -> str:
+        return "\n" + self.args[0]
 
 
 class ProcessEnvs(AsyncVectorEnv):
-    """Gymnasium's `AsyncVectorEnv`, but a RuntimeError says which process has died."""
+    """Gymnasium's `AsyncVectorEnv`, but errors of processes are raised as they were there.
+
+    A RuntimeError says which process has died.
+    """
 
     last_seeds: list[int] | int | None = None
 
@@ -22,6 +36,25 @@ class ProcessEnvs(AsyncVectorEnv):
 
     def step(self, actions):
         return self.watched(super().step, actions)
+
+    def _raise_if_errors(self, successes):
+        """Raise the error of the first process that reports one."""
+        failed = [index for index, success in enumerate(successes) if not success]
+        if not failed:
+            return
+        try:
+            errors = [self.error_queue.get(timeout=10) for _ in failed]
+        except Exception as reason:
+            if isinstance(reason, queue.Empty):
+                reason = "it cannot be sent to the main process"
+            raise RuntimeError(f"environment {failed[0]} has raised an error: {reason}") from None
+        finally:
+            self._state = AsyncState.DEFAULT
+            self.close(terminate=True)
+        index, _, error, trace = min(errors, key=lambda one: one[0])
+        if isinstance(error, EnvFault):
+            raise EnvFault(f"environment {index}: {error}")
+        raise error from ProcessTraceback(trace)
 
     def watched(self, call, *args, **options):
         try:

@@ -2,16 +2,19 @@
 
 `arguments.py` makes the command line, `run.py` run folders, curves and random numbers,
 `checkpoint.py` files that are whole or absent, `results.py` metrics, evaluations and GIFs,
-`acting.py` networks that act quickly, `learned.py` checks that edits are learned, and `errors.py`
-messages of one line.
+`acting.py` networks that act quickly, `learned.py` checks that edits are learned, `memory.py` what
+a replay buffer takes, `stopping.py` Ctrl-C, `session.py` how a run was made, and `errors.py` messages
+of one line.
 """
 
+from cleanmarl.errors import Refused, RunFailed
 from cleanmarl.training.acting import acting
 from cleanmarl.training.arguments import (
     Between,
     Count,
     Fraction,
     Optimizer,
+    Options,
     Rate,
     Seed,
     Units,
@@ -20,14 +23,8 @@ from cleanmarl.training.arguments import (
     parse_args,
 )
 from cleanmarl.training.checkpoint import load_model
-from cleanmarl.training.errors import (
-    Refused,
-    RunFailed,
-    one_line_errors,
-    refuse_on_error,
-    warn,
-    warn_on_error,
-)
+from cleanmarl.training.errors import one_line_errors, refuse_on_error, warn, warn_on_error
+from cleanmarl.training.memory import warn_about
 from cleanmarl.training.results import (
     Progress,
     metrics_of,
@@ -37,12 +34,14 @@ from cleanmarl.training.results import (
     write_evaluation,
 )
 from cleanmarl.training.run import Run, random_stream
+from cleanmarl.training.stopping import stop_if_asked
 
 __all__ = [
     "Between",
     "Count",
     "Fraction",
     "Optimizer",
+    "Options",
     "Progress",
     "Rate",
     "Refused",
@@ -60,8 +59,10 @@ __all__ = [
     "random_stream",
     "refuse_on_error",
     "save_gif",
+    "stop_if_asked",
     "success_of",
     "warn",
+    "warn_about",
     "warn_on_error",
     "worst_median_best",
     "write_evaluation",

@@ -24,7 +24,7 @@ def acting(network: nn.Module) -> Callable:
     """`network` as a function of arrays, with its current weights and without gradients.
 
     Arguments and results are what `forward` takes and returns, with float32 arrays in place of
-    tensors, also inside tuples. Use the function until the weights change, then make a new one.
+    tensors, also inside tuples. (Observations may be bytes.) Use the function until the weights change, then make a new one.
     """
     parts = []
     try:
@@ -35,6 +35,8 @@ def acting(network: nn.Module) -> Callable:
     may_act = checked.setdefault(network, {}).setdefault(tuple(parts[1:]), {})
 
     def values(*inputs):
+        if inputs[0].dtype == np.uint8:
+            inputs = (inputs[0].astype(np.float32), *inputs[1:])
         kind = (inputs[0].shape, inputs[-1] is None)  # the first step has no hidden state
         if kind not in may_act:
             may_act[kind] = computes_the_same(network, inputs)

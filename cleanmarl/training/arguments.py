@@ -6,8 +6,11 @@ help text.
 
 import importlib.util
 import inspect
+import json
 import os
+import re
 import sys
+import tomllib
 import typing
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -25,7 +28,7 @@ from cleanmarl.training.errors import Refused
 # Arguments that may change when a run is resumed. (More total_timesteps also prolong exploration.)
 FREE = {"total_timesteps", "checkpoint_every", "checkpoint_buffer", "device", "torch_threads"}
 FREE |= {"save_model", "capture_video", "use_wnb", "wnb_project", "wnb_entity"}
-FREE |= {"resume", "evaluate", "which", "list_envs"}
+FREE |= {"resume", "evaluate", "which"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,53 @@ def alias(name: str):
     """Another name of an option, as part of the field's type: `Annotated[Rate, alias("--lr")]`."""
     return tyro.conf.arg(aliases=[name])
 
+
+def read_options(words: Sequence[str]) -> dict:
+    """Options of a task: ["N=5", "map_name=3m"]. Values are TOML's, else plain text.
+
+    Raises ValueError.
+    """
+    options = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"an option must be like N=5, got {word!r}")
+        if name in options:
+            raise ValueError(f"the option {name} is given twice")
+        options[name] = read_value(text)
+    return options
+
+
+def read_value(text: str):
+    try:
+        (value,) = tomllib.loads(f"value = {text}").values()
+        json.dumps(value)  # args.json cannot hold a date
+        return value
+    except (tomllib.TOMLDecodeError, TypeError, ValueError):
+        return text
+
+
+def option_words(options: dict) -> list[str]:
+    """The words that `read_options` reads as these options."""
+    words = []
+    for name, value in options.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        if isinstance(value, str) and read_value(text) != text:
+            text = json.dumps(value)  # quoted: it looks like a number
+        words.append(f"{name}={text}")
+    return words
+
+
+Options = Annotated[
+    dict,
+    PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=VALUE ...",
+        instance_from_str=read_options,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=option_words,
+    ),
+]
 
 number_rules = ConstructorRegistry()
 
@@ -116,6 +166,14 @@ def short_name(env_name: str) -> str:
     return Path(env_name.rpartition(":")[2]).name.removesuffix(".toml")
 
 
+def title_of(args) -> str:
+    """An environment's short name and, if they are short, its options."""
+    name = short_name(args.env_name)
+    words = option_words(getattr(args, "env_options", {}))
+    text = "-".join([name, *words])
+    return text if len(text) <= len(name) + 30 and re.fullmatch(r"[\w.=+-]+", text) else name
+
+
 def parse(kind: type, words: Sequence[str], **options):
     """A dataclass from a command line, by tyro; `options` are those of `tyro.cli`.
 
@@ -163,6 +221,7 @@ def check(args):
         for bounds in notes:
             if isinstance(bounds, Between) and value is not None:
                 check_bounds(args, name, bounds)
+    check_options(args)
     available = {"cpu": True, "cuda": torch.cuda.is_available()}
     available["mps"] = torch.backends.mps.is_available()
     if not available.get(args.device):
@@ -170,6 +229,15 @@ def check(args):
         raise Refused(f"--device must be available here ({here}), got {args.device}")
     if args.resume:
         check_resumed(args, own_arguments(type(args), Path(args.resume)))
+
+
+def check_options(args):
+    """Raise Refused if an option of the task has an argument of its own."""
+    for name in getattr(args, "env_options", {}):
+        if name in ("agent_ids", "env_state", "time_limit", "num_envs"):
+            raise Refused(f"--env-options {name} has its own argument: {option(name)}")
+        if name in ("render_mode", "autoreset_mode", "env_type", "env_name", "env_family"):
+            raise Refused(f"--env-options {name} cannot be given: the script sets it")
 
 
 def fits(kind, value) -> bool:
@@ -181,7 +249,8 @@ def fits(kind, value) -> bool:
         return any(fits(choice, value) for choice in choices)
     if kind in (int, float) and isinstance(value, bool):
         return False
-    accepted = {int: int, float: (int, float), str: str, bool: bool, type(None): type(None)}
+    accepted = {int: int, float: (int, float), str: str, bool: bool, dict: dict}
+    accepted[type(None)] = type(None)
     return isinstance(value, accepted.get(kind, object))
 
 
@@ -193,6 +262,7 @@ def wanted(kind) -> str:
     if choices:
         return " or ".join(map(wanted, choices))
     words = {int: "a whole number", float: "a number", str: "a word", bool: "True or False"}
+    words[dict] = "a dict"
     return words.get(kind, "None")
 
 
@@ -204,13 +274,18 @@ def check_bounds(args, name: str, bounds: Between):
         raise Refused(f"{option(name)} must be from {bounds.low} to {most}, got {value}")
 
 
+def as_words(value) -> str:
+    """A value as on the command line."""
+    return " ".join(option_words(value)) if isinstance(value, dict) else str(value)
+
+
 def check_resumed(args, own):
     """Raise Refused if `args` would change the training of a run with the arguments `own`."""
     if args.evaluate:
         raise Refused("give either --resume or --evaluate, not both")
     changed = [n for n, value in asdict(own).items() if value != getattr(args, n) and n not in FREE]
     if changed:
-        values = ", ".join(f"{option(name)} {getattr(own, name)}" for name in changed)
+        values = ", ".join(f"{option(name)} {as_words(getattr(own, name))}" for name in changed)
         raise Refused(f"a resumed run keeps its own arguments: {values}")
     if args.total_timesteps < own.total_timesteps:
         least = own.total_timesteps

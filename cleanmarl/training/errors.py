@@ -7,13 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-
-class Refused(ValueError):
-    """The user's request cannot be carried out; the message says why in one line."""
-
-
-class RunFailed(RuntimeError):
-    """A run has ended, but its results are not saved; the message says why in one line."""
+from cleanmarl.errors import EnvFault, Refused, RunFailed
 
 
 def warn(text: str):
@@ -25,12 +19,19 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def is_users(error: BaseException) -> bool:
+    """Whether an error comes from the user's own environment: then a note says where."""
+    return bool(getattr(error, "__notes__", ()))
+
+
 @contextmanager
 def refuse_on_error():
-    """While a run is set up, turn errors into `Refused`."""
+    """While a run is set up, turn errors into `Refused`, except those of the user's own code."""
     try:
         yield
     except (ValueError, ImportError, OSError, OverflowError, RuntimeError, AssertionError) as error:
+        if is_users(error):
+            raise
         raise Refused(in_one_line(error)[:500]) from error
     except MemoryError as error:
         raise Refused(f"not enough memory for these arguments: {error}") from error
@@ -49,6 +50,8 @@ def warn_on_error(what: str):
 def one_line_errors(script: str):
     """For `main`: print an error as one line, and exit with status 2 (refused) or 1 (failed).
 
+    An error of the user's own code keeps its traceback, below a line that says where it came from.
+
     Ctrl-C ends the script at once; inside a `Run`, the run handles it.
     """
     with suppress(ValueError):  # only the main thread can set handlers
@@ -57,6 +60,11 @@ def one_line_errors(script: str):
         yield
     except KeyboardInterrupt:  # Ctrl-C while the processes of environments started
         sys.exit(128 + signal.SIGINT)
-    except (Refused, RunFailed, FloatingPointError) as error:
+    except (Refused, RunFailed, FloatingPointError, EnvFault) as error:
         print(f"{Path(script).name}: error: {in_one_line(error)}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, Refused) else 1)
+        sys.exit(2 if isinstance(error, Refused | EnvFault) else 1)
+    except Exception as error:
+        for note in getattr(error, "__notes__", ()):
+            print(f"{Path(script).name}: error: {note}:", file=sys.stderr)
+        error.__notes__ = []
+        raise

@@ -16,17 +16,12 @@ import gc
 import inspect
 import json
 import os
-import platform
-import re
-import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 
@@ -37,7 +32,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from cleanmarl.training.arguments import script_of, short_name
+from cleanmarl.training import stopping
+from cleanmarl.training.arguments import script_of, title_of
 from cleanmarl.training.checkpoint import (
     FORMAT,
     load_checkpoint,
@@ -49,32 +45,16 @@ from cleanmarl.training.checkpoint import (
     write_json,
     write_sealed,
 )
-from cleanmarl.training.errors import Refused, RunFailed, in_one_line, refuse_on_error, warn
+from cleanmarl.errors import EnvFault, Refused, RunFailed
+from cleanmarl.training.errors import in_one_line, refuse_on_error, warn
 from cleanmarl.training.learned import GradientCheck
+from cleanmarl.training.memory import is_out_of_memory, out_of_memory
+from cleanmarl.training.session import made_with, now
+from cleanmarl.training.stopping import Stopped
 
 # Shown beside the progress bar: the first of these that exists
 SHOWN = {"eval/battle_won": "won", "eval/success": "success", "eval/ep_reward": "eval"}
 BAR = "{percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} steps, {rate_noinv_fmt}, {remaining} left"
-
-
-def made_with() -> dict[str, str]:
-    """Command, commit, versions and machine of a run."""
-    words, commit = ["git", "describe", "--always", "--dirty", "--exclude=*"], ""
-    with suppress(OSError):
-        here = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
-        commit = subprocess.run(words, **here).stdout.strip()
-    machine = platform.processor()
-    with suppress(OSError, IndexError):  # the processor's name on Linux
-        machine = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
-    module = getattr(sys.modules["__main__"], "__spec__", None)  # set by python -m
-    program = ["-m", module.name] if module else sys.argv[:1]
-    versions = [f"{name} {version(name)}" for name in ("torch", "numpy", "numba", "gymnasium")]
-    return {
-        "command": shlex.join(["python", *program, *sys.argv[1:]]),
-        "commit": commit,
-        "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
-        "machine": f"{machine}, {os.cpu_count()} cores, {platform.platform(terse=True)}",
-    }
 
 
 class Run:
@@ -121,7 +101,7 @@ class Run:
     def open_folder(self, folder: Path | None) -> Path:
         """Make a new folder or open the resumed one, and lock it for this process."""
         args = self.args
-        parts = (args.env_type, short_name(args.env_name), script_of(type(args)), args.seed)
+        parts = (args.env_type, title_of(args), script_of(type(args)), args.seed)
         name = "__".join(map(str, (*parts, time.strftime("%Y%m%d-%H%M%S"))))
         folder = Path(args.resume or folder or Path("runs", name))
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -198,8 +178,12 @@ class Run:
         return self
 
     def stop(self, number: int, frame):
-        """The first signal ends the loop after the current round, a second ends it at once."""
+        """The first signal ends the loop after the current round, or within a long episode.
+
+        A second ends it at once.
+        """
         self.stopped = number
+        stopping.ask_to_stop()
         signal.signal(number, signal.SIG_DFL)
 
     @property
@@ -361,19 +345,23 @@ class Run:
             self.open_writer()
             self.writer.flush()
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(self, kind, raised, traceback):
         """Close everything, print how the run ended, and exit with the matching status.
 
         After an error, save the run, but not if it has learned nothing or what is not finite.
         """
+        stopping.forget()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         gc.set_threshold(*self.gc_threshold)
+        error = self.judged(raised)
         if isinstance(error, Exception) and not isinstance(error, FloatingPointError | Refused):
             try:
                 self.save()
-            except Exception as another:  # tell the first error, too
+            except (Exception, MemoryError) as another:  # tell the first error, too
                 warn(f"nothing was saved at step {self.step}: {another}")
+        if isinstance(error, Stopped):
+            error = None
         self.bar.close()
         self.gradients.warn_if_unchanged()
         if self.wandb:
@@ -387,6 +375,8 @@ class Run:
         self.lock.release()
         if error:
             print(f"run folder: {self.folder}", file=sys.stderr)
+            if error is not raised:
+                raise error from None
             return
         results = [f"{n} {v:.2f}" for n, v in self.latest.items() if n.startswith("eval/")]
         print(f"{ending} after {self.step} steps; {', '.join(results)}\nrun folder: {self.folder}")
@@ -395,9 +385,17 @@ class Run:
         if self.stopped:
             sys.exit(128 + self.stopped)
 
+    def judged(self, error: BaseException | None) -> BaseException | None:
+        """The error that ends the run: what is the environment's fault, or the memory's, in a line.
 
-def now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S%z")
+        In the first episode nothing is learned, so the environment is refused.
+        """
+        if isinstance(error, EnvFault):
+            first = not self.episodes and not self.args.resume
+            return Refused(str(error)) if first else RunFailed(str(error))
+        if is_out_of_memory(error):
+            return RunFailed(out_of_memory(self.episodes, self.args.buffer_size))
+        return error
 
 
 def random_stream(args, purpose: str, *number: int) -> np.random.Generator:

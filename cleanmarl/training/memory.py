@@ -1,0 +1,73 @@
+"""What a replay buffer takes, and what the machine has; warnings before a training."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from cleanmarl.training.errors import warn
+
+
+def memory() -> int | None:
+    """Bytes of memory that this process may use; None if unknown."""
+    found = []
+    with suppress(AttributeError, ValueError, OSError):  # not on Windows
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with suppress(ValueError, OSError):  # a container's limit; the word "max" for none
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(found, default=None)
+
+
+def gigabytes(size: float) -> str:
+    return f"{size / 1e9:,.0f} GB" if size >= 1e10 else f"{size / 1e9:.2g} GB"
+
+
+def buffer_bytes(env, num_episodes: int) -> int | None:
+    """Bytes of a full replay buffer; None without a time limit."""
+    if env.time_limit is None:
+        return None
+    sizes = {"obs": env.n_agents * env.obs_size, "state": env.state_size}
+    seen = sum(size * env.observation_space[name].dtype.itemsize for name, size in sizes.items())
+    masks = env.n_agents * env.n_actions
+    actions_and_rewards = 8 * env.n_agents + 8
+    return num_episodes * (env.time_limit + 1) * (seen + masks + actions_and_rewards)
+
+
+def notes_on(env, num_episodes: int) -> list[str]:
+    """What a user should know before training in an environment of `make_env`."""
+    env = env.unwrapped
+    notes = list(getattr(env, "notes", ()))
+    size, available = buffer_bytes(env, num_episodes), memory()
+    if size is None:
+        notes.append(
+            "no time limit is known: if episodes may not end by themselves, add --time-limit STEPS"
+        )
+    elif available is not None and size > 0.8 * available:
+        episodes = f"{num_episodes:,} episodes of {env.time_limit:,} steps"
+        takes = f"up to {gigabytes(size)} in a buffer of {episodes}"
+        notes.append(f"{takes}, and this machine has {gigabytes(available)}: lower --buffer-size")
+    return notes
+
+
+def warn_about(args, env):
+    """Warn of what may go wrong in this environment, before training in it."""
+    if args.evaluate or args.resume:
+        return  # it was said when the training began
+    for note in notes_on(env, args.buffer_size):
+        warn(note)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether NumPy or PyTorch could not get memory."""
+    texts = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
+
+
+def out_of_memory(episodes, capacity: int) -> str:
+    """What to say when the memory is used up."""
+    size = sum(array.nbytes for episode in episodes for array in episode.values())
+    of = f"{len(episodes):,} of {capacity:,} episodes in the replay buffer take {gigabytes(size)}"
+    here = memory()
+    machine = f" of this machine's {gigabytes(here)}" if here else ""
+    return f"out of memory: {of}{machine}: lower --buffer-size"
