@@ -19,6 +19,7 @@ import inspect
 import random
 import sys
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
@@ -28,7 +29,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from pettingzoo import ParallelEnv
 from pettingzoo.utils import conversions
 
-from cleanmarl.env.names import find, module_here, unknown
+from cleanmarl.env.names import module_here, unknown
 
 # No release of them is on PyPI, where `smac` is another package
 FAMILIES = {f"{name}.env.pettingzoo": name for name in ("smac", "smacv2")}
@@ -45,17 +46,12 @@ class StarCraft2(ParallelEnv):
         self._battle = game.env  # SMAC's StarCraft2Env, or SMACv2's wrapper of it
         self._core = core = getattr(game.env, "env", game.env)
         self.render_mode = render_mode
-        self.max_cycles = max_cycles or getattr(core, "episode_limit", game.max_cycles)
+        self.max_cycles = max_cycles or core.episode_limit
         core.episode_limit = game.max_cycles = self.max_cycles
-        if "team_gen" in getattr(core, "capability_config", {}):
-            # The names are the types of the first team, but every episode has another team.
-            names = [f"unit_{number}" for number in range(len(game.possible_agents))]
-            game.agents_id = dict(zip(names, game.agents_id.values(), strict=True))
-            game.action_spaces = dict(zip(names, game.action_spaces.values(), strict=True))
-            game.possible_agents = names
         self.possible_agents = list(game.possible_agents)
         n_actions = {agent: int(game.action_spaces[agent].n) for agent in self.possible_agents}
-        view = Box(-np.inf, np.inf, (game.env.get_obs_size(),))
+        # Their get_obs_size() forgets obs_timestep_number.
+        view = Box(-np.inf, np.inf, np.shape(game.env.get_obs_agent(0)))
         self.action_spaces = {agent: Discrete(n) for agent, n in n_actions.items()}
         self.observation_spaces = {
             agent: Dict(observation=view, action_mask=Box(0, 1, (n,), np.int8))
@@ -115,14 +111,14 @@ class StarCraft2(ParallelEnv):
 
 
 def load(env_name: str, env_family: str) -> SimpleNamespace:
-    """Import SMAC or SMACv2; the answer has `parallel_env(max_cycles, render_mode, **options)`.
+    """Import SMAC or SMACv2; the answer has `parallel_env`.
 
     Raises ValueError for another name, ImportError if the package is missing.
     """
-    if env_name != MODULE:
-        wanted = f"--env-name {MODULE}, and the map among the options: --env-options map_name=3m"
-        raise ValueError(f"{env_family} needs {wanted}")
     package = FAMILIES[env_family]
+    if env_name != MODULE:
+        wanted = f"--env-name {MODULE}; the map is an option: --env-options map_name=3m"
+        raise ValueError(f"{env_family} needs {wanted}")
     if module_here(env_family) is None:
         source = f"pip install git+https://github.com/oxwhirl/{package}.git"
         raise ImportError(f"{env_family} needs StarCraft II and {package.upper()}: {source}")
@@ -130,32 +126,44 @@ def load(env_name: str, env_family: str) -> SimpleNamespace:
     old_name = {"from_parallel_wrapper": conversions.parallel_to_aec}
     with temporarily(sys.modules, **old_gym), temporarily(vars(conversions), **old_name):
         module = importlib.import_module(f"{env_family}.{MODULE}")
-
-    def parallel_env(max_cycles=None, render_mode=None, **options):
-        return opened(module, package, max_cycles, render_mode, copy.deepcopy(options))
-
-    return SimpleNamespace(parallel_env=parallel_env, __name__=module.__name__)
+    if package == "smacv2":
+        module.smac_parallel_env._init_agents = named
+    return SimpleNamespace(parallel_env=partial(start, module, package), __name__=module.__name__)
 
 
-def opened(
-    module: ModuleType, package: str, max_cycles: int | None, render_mode: str | None, options: dict
-) -> StarCraft2:
+def start(module: ModuleType, package: str, max_cycles=None, render_mode=None, **options):
     """Start the game. Raises ValueError for wrong options, before it starts."""
-    env = importlib.import_module(f"{package}.env")
-    known = inspect.signature(env.StarCraft2Env).parameters
+    make = module.StarCraft2Env
+    known = inspect.signature(make).parameters
     for name in options:
         if name not in known:
             raise ValueError(unknown(f"option of {package.upper()}", name, list(known)))
-    map_name = options.get("map_name", "8m")
-    maps = importlib.import_module(f"{package}.env.starcraft2.maps.smac_maps")
-    find(f"map of {package.upper()}", map_name, maps.get_smac_map_registry())
-    config = options.get("capability_config", {})
-    if "10gen" in map_name and "team_gen" not in config:
-        raise ValueError(f"the map {map_name} is empty: give its teams, in capability_config")
-    if not config:
+    map_name = options.get("map_name")
+    if config := options.get("capability_config"):
+        make = importlib.import_module(f"{package}.env").StarCraftCapabilityEnvWrapper
+        options["capability_config"] = copy.deepcopy(config)  # SMACv2 writes into it
+    elif str(map_name).startswith("10gen"):
+        raise ValueError(f"the map {map_name} has no units of its own: give a capability_config")
+    try:
+        battle = make(**options)
+    except KeyError as error:
+        if error.args != (map_name,):
+            raise
+        names = f"python -m {package}.bin.map_list prints all"
+        raise ValueError(f"{package.upper()} has no map {map_name!r}; {names}") from None
+    with temporarily(vars(module), StarCraft2Env=lambda **_: battle):
         return StarCraft2(module.parallel_env(**options), max_cycles, render_mode)
-    with temporarily(vars(module), StarCraft2Env=env.StarCraftCapabilityEnvWrapper):
-        return StarCraft2(module.parallel_env(**options), max_cycles, render_mode)
+
+
+def named(game) -> tuple[list[str], dict]:
+    """Names and action spaces of SMACv2's units.
+
+    SMACv2 names them by the types of its first team, but has a new team in every episode, and
+    does not know its own marines.
+    """
+    names = [f"unit_{unit}" for unit in game.env.agents]
+    game.agents_id = dict(zip(names, game.env.agents, strict=True))
+    return names, dict.fromkeys(names, Discrete(game.env.get_total_actions() - 1))
 
 
 @contextmanager

@@ -1,0 +1,87 @@
+"""Check an environment before training in it, or list those there are.
+
+python -m cleanmarl.env check pz:my_games:courier
+python -m cleanmarl.env list
+"""
+
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports, too
+
+from cleanmarl import training  # first: it sets the threads of NumPy and PyTorch
+
+# isort: split
+import sys
+from dataclasses import dataclass
+from functools import partial
+
+from tyro.conf import Positional
+
+from cleanmarl.env import make_env
+from cleanmarl.env.check import check
+from cleanmarl.env.listing import table
+from cleanmarl.env.tasks import read_task
+from cleanmarl.training.arguments import option_words, parse, read_options, short_name
+from cleanmarl.training.memory import buffer_bytes, gigabytes, memory, notes_on
+
+
+@dataclass
+class Check:
+    """Play random legal episodes in an environment, and tell its sizes and its problems."""
+
+    task: Positional[str]
+    """for example 3m, mine.toml, lbf:NAME, pz:FAMILY:NAME, gym:MODULE:ID"""
+    options: Positional[tuple[str, ...]] = ()
+    """options of the task, for example N=5 local_ratio=0"""
+    time_limit: int | None = None
+    """steps of an episode; None for the environment's own limit"""
+    agent_ids: bool = True
+    """append a one-hot agent id to each observation"""
+    env_state: bool = True
+    """the mixer sees the task's own state; if it has none, all observations"""
+    episodes: int = 5
+    """random episodes to play, at most 10 seconds long"""
+    buffer_size: int = 5000
+    """episodes in the replay buffer"""
+
+
+@dataclass
+class List:
+    """Print the environments there are, with their sizes and time limits.
+
+    Teams fit where all sizes are equal.
+    """
+
+
+def check_task(args: Check) -> int:
+    """Print the report; returns the exit status."""
+    task = read_task(args.task)
+    options = read_options([*task.options, *args.options])
+    name = (task.env_type, task.env_name, task.env_family)
+    team = {"agent_ids": args.agent_ids, "env_state": args.env_state, "time_limit": args.time_limit}
+    with training.refuse_on_error():
+        make = partial(make_env, *name, **team, **options)
+        make().close()
+    report, env = check(make, args.episodes)
+    for note in notes_on(env, args.buffer_size):
+        report.say("note", note)
+    if size := buffer_bytes(env.unwrapped, args.buffer_size):
+        here = f" of {gigabytes(memory())}" if memory() else ""
+        report.say("full buffer", f"up to {gigabytes(size)}{here} for {args.buffer_size:,} episodes")
+    print(report)
+    return 1 if report.problems else 0
+
+
+def main():
+    with training.one_line_errors("env"):
+        about = {"prog": "python -m cleanmarl.env", "description": "Environments to train in."}
+        args = parse(Check | List, sys.argv[1:], **about)
+        if isinstance(args, Check):
+            sys.exit(check_task(args))
+        for line in table():
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
