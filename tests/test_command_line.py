@@ -463,17 +463,18 @@ def ending(script: str, arguments: list[str], **replaced) -> tuple[int, str]:
 
 @every_script
 def test_any_arguments_are_accepted_or_refused(script, run_folders, monkeypatch):
-    """Trainings, evaluations and the list of environments are left out: they take long."""
+    """Trainings and evaluations are left out: they take long."""
     monkeypatch.chdir(run_folders[script])
     reached = Counter()
-    jobs = ("train", "evaluate_run", "list_envs")
+    jobs = ("train", "evaluate_run")
     slow = {name: lambda *_, name=name: reached.update([name]) for name in jobs}
 
     @settings(deadline=None, max_examples=100, derandomize=True, database=None)
     @given(command_lines(script))
     @example(["--resume", "run"])
     @example(["--evaluate", "run"])
-    @example(["--list-envs"])
+    @example(["--env-options", "N=5", "x=[1, 2]"])
+    @example(["--env-options", "5"])
     @example(["--resume", "run", "--evaluate", "run"])
     @example(["--resume", "x" * 5000])
     def run_or_refuse(words):
@@ -568,15 +569,7 @@ def test_a_whole_number_of_another_type_is_refused(value):
 @pytest.mark.parametrize("env_type", ["lbf", "pz"])
 def test_without_a_name_the_refusal_says_how_to_list_all_environments(refusal, env_type):
     message = refusal("--env-type", env_type)
-    assert "--list-envs" in message and "did you mean" not in message
-
-
-def test_list_envs_prints_what_there_is_of_each_type(command, tmp_path):
-    status, out, _ = command("qmix", "--list-envs")
-    assert status == 0
-    for name in ("27m_vs_30m", "protoss_10_vs_11", "Foraging", "simple_spread_v3", "pursuit_v5"):
-        assert name in out
-    assert not (tmp_path / "runs").exists()
+    assert "cleanmarl.env list" in message and "did you mean" not in message
 
 
 OWN_REFUSED = [("qmix_multienvs", "--num-envs", value) for value in ("0", "1025")]

@@ -264,7 +264,8 @@ def test_the_table_of_arguments_has_every_argument_with_its_default(script):
     for name, (_, cell) in found.items():
         (typed,) = shlex.split(cell.strip("*`"))
         switches = {"True": [option(name)], "False": [option(f"no_{name}")]}
-        words += switches.get(typed, [option(name), typed])
+        typed_words = typed.split() if name == "env_options" else [typed]
+        words += switches.get(typed, [option(name), *typed_words])
     assert parse(Args, words) == Args()
 
 

@@ -23,7 +23,9 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from pettingzoo import ParallelEnv
 
-from cleanmarl.env import TeamEnv, list_envs, make_env, make_vector_env
+from cleanmarl.env import TeamEnv, make_env, make_vector_env
+from cleanmarl.env.__main__ import main
+from cleanmarl.env.tasks import read_task
 from cleanmarl.env.vector import replay
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -82,7 +84,7 @@ class Departures(ParallelEnv):
     def reset(self, seed=None, options=None):
         self.agents, self.steps = list(self.possible_agents), 0
         self.noise = np.random.default_rng(seed).uniform(1, 9)
-        return self._observations(), {agent: {} for agent in self.agents}
+        return self._observations(), {agent: self._first_info(agent) for agent in self.agents}
 
     def step(self, actions):
         self.steps, self.actions = self.steps + 1, actions
@@ -97,6 +99,11 @@ class Departures(ParallelEnv):
         rewards = {agent: 1 + self.possible_agents.index(agent) for agent in self.agents}
         self.agents = [agent for agent in self.agents if ways[agent] == "stays"]
         return observations, rewards, terminated, truncated, infos
+
+    def _first_info(self, agent):
+        """A mask that allows everything, if the agent has masks later."""
+        masked = "action_mask" in self.infos[0].get(agent, {})
+        return {"action_mask": np.ones(self.action_space(agent).n)} if masked else {}
 
     def _observations(self):
         seen = self.steps + self.noise
@@ -125,7 +132,8 @@ class Answers(gymnasium.Env):
 
     def reset(self, seed=None, options=None):
         self.steps = 0
-        return self.observation(), {}
+        masked = "action_mask" in self.answer[3]
+        return self.observation(), {"action_mask": [[1, 1], [1, 1, 1]]} if masked else {}
 
     def step(self, actions):
         self.steps += 1
@@ -261,7 +269,7 @@ def test_an_unavailable_action_is_an_error_that_names_agent_and_action(task):
     env.reset(seed=0)
     legal = [np.flatnonzero(available)[0] for available in env.reset(seed=0)[0]["avail_actions"]]
     for action in (env.n_actions, -1):
-        with pytest.raises(ValueError, match=rf"agent 1.* action {action}\b"):
+        with pytest.raises(ValueError, match=rf"(agent 1|{env.unwrapped.agent_names[1]})\b.* action {action}\b"):
             env.step([legal[0], action, *legal[2:]])
 
 
@@ -276,8 +284,8 @@ def test_agent_ids_are_appended_to_observations_but_not_to_the_state(task):
 
 
 @pytest.mark.parametrize("task", [LBF, SPREAD, LISTENER], ids=lambda task: task[1])
-def test_a_task_without_its_own_state_has_all_observations_as_state(task):
-    observation, _ = make_env(*task, agent_ids=False).reset(seed=0)
+def test_without_the_tasks_own_state_all_observations_are_the_state(task):
+    observation, _ = make_env(*task, agent_ids=False, env_state=False).reset(seed=0)
     np.testing.assert_array_equal(observation["state"], observation["obs"].ravel())
 
 
@@ -365,7 +373,7 @@ def test_an_agent_that_has_left_sees_zeros_has_only_action_0_and_earns_nothing()
     assert observation["avail_actions"].tolist() == [[1, 0, 0], [1, 1, 1]]
     assert env.step([0, 2])[1] == 2
     assert env._env.actions == {"large": 5 + 2}  # actions count from the start of their space
-    with pytest.raises(ValueError, match="agent 0"):
+    with pytest.raises(ValueError, match="small"):
         env.step([1, 0])
 
 
@@ -393,9 +401,9 @@ def test_an_action_mask_makes_actions_unavailable():
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        ([1, 1], "action_mask of large must have 3 numbers"),
-        ([[1, 1, 1]], "action_mask of large must have 3 numbers"),
-        (1, "action_mask of large must have 3 numbers"),
+        ([1, 1], "action_mask of large must be a 0 or a 1 for each of 3 actions"),
+        ([[1, 1, 1]], "action_mask of large must be a 0 or a 1 for each of 3 actions"),
+        (1, "action_mask of large must be a 0 or a 1 for each of 3 actions"),
         ([0, 0, 0], "action_mask of large allows no action"),
     ],
 )
@@ -411,7 +419,7 @@ def test_a_truncated_agent_needs_its_mask_in_the_last_step_too():
     env = make_env(*OWN, small=(2, "cut"), large=(2, "cut"), infos=infos)
     env.reset(seed=0)
     env.step([0, 0])
-    with pytest.raises(ValueError, match="large had an action_mask, but has none"):
+    with pytest.raises(ValueError, match="action_mask of large: it had one before, but has none"):
         env.step([0, 2])
 
 
@@ -691,8 +699,8 @@ def test_render_gives_an_image(task):
         (("pz", "game", "my.envs"), {}, "env_family.* mpe, sisl, .*package, not 'my.envs'"),
         (("pz", "game", ""), {}, "env_family.* mpe, sisl, .*package, not ''"),
         (("pz", "game", ".name"), {}, "env_family.* mpe, sisl, .*package, not '.name'"),
-        (("lbf", "3m"), {}, "'3m'.* Foraging-.*--list-envs"),
-        (("pz", "3m"), {}, "'3m'.* simple_.*--list-envs"),
+        (("lbf", "3m"), {}, "'3m'.* names are like Foraging"),
+        (("pz", "3m"), {}, "'3m'.* simple_.*cleanmarl.env list"),
         (SPREAD, {"continuous_actions": True}, "Discrete.* agent_0 are Box"),
         (("gym", "tests.games.meeting:Meting-v0"), {}, "'Meting-v0'.* Meeting-v0"),
         (("gym", "3m"), {}, "'3m'; write MODULE:ID, for example rware:"),
@@ -801,37 +809,28 @@ def test_a_vector_environment_steps_like_single_ones_and_resets_in_the_same_step
     envs.close()
 
 
-def listed(capsys) -> dict[str, list[str]]:
-    """options -> the names that `list_envs` prints below them."""
-    list_envs()
-    found, options = {}, None
-    for line in capsys.readouterr().out.splitlines():
-        if line.startswith("--"):
-            options = line
-            found[options] = []
-        else:
-            found[options] += line.strip(" ,").split(", ")
-    return found
+def program(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
+    """Exit status, output and errors of `python -m cleanmarl.env`."""
+    monkeypatch.setattr(sys, "argv", ["env", *words])
+    capsys.readouterr()
+    try:
+        status = main() or 0
+    except SystemExit as end:
+        status = end.code
+    return status, *capsys.readouterr()
 
 
-@pytest.mark.parametrize("task", [BATTLE, SPREAD, PURSUIT], ids=lambda task: task[1])
-def test_list_envs_prints_names_that_can_be_opened(capsys, task):
-    env_type, env_name, *_ = task
-    names = listed(capsys)
-    (options,) = [above for above in names if env_name in names[above]]
-    assert options.startswith(f"--env-type {env_type}")
-    assert all(f"--env-family {family}" in options for family in task[2:])
-    make_env(*task).close()
-
-
-def test_list_envs_prints_the_form_and_the_numbers_of_foraging_games(capsys):
-    (forms,) = [names for above, names in listed(capsys).items() if "lbf" in above]
-    (form,) = [name for name in forms if "2s" not in name and "coop" not in name]
-    least = re.sub(r"\((\d+)\.\.\d+\)", r"\1", form)
-    largest = re.sub(r"\(\d+\.\.(\d+)\)", r"\1", form)
-    assert least != largest
-    for name in (least, largest):
-        make_env("lbf", name).close()
+def test_the_list_gives_the_sizes_of_environments_that_can_be_opened(monkeypatch, capsys):
+    status, out, _ = program(monkeypatch, capsys, "list")
+    assert status == 0
+    head, *rows = [line.split() for line in out.splitlines()]
+    assert head == ["agents", "actions", "obs", "state", "limit", "task"]
+    sizes = {row[5]: tuple(map(int, row[:5])) for row in rows if row[0].isdecimal()}
+    for word in ("3m", "zerg_20_vs_23", "lbf:Foraging-8x8-2p-3f-v3", "pz:sisl:pursuit_v5"):
+        task = read_task(word)
+        env = make_env(task.env_type, task.env_name, task.env_family or "mpe")
+        expected = (env.n_agents, env.n_actions, env.obs_size, env.state_size, env.time_limit)
+        assert sizes[word] == expected
 
 
 def test_a_vector_environment_names_the_environment_whose_process_was_killed():

@@ -8,9 +8,10 @@ from gymnasium import spaces
 from numba import config, set_num_threads
 
 from cleanmarl.battle.compiled import machine_code
+from cleanmarl.battle.names import action_names, observation_names
 from cleanmarl.battle.scenario import ScenarioError, load_map, load_scenario, read_steps
 from cleanmarl.battle.spaces import AvailableActions
-from cleanmarl.battle.world import BATTLE, Seen, build, seen_of
+from cleanmarl.battle.world import BATTLE, HEAL, Seen, build, seen_of
 
 WALLS = ("upstream", "published")
 
@@ -24,6 +25,9 @@ class Battles:
         map_name: name of the map or the scenario
         n_agents, n_actions, obs_size, state_size: sizes
         time_limit: environment steps after which a battle is truncated
+        agent_names: [n_agents], in the first battle
+        action_names: [n_agents][n_actions], in the first battle
+        observation_names: [n_agents][obs_size], without ids
         units: [num_envs, n_units] UNIT
         battles: [num_envs] BATTLE
     """
@@ -71,6 +75,25 @@ class Battles:
         self._new = [partial(np.empty, of.shape, of.dtype) for of in seen_of(rules, num_envs)]
         machine_code("look")
         machine_code("step_threaded" if self.num_threads > 1 else "step")
+
+    @property
+    def agent_names(self) -> list[str]:
+        kinds = [kind.replace("_", " ").lower() for kind in self.scenario.kinds]
+        return [f"{kinds[unit['kind']]} {unit['index']}" for unit in self._allies()]
+
+    @property
+    def action_names(self) -> list[list[str]]:
+        heals = [unit["attack"] == HEAL for unit in self._allies()]
+        return [action_names(self.scenario, heal, self.n_actions) for heal in heals]
+
+    @property
+    def observation_names(self) -> list[list[str]]:
+        return [observation_names(self.scenario, agent) for agent in range(self.n_agents)]
+
+    def _allies(self) -> list:
+        """The agents' units in the first battle, in order."""
+        allies = (unit for unit in self.units[0] if unit["is_ally"])
+        return sorted(allies, key=lambda unit: unit["index"])
 
     def _spaces(self) -> tuple[spaces.Dict, AvailableActions]:
         """The spaces of the observations and actions of one battle."""

@@ -15,7 +15,7 @@ def action_names(scenario: Scenario, heals: bool, n_actions: int) -> list[str]:
     return names + ["no target"] * (n_actions - len(names))
 
 
-def observation_names(scenario: Scenario, agent: int, agent_ids: bool = False) -> list[str]:
+def observation_names(scenario: Scenario, agent: int) -> list[str]:
     """The entries of an agent's observation, in the order of `observe.observe_agent` (13.1).
 
     Units are numbered from 0 within their side, as in the arrays. Distances are divided by the
@@ -33,6 +33,4 @@ def observation_names(scenario: Scenario, agent: int, agent_ids: bool = False) -
     if scenario.is_random:
         own += ["place from the west", "place from the south"]
     names += [f"itself: {entry}" for entry in own]
-    if agent_ids:
-        names += [f"number: is agent {number}" for number in range(scenario.count("ally"))]
     return names

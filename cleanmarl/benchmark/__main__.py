@@ -29,7 +29,7 @@ class Run:
     scripts: tuple[str, ...] = ("qmix",)
     """qmix, qmix_memefficient, qmix_multienvs, qmix_lstm, ./my_qmix.py"""
     envs: tuple[str, ...] = ("3m",)
-    """for example 3m, mine.toml, lbf:Foraging-8x8-2p-3f-v3, pz:sisl:pursuit_v5"""
+    """for example 3m, mine.toml, lbf:NAME, pz:sisl:pursuit_v5, "pz:simple_spread_v3 N=5" """
     seeds: tuple[int, ...] = (1, 2, 3)
     """seeds of each script in each environment"""
     variants: tuple[str, ...] = ()

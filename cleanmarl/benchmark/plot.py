@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from cleanmarl.benchmark.records import Record, read_all
-from cleanmarl.benchmark.sweep import OWN, SAME_CURVE, SCRIPTS, need, read_env
-from cleanmarl.training.arguments import option, short_name
+from cleanmarl.benchmark.sweep import OWN, SAME_CURVE, SCRIPTS, need
+from cleanmarl.env.tasks import read_task
+from cleanmarl.training.arguments import option, read_options, title_of
 from cleanmarl.training.checkpoint import write_atomically
 
 GREY = "#808080"  # legible on white and on black
@@ -57,7 +58,7 @@ def group(records: list[Record]) -> Groups:
     """Group the runs by environment and label, in the order in which they are drawn."""
     values = defaultdict(set)
     for record in records:
-        for name in record.args.keys() - OWN - SAME_CURVE:
+        for name in record.args.keys() - (OWN - {"env_options"}) - SAME_CURVE:
             values[record.env, record.script, name].add(str(record.args[name]))
     varied = defaultdict(set)
     for (_, script, name), found in values.items():
@@ -94,7 +95,8 @@ def choose(folders: Sequence[Path], envs: Sequence[str] = (), seeds: Sequence[in
         raise ValueError(f"no finished run with seed {wanted}; there are runs with {there}")
     groups = group([record for record in records if record.seed in (seeds or known)])
     names = list(dict.fromkeys(env for env, _ in groups))
-    order = [short_name(read_env(env)[3]) for env in envs] or names
+    tasks = map(read_task, envs)
+    order = [title_of(task.env_name, read_options(task.options)) for task in tasks] or names
     if missing := sorted(set(order).difference(names)):
         there = ", ".join(names)
         raise ValueError(f"no finished run of {', '.join(missing)}; there are runs of {there}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanmarl.training.arguments import short_name
+from cleanmarl.training.arguments import title_of
 from cleanmarl.training.checkpoint import write_atomically
 
 # The metric of a run: the first of these that its evaluations have
@@ -43,8 +43,8 @@ class Record:
 
     @property
     def env(self) -> str:
-        """Name of the environment, without its module or folder."""
-        return short_name(self.args["env_name"])
+        """Name of the environment, without its module or folder, and its options."""
+        return title_of(self.args["env_name"], self.args.get("env_options", {}))
 
     @property
     def seed(self) -> int:

@@ -27,6 +27,7 @@ from types import ModuleType
 from tqdm import tqdm
 
 from cleanmarl.benchmark.records import METRICS, read_record, read_run, write_record
+from cleanmarl.env.tasks import read_task
 from cleanmarl.training.arguments import (
     FREE,
     check,
@@ -34,14 +35,14 @@ from cleanmarl.training.arguments import (
     option,
     parse,
     script_of,
-    short_name,
+    title_of,
 )
 from cleanmarl.training.errors import Refused, refuse_on_error
 
 SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 # The sweep sets these arguments of the scripts itself.
-OWN = {"env_type", "env_name", "env_family", "seed", "torch_threads"}
-OWN |= {"resume", "evaluate", "which", "list_envs"}
+OWN = {"env_type", "env_name", "env_family", "env_options", "seed", "torch_threads"}
+OWN |= {"resume", "evaluate", "which"}
 # Runs of one curve may differ in these arguments.
 SAME_CURVE = FREE - {"total_timesteps", "device"}
 
@@ -104,18 +105,18 @@ def load_script(word: str) -> tuple[ModuleType, list[str]]:
     return module, program
 
 
-def read_env(word: str) -> list[str]:
-    """A script's arguments for 3m, mine.toml, lbf:NAME, gym:NAME or pz:FAMILY:NAME."""
-    env_type, name = "smaclite", word
-    if ":" in word:
-        env_type, _, name = word.partition(":")
-    family = []
-    if env_type == "pz" and ":" in name:
-        family, _, name = name.partition(":")
-        family = ["--env-family", family]
+def read_env(text: str) -> list[str]:
+    """A script's arguments for a task: 3m, mine.toml, lbf:NAME, "pz:FAMILY:NAME N=5", ..."""
+    task = read_task(text)
+    name = task.env_name
     if name.endswith(".toml"):
         name = str(Path(name).resolve())
-    return ["--env-type", env_type, "--env-name", name, *family]
+    words = ["--env-type", task.env_type, "--env-name", name]
+    if task.env_family:
+        words += ["--env-family", task.env_family]
+    if task.options:
+        words += ["--env-options", *task.options]
+    return words
 
 
 def field_name(word: str, aliases: dict[str, str]) -> str:
@@ -213,7 +214,7 @@ def plan(
             with refuse_on_error():
                 module.open_env(args).close()
         differs = [f"{name}={value}".replace("/", "-") for name, value in variant.items()]
-        name = short_name(args.env_name)
+        name = title_of(args.env_name, args.env_options)
         parts = [args.env_type, name, script_of(module.Args), *differs, str(seed)]
         folder = Path(runs).resolve() / "__".join(parts)
         title = " ".join([script, env, *differs, str(seed)])

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 
 import gymnasium
+from gymnasium.spaces import Dict
 from pettingzoo import ParallelEnv
 
 from cleanmarl.env.gyms import step
 from cleanmarl.env.parallel import ParallelTeam
-from cleanmarl.errors import EnvFault
-
-EVERYONE = "__all__"  # RLlib's key for the whole team
 
 
 class DictTeam(ParallelTeam):
@@ -20,62 +18,53 @@ class DictTeam(ParallelTeam):
     `is_success` of all.
     """
 
-    def __init__(self, env: gymnasium.Env, title: str, **team):
-        views, choices = env.observation_space, env.action_space
+    def __init__(self, env: gymnasium.Env, title: str, views: Dict, choices: Dict, **team):
         if views.keys() != choices.keys():
-            given = f"{sorted(views)} observe and {sorted(choices)} act"
+            given = f"{list(views)} observe and {list(choices)} act"
             raise ValueError(f"both spaces of {title} need the same agents, but {given}")
-        super().__init__(DictEnv(env), title, **team)
+        super().__init__(DictEnv(env, views, choices), title, **team)
+
+    def living(self) -> list:
+        """The agents that have not ended."""
+        return self._present
 
 
 class DictEnv(ParallelEnv):
-    """Such an environment with PettingZoo's interface."""
+    """Such an environment with PettingZoo's interface, except `agents`."""
 
-    def __init__(self, env: gymnasium.Env):
+    def __init__(self, env: gymnasium.Env, views: Dict, choices: Dict):
         self.env = env
         self.metadata = env.metadata
-        self.observation_spaces = env.observation_space
-        self.action_spaces = env.action_space
-        self.possible_agents = list(env.action_space)
+        self.observation_spaces = views
+        self.action_spaces = choices
+        self.possible_agents = list(choices)
 
     @property
     def unwrapped(self):
         return self.env.unwrapped
 
     def reset(self, seed=None, options=None):
-        self.agents = list(self.possible_agents)
         answer = self.env.reset(seed=seed, options=options)
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            return answer  # the team says what is wrong
-        observations, info = answer
-        return observations, self.infos(info)
+        if isinstance(answer, tuple) and len(answer) == 2:
+            return answer[0], self.infos(answer[1])
+        return answer  # the team says what is wrong
 
     def step(self, actions):
-        observations, rewards, terminations, truncations, info = step(self.env, actions)
-        terminations, truncations = self.each(terminations), self.each(truncations)
-        infos = self.infos(info)
-        ended = [a for a in self.agents if terminations.get(a) or truncations.get(a)]
-        self.agents = [a for a in self.agents if a not in ended]
-        return observations, rewards, terminations, truncations, infos
+        *answer, info = step(self.env, actions)
+        return *answer, self.infos(info)
 
-    def each(self, flags) -> Mapping:
-        """Flags of all agents; the team's count for everyone."""
-        if not isinstance(flags, Mapping):
-            return dict.fromkeys(self.agents, flags)
-        everyone = flags.get(EVERYONE, False)
-        return {agent: flags.get(agent, False) or everyone for agent in self.agents}
-
-    def infos(self, info) -> dict:
-        """Infos by agent."""
+    def infos(self, info):
+        """Infos by agent. What is for all agents is for each, unless it is a dict by agent."""
         if not isinstance(info, Mapping):
-            raise EnvFault(f"info must be a dict, got {info!r}; {{}} is enough")
-        shared = {name: info[name] for name in info.keys() - set(self.possible_agents)}
-        infos = {}
-        for agent in self.possible_agents:
-            infos[agent] = dict(info.get(agent) or {})
-            for name, value in shared.items():
-                by_agent = isinstance(value, Mapping) and agent in value
-                infos[agent].setdefault(name, value[agent] if by_agent else value)
+            return info  # the team says what is wrong
+        infos = {agent: info.get(agent, {}) for agent in self.possible_agents}
+        for name in info.keys() - infos.keys():
+            value = info[name]
+            by_agent = isinstance(value, Mapping) and not infos.keys().isdisjoint(value)
+            given = value if by_agent else dict.fromkeys(infos, value)
+            for agent in infos.keys() & given.keys():
+                if isinstance(infos[agent], Mapping):
+                    infos[agent] = {name: given[agent]} | infos[agent]
         return infos
 
     def render(self):

@@ -1,15 +1,17 @@
 """Multi-agent environments of Gymnasium: RWARE and others that EPyMARL supports."""
 
 import inspect
+import re
 from collections.abc import Mapping
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
-from gymnasium.spaces import Dict, MultiDiscrete, Tuple
+from gymnasium.spaces import Dict, MultiDiscrete, Space, Tuple
 
-from cleanmarl.env.names import calling, find, module_here, raised_in, unexpected, unknown
-from cleanmarl.env.padded import MASK, PaddedTeam
+from cleanmarl.env.masks import MASK
+from cleanmarl.env.names import called, calling, find, module_here, raised_in, unexpected, unknown
+from cleanmarl.env.padded import PaddedTeam
 from cleanmarl.env.team import TeamEnv
 from cleanmarl.env.values import check_space, flag_of, shown
 from cleanmarl.errors import EnvFault
@@ -23,20 +25,31 @@ def gymnasium_team(env_name: str, options: dict, *, time_limit: int | None, **te
     with calling(f"opening {env_name}"):
         env, limit = opened(env_name, options, time_limit, team["render_mode"])
         team["time_limit"] = time_limit or limit
-        views = check_space(env.observation_space, "observation_space")
-        choices = check_space(env.action_space, "action_space")
+        views = joint(env, "observation_space")
+        choices = joint(env, "action_space")
         if isinstance(views, Dict) and isinstance(choices, Dict):
             from cleanmarl.env.dicts import DictTeam
 
-            return DictTeam(env, env_name, **team)
+            return DictTeam(env, env_name, views, choices, **team)
         several = isinstance(views, Tuple) and isinstance(choices, Tuple | MultiDiscrete)
         if not several or len(views) != len(choices):
             wanted = "a Tuple of observations and a Tuple of actions, one for each agent"
-            raise ValueError(f"QMIX needs {wanted}; {env_name} has {views} and {choices}")
-        made = GymnasiumTeam(env, env_name, **team)
+            given = f"{shown(views)} and {shown(choices)}"
+            raise ValueError(f"QMIX needs {wanted}; {env_name} has {given}")
+        made = GymnasiumTeam(env, env_name, views, choices, **team)
     if env.spec.id.startswith("Foraging"):
         made.notes.append("with --env-type lbf, foraging has masks and its true time limit")
     return made
+
+
+def joint(env: gymnasium.Env, name: str) -> Space:
+    """A space of all agents; a list of spaces is a Tuple, and a dict is a Dict."""
+    given = getattr(env, name, None)
+    if isinstance(given, list | tuple):
+        given = Tuple([check_space(part, f"{name}[{i}]") for i, part in enumerate(given)])
+    elif isinstance(given, dict):
+        given = Dict({key: check_space(part, f"{name}[{key!r}]") for key, part in given.items()})
+    return check_space(given, name)
 
 
 def opened(env_name: str, options: dict, time_limit: int | None, render_mode: str | None) -> tuple:
@@ -50,13 +63,29 @@ def opened(env_name: str, options: dict, time_limit: int | None, render_mode: st
     except gymnasium.error.Error as error:  # for example, a package is missing
         raise ValueError(f"cannot open {env_name}: {error}") from error
     except TypeError as error:
-        if unexpected(error) in options:
-            known = inspect.signature(load_env_creator(spec.entry_point)).parameters
-            reason = unknown(f"option of {env_name}", unexpected(error), list(known))
+        if reason := refusal(error, env_name, spec, options):
             raise ValueError(reason) from None
-        if "must inherit from the gymnasium.Env class" in str(error):
-            raise ValueError(f"{env_name} must be derived from gymnasium.Env") from None
         raise
+
+
+def refusal(error: TypeError, env_name: str, spec: EnvSpec, options: dict) -> str | None:
+    """Why Gymnasium cannot make an environment; None if the environment's own code failed."""
+    text = str(error)
+    if "must inherit from the gymnasium.Env class" in text or "Gym is incompatible" in text:
+        remedy = "derive it from gymnasium.Env, or use --env-type pz for a PettingZoo environment"
+        return f"{env_name} is no environment of Gymnasium: {remedy}"
+    name = unexpected(error)
+    if name in options:
+        make = spec.entry_point
+        make = make if callable(make) else load_env_creator(make)
+        known = list(inspect.signature(make).parameters)
+        return unknown(f"option of {env_name}", name, known, "" if known else "it has none")
+    # Gymnasium raises errors of its call again, with more words
+    cause = error.__cause__ or error
+    lacking = re.search(r"missing \d+ required .*?: (.*?) was raised", text)
+    if lacking and raised_in(cause, "gymnasium.envs"):
+        return f"{env_name} needs {lacking[1]}: give it by --env-options NAME=VALUE"
+    return None
 
 
 class GymnasiumTeam(PaddedTeam):
@@ -71,18 +100,19 @@ class GymnasiumTeam(PaddedTeam):
     - `info["is_success"]`, optional: a bool, or one for each agent; then all must succeed
     """
 
-    def __init__(self, env: gymnasium.Env, title: str, **team):
-        self._joint = type(env.action_space)
-        names = [f"agent {i}" for i in range(len(env.action_space))]
-        views = dict(zip(names, env.observation_space, strict=True))
-        choices = dict(zip(names, env.action_space, strict=True))
+    def __init__(self, env, title: str, views: Tuple, choices: Tuple | MultiDiscrete, **team):
+        self._joint = type(choices)
+        names = [f"agent {i}" for i in range(len(choices))]
+        views = dict(zip(names, views, strict=True))
+        choices = dict(zip(names, choices, strict=True))
         super().__init__(env, title, views, choices, **team)
 
     def start(self, seed: int) -> dict[str, np.ndarray]:
         self.begin()
-        answer = self._env.reset(seed=seed)
-        if not isinstance(answer, tuple) or len(answer) != 2 or isinstance(answer[1], np.ndarray):
-            raise EnvFault(f"reset() must return observations and an info, got {shown(answer)}")
+        answer = called(self._env.reset, "reset(self, seed=None, options=None)", seed=seed)
+        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
+            wanted = "observations and an info, a dict"
+            raise EnvFault(f"reset() must return {wanted}, got {shown(answer)}")
         observation = self.see(*answer)
         self.expect_masks()
         return observation
@@ -90,62 +120,62 @@ class GymnasiumTeam(PaddedTeam):
     def advance(self, actions: list[int]) -> tuple:
         spaces = self._choices.values()
         taken = [int(space.start) + a for space, a in zip(spaces, actions, strict=True)]
-        taken = tuple(taken) if self._joint is Tuple else np.array(taken)
-        answer = step(self._env, taken)
-        seen, rewards, terminations, truncations, info = answer
-        self.one_each(rewards, "rewards")
+        taken = np.array(taken) if self._joint is MultiDiscrete else tuple(taken)
+        seen, rewards, terminations, truncations, info = step(self._env, taken)
+        if isinstance(rewards, Mapping | set | str) or rewards is None:
+            self.listed(rewards, "the rewards")
         terminations = self.flags(terminations, "terminated")
         truncations = self.flags(truncations, "truncated")
-        terminated = bool(np.all(terminations))
-        over = bool(np.all(np.logical_or(terminations, truncations)))
+        terminated = all(terminations)
+        over = all(map(max, terminations, truncations))
         observation = self.see(seen, info, terminated)
         success = {}
         for name in ("is_success", "battle_won"):
-            if name in info:
-                success[name] = bool(np.all(self.flags(info[name], name)))
+            if info.get(name) is not None:
+                success[name] = all(self.flags(info[name], name))
         return observation, rewards, terminated, over, success
 
-    def one_each(self, values, what: str):
-        """Values of the agents, in order: a list, and not a dict."""
-        if isinstance(values, Mapping | set | str) or values is None:
+    def listed(self, values, what: str) -> list:
+        """Values of the agents, in order."""
+        if not is_list(values) or len(values) != self.n_agents:
             wanted = f"must be a list with one entry for each of {self.n_agents} agents"
             raise EnvFault(f"{what} {wanted}, since the spaces are Tuples; got {shown(values)}")
-        return values
+        return list(values)
 
-    def flags(self, given, what: str):
-        """A bool for all agents, or a list of theirs."""
-        if np.ndim(self.one_each(given, what)) == 0:
-            return flag_of(given, what)
-        if len(given) not in (1, self.n_agents):
-            raise EnvFault(f"{what} has {len(given)} entries for {self.n_agents} agents")
-        return [flag_of(one, f"{what} of agent {i}") for i, one in enumerate(given)]
+    def flags(self, given, what: str) -> list[bool]:
+        """A bool for each agent; one bool, also in a list, is for all."""
+        if isinstance(given, Mapping) or (is_list(given) and len(given) != 1):
+            given = self.listed(given, what)
+            return [flag_of(one, f"{what} of agent {i}") for i, one in enumerate(given)]
+        return [flag_of(given, what)] * self.n_agents
 
     def see(self, seen, info, terminated: bool = False) -> dict[str, np.ndarray]:
-        if not isinstance(seen, tuple | list | np.ndarray) or len(seen) != self.n_agents:
-            wanted = f"must be a tuple with one for each of {self.n_agents} agents"
-            raise EnvFault(f"the observations {wanted}, got {shown(seen)}")
+        """The team's observation, from the answers of the environment."""
+        seen = dict(zip(self._views, self.listed(seen, "the observations"), strict=True))
         masks = self.check_info(info, "the team").get(MASK)
         if masks is None:
             masks = [None] * self.n_agents
-        if len(self.one_each(masks, MASK)) != self.n_agents:
-            raise EnvFault(f"{MASK} has {len(masks)} masks for {self.n_agents} agents")
-        seen = dict(zip(self._views, seen, strict=True))
-        masks = dict(zip(self._views, masks, strict=True))
+        masks = dict(zip(self._views, self.listed(masks, MASK), strict=True))
         return self.observe_agents(seen, masks, terminated=terminated)
+
+
+def is_list(values) -> bool:
+    return isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim > 0)
 
 
 def step(env: gymnasium.Env, actions) -> tuple:
     """Step an environment that may return too few values."""
     wanted = "step() must return observations, rewards, terminated, truncated, info"
     try:
-        answer = env.step(actions)
-    except ValueError as error:  # of a wrapper of Gymnasium
-        if "values to unpack" in str(error) and raised_in(error, "gymnasium.wrappers"):
+        answer = called(env.step, "step(self, actions)", actions)
+    except (ValueError, TypeError) as error:  # of a wrapper of Gymnasium
+        if "unpack" in str(error) and raised_in(error, "gymnasium.wrappers"):
             raise EnvFault(f"{wanted}: {error}") from None
         raise
-    if not isinstance(answer, tuple) or len(answer) != 5:
-        raise EnvFault(f"{wanted}, got {shown(answer)}")
-    return answer
+    if not isinstance(answer, tuple | list) or len(answer) != 5:
+        given = f"{len(answer)} values" if isinstance(answer, tuple | list) else shown(answer)
+        raise EnvFault(f"{wanted}; got {given}")
+    return tuple(answer)
 
 
 def registered(env_name: str) -> EnvSpec:

@@ -3,9 +3,11 @@
 import importlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+
+from cleanmarl.errors import EnvFault
 
 
 def find(what: str, name: str, known: dict, hint: str = ""):
@@ -32,6 +34,17 @@ def unexpected(error: TypeError) -> str | None:
     """The name of the argument that a function does not take."""
     found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     return found and found[1]
+
+
+def called(function: Callable, form: str, *arguments, **options):
+    """Call a function of the user's; EnvFault if it takes other arguments than its `form`."""
+    try:
+        return function(*arguments, **options)
+    except TypeError as error:
+        callers = ("cleanmarl", "pettingzoo", "gymnasium")
+        if "argument" in str(error) and any(raised_in(error, caller) for caller in callers):
+            raise EnvFault(f"{error}; it must be like {form}") from None
+        raise
 
 
 @contextmanager

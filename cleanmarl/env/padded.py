@@ -1,19 +1,16 @@
 """What PettingZoo's and Gymnasium's environments share: each agent has its own spaces."""
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, Space, flatdim
+from gymnasium.spaces import Box, Discrete, Space, flatdim
 
+from cleanmarl.env.masks import MASK, METHODS, refuse_elsewhere, split, without_mask
 from cleanmarl.env.team import TeamEnv
-from cleanmarl.env.values import check_space, mask_of, shown, vector_of
+from cleanmarl.env.values import check_space, dict_of, mask_of, shown, vector_of
 from cleanmarl.errors import EnvFault
 
-MASK = "action_mask"
-# Other names of masks that people use
-LIKE_MASK = re.compile(r"(avail|legal|valid|allowed|feasible|possible)\w*(action|move)|mask")
-MASK_METHODS = ("action_masks", "get_avail_actions", "get_avail_agent_actions", "legal_actions")
+MASK_WHEN = "give one after reset and after every step, also at the time limit"
 
 
 class PaddedTeam(TeamEnv):
@@ -28,11 +25,12 @@ class PaddedTeam(TeamEnv):
         title: what messages call it
         views: observation space of each agent
         choices: action space of each agent
-        team: `agent_ids`, `env_state`, `time_limit`, `reward_aggr` and `render_mode` of `TeamEnv`;
-            if the task has a state, its `state_size` and dtype
+        state_space: space of the task's own states, None if it has none
+        team: `agent_ids`, `env_state`, `time_limit`, `reward_aggr` and `render_mode` of `TeamEnv`
 
     Raises:
-        ValueError: actions are not Discrete, or observations cannot be flattened
+        ValueError: actions are not Discrete, or names do not fit
+        EnvFault: a space cannot be read
     """
 
     def __init__(
@@ -41,61 +39,79 @@ class PaddedTeam(TeamEnv):
         title: str,
         views: dict[str, Space],
         choices: dict[str, Space],
-        state_dtype=np.float32,
+        state_space: Space | None = None,
         **team,
     ):
-        for agent, space in choices.items():
-            check_space(space, f"the action space of {agent}")
-            if not isinstance(space, Discrete):
-                raise ValueError(f"QMIX needs Discrete actions, but those of {agent} are {space}")
         self._env = env
+        self._names = {agent: name_of(agent) for agent in choices}
         self._choices = choices
-        self._views = {
-            agent: without_mask(check_space(view, f"the observation space of {agent}"), agent)
-            for agent, view in views.items()
-        }
+        for agent, space in choices.items():
+            check_space(space, f"the action space of {self._names[agent]}")
+            if not isinstance(space, Discrete):
+                given = f"those of {self._names[agent]} are {shown(space)}"
+                raise ValueError(f"QMIX needs Discrete actions, but {given}")
+        counts = {agent: int(space.n) for agent, space in choices.items()}
+        self._views: dict[str, Space] = {}
+        self._declared: set[str] = set()  # the agents whose observation space has a mask
+        for agent, view in views.items():
+            check_space(view, f"the observation space of {self._names[agent]}")
+            self._views[agent] = without_mask(view, set(counts.values()), self._names[agent])
+            if self._views[agent] is not view:
+                self._declared.add(agent)
         # If nobody observes anything, everyone observes a 0
         self._size = max(1, *map(flatdim, self._views.values()))
         self._masked: dict[str, bool] = {}  # whether an agent has masks in this episode
-        self._plain: set[str] = set()  # entries of infos that are no masks
         self.metadata = self.metadata | (getattr(env, "metadata", None) or {})
-        counts = np.array([[space.n] for space in choices.values()])
-        n_actions = int(counts.max())
-        bytes_only = all(
-            isinstance(view, Box) and view.dtype == np.uint8 for view in self._views.values()
-        )
+        n_actions = max(counts.values())
+        first_actions = [np.arange(n_actions) < count for count in counts.values()]
         super().__init__(
             n_agents=len(choices),
             n_actions=n_actions,
             obs_size=self._size,
-            avail_at_start=(np.arange(n_actions) < counts).astype(np.int8),
-            dtypes=(np.uint8 if bytes_only else np.float32, state_dtype),
+            state_size=None if state_space is None else flatdim(state_space),
+            avail_at_start=np.array(first_actions, np.int8),
+            dtypes=(dtype_of(*self._views.values()), dtype_of(state_space)),
             **team,
         )
         self.title = title
-        self.agent_names = [str(agent) for agent in choices]
+        self.agent_names = list(self._names.values())
         self.read_names()
 
     def read_names(self):
         """Take names of actions and of observations from the environment, where it has them."""
-        actions = self.own("action_names")
-        for row, (agent, space) in enumerate(self._choices.items()):
-            if names := names_of(actions, agent, row, int(space.n)):
-                lacking = ["no action"] * (self.n_actions - len(names))
-                self.action_names[row : row + 1] = [names + lacking]
-        entries = self.own("observation_names")
-        found = [
-            names_of(entries, agent, row, flatdim(view))
-            for row, (agent, view) in enumerate(self._views.items())
-        ]
-        if any(found):
+        counts = {agent: int(space.n) for agent, space in self._choices.items()}
+        names = self.own_names("action_names", counts)
+        for row, agent in enumerate(counts):
+            if agent in names:
+                lacking = ["no action"] * (self.n_actions - counts[agent])
+                self.action_names[row] = names[agent] + lacking
+        sizes = {agent: flatdim(view) for agent, view in self._views.items()}
+        names = self.own_names("observation_names", sizes)
+        if names:
             unnamed = [f"entry {i}" for i in range(self._size)]
-            self.observation_names = [(names or []) + unnamed[len(names or []) :] for names in found]
+            found = [names.get(agent, []) for agent in sizes]
+            self.observation_names = [some + unnamed[len(some) :] for some in found]
 
-    def own(self, name: str):
-        """An attribute of the environment, or an entry of its metadata; None if it has neither."""
-        core = self._env.unwrapped
-        return getattr(core, name, None) or self.metadata.get(name)
+    def own_names(self, what: str, counts: dict[str, int]) -> dict[str, list[str]]:
+        """Names by agent: an attribute of the environment, or an entry of its metadata.
+
+        They are a list for all agents, a list of lists, or a dict by agent. Raises ValueError if
+        there are too many or too few.
+        """
+        given = getattr(self._env.unwrapped, what, None)
+        if given is None:
+            given = self.metadata.get(what)
+        if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            given = names_by_agent(list(given), list(counts), what)
+        if strange := [agent for agent in given if agent not in counts]:
+            raise ValueError(f"{what} has {strange[0]!r}, which is no agent")
+        for agent, names in given.items():
+            if isinstance(names, str) or len(names) != counts[agent]:
+                wanted = f"a list of {counts[agent]} names for {self._names[agent]}"
+                raise ValueError(f"{what} must have {wanted}, got {shown(names)}")
+        return {agent: [str(name) for name in names] for agent, names in given.items()}
 
     def begin(self):
         """Forget the episode before."""
@@ -122,46 +138,47 @@ class PaddedTeam(TeamEnv):
             if agent not in seen:
                 avail_actions[row, 0] = 1
                 continue
-            value, mask = split(seen[agent], view, agent)
-            vector = vector_of(view, value, f"{agent}'s observation")
+            name = self._names[agent]
+            value, mask = split(seen[agent], view, name)
+            vector = vector_of(view, value, f"{name}'s observation")
             obs[row, : len(vector)] = vector
             avail_actions[row, : self._choices[agent].n] = 1
             if not terminated:
-                self._mask(avail_actions[row], agent, mask, masks.get(agent))
+                self.apply_mask(avail_actions[row], agent, mask, masks.get(agent))
         return self.observe(obs, avail_actions, state)
 
-    def _mask(self, available: np.ndarray, agent: str, inside, beside):
+    def apply_mask(self, available: np.ndarray, agent: str, inside, beside):
         """Apply an agent's mask, from its observation or its info, to its row `available`."""
+        name = self._names[agent]
         mask = beside if inside is None else inside
         masked = mask is not None
+        if not masked and agent in self._declared:
+            raise EnvFault(f"{name}'s observation has no {MASK}, but its space has one")
         if self._masked.setdefault(agent, masked) != masked:
-            now = "has an action_mask, but had none" if masked else "had an action_mask, but has none"
-            needs = "it needs one after reset and after every step, also at the time limit"
-            raise EnvFault(f"{agent} {now}: {needs}")
+            before, now = ("none", "one") if masked else ("one", "none")
+            change = f"had {before} before, but has {now} now"
+            raise EnvFault(f"the {MASK} of {name}: it {change}; {MASK_WHEN}")
         if not masked:
             return
         count = int(self._choices[agent].n)
-        allowed = mask_of(mask, count, f"the action_mask of {agent}")
+        allowed = mask_of(mask, count, f"the {MASK} of {name}")
         if inside is not None and beside is not None and not np.array_equal(inside, beside):
-            raise EnvFault(f"{agent} has one action_mask in its observation, another in its info")
+            raise EnvFault(f"{name} has one {MASK} in its observation, another in its info")
         available[:count] = allowed
 
-    def check_info(self, info, agent: str) -> Mapping:
-        """An agent's info, which must not hide masks under another name."""
-        if not isinstance(info, Mapping):
-            raise EnvFault(f"the info of {agent} must be a dict, got {shown(info)}; {{}} is enough")
-        for name in info.keys() - self._plain:
-            if is_like_mask(name, info[name]):
-                raise EnvFault(rename(f"the info of {agent}", name))
-            self._plain.add(name)
+    def check_info(self, info, name: str) -> Mapping:
+        """An info, which must not hide masks under another name."""
+        refuse_elsewhere(dict_of(info, f"the info of {name}"), f"the info of {name}")
         return info
 
     def expect_masks(self):
         """After a reset: masks must not be left in a method of the environment."""
-        for name in MASK_METHODS:
-            if hasattr(self._env.unwrapped, name) and not any(self._masked.values()):
-                answer = "put its answer into the infos of reset() and step(), as action_mask"
-                raise EnvFault(f"the environment has {name}(), but its infos have no mask: {answer}")
+        if any(self._masked.values()):
+            return
+        for name in METHODS:
+            if hasattr(self._env.unwrapped, name):
+                answer = f"put its answer into the infos of reset() and step(), as {MASK!r}"
+                raise EnvFault(f"the environment has {name}, but its infos have no mask: {answer}")
 
     def render(self) -> np.ndarray | None:
         return self._env.render() if self.render_mode else None
@@ -170,56 +187,23 @@ class PaddedTeam(TeamEnv):
         self._env.close()
 
 
-def is_like_mask(name, value) -> bool:
-    """Whether an entry is a mask under a name that is not read here."""
-    several = isinstance(value, dict | set | list | tuple) or np.size(value) > 1
-    return name != MASK and several and bool(LIKE_MASK.search(str(name)))
+def name_of(agent) -> str:
+    """What messages call an agent."""
+    return agent if isinstance(agent, str) else f"agent {agent}"
 
 
-def rename(where: str, name) -> str:
-    wanted = f"rename it to {MASK!r}, with a 0 or a 1 for each action"
-    return f"{where} has {name!r}: if it is a mask of actions, {wanted}; if not, rename it, too"
+def dtype_of(*spaces: Space | None) -> type:
+    """Bytes if all spaces have bytes, as pictures do."""
+    if all(isinstance(space, Box) and space.dtype == np.uint8 for space in spaces):
+        return np.uint8
+    return np.float32
 
 
-def without_mask(view: Space, agent: str) -> Space:
-    """The space of what an agent sees, from a space that may also have the mask."""
-    if not isinstance(view, Dict):
-        return view
-    seen = {name: space for name, space in view.items() if name != MASK}
-    for name, space in seen.items():
-        if isinstance(space, Box) and len(space.shape) == 1 and LIKE_MASK.search(str(name)):
-            raise EnvFault(rename(f"the observation space of {agent}", name))
-    return next(iter(seen.values())) if MASK in view.keys() and len(seen) == 1 else Dict(seen)
-
-
-def split(value, view: Space, agent: str) -> tuple:
-    """An agent's observation without the mask, and the mask or None."""
-    if not isinstance(value, Mapping):
-        return value, None
-    seen = {name: part for name, part in value.items() if name != MASK}
-    if isinstance(view, Dict):
-        return seen, value.get(MASK)
-    # The space describes the observation only
-    for name in seen:
-        if len(seen) > 1 and is_like_mask(name, seen[name]):
-            raise EnvFault(rename(f"the observation of {agent}", name))
-    if len(seen) != 1:
-        wanted = f"one entry besides {MASK!r}, since its space is {view}"
-        raise EnvFault(f"the observation of {agent} must have {wanted}; it has {sorted(seen)}")
-    return next(iter(seen.values())), value.get(MASK)
-
-
-def names_of(given, agent, row: int, count: int) -> list[str] | None:
-    """The `count` names of an agent; `given` has names for all agents, or for each one.
-
-    Raises ValueError if there are too many or too few.
-    """
-    if given is None:
-        return None
-    if isinstance(given, Mapping):
-        given = given.get(agent)
-    elif given and not isinstance(given[0], str):
-        given = given[row]
-    if given is not None and len(given) != count:
-        raise ValueError(f"{agent} has {count} actions or entries, but {len(given)} names for them")
-    return given and [str(name) for name in given]
+def names_by_agent(given: list, agents: list, what: str) -> dict:
+    """Names by agent, from a list for all agents or from a list of lists."""
+    if all(isinstance(name, str) for name in given):
+        return dict.fromkeys(agents, given)
+    if len(given) != len(agents):
+        wanted = f"a list for each of {len(agents)} agents"
+        raise ValueError(f"{what} must have {wanted}, got {len(given)}")
+    return dict(zip(agents, given, strict=True))

@@ -1,59 +1,67 @@
 """A team in an environment with PettingZoo's parallel interface."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-from gymnasium.spaces import Space
-from pettingzoo import ParallelEnv
-from pettingzoo.utils.env import AECEnv
+from gymnasium.spaces import Box, Space, flatdim
+from pettingzoo import AECEnv, ParallelEnv
 
-from cleanmarl.env.padded import MASK, PaddedTeam, is_like_mask
-from cleanmarl.env.values import array_of, dict_of, flag_of, shown
+from cleanmarl.env.masks import MASK, refuse_elsewhere
+from cleanmarl.env.names import called
+from cleanmarl.env.padded import PaddedTeam
+from cleanmarl.env.values import (
+    array_of,
+    check_space,
+    dict_of,
+    flag_of,
+    number_of,
+    shown,
+    vector_of,
+)
 from cleanmarl.errors import EnvFault
 
+EVERYONE = "__all__"  # RLlib's key for the whole team
 MOST_STATE = 100_000  # numbers; a mixer's first layers have some hundred weights for each
+NO_STATE = "or do without it by --no-env-state"
 
 
 class ParallelTeam(PaddedTeam):
     """A `pettingzoo.ParallelEnv` as one team.
 
-    An agent that has left gets no action and no reward. An episode is over when no agent is left:
-    truncated if one of the last agents was truncated, else terminated. In an agent's info,
-    `action_mask` gives its available actions, unless its observation has it. `is_success` and
-    `battle_won` say whether the agent has succeeded; the team succeeds if all agents that report
-    it succeed. The environment's own `state()` is the state.
+    An agent that has left gets no action, and no reward is needed for it. An episode is over when
+    no agent is left: truncated if one of the last agents was truncated, else terminated. In an
+    agent's info, `action_mask` gives its available actions, unless its observation has it.
+    `is_success` and `battle_won` say whether the agent has succeeded; the team succeeds if all
+    agents that report it succeed. The environment's own `state()` is the state.
     """
 
     def __init__(self, env: ParallelEnv, title: str, *, env_state: bool = True, **team):
         agents = agents_of(env)
         views = {agent: space_of(env, "observation_space", agent) for agent in agents}
         choices = {agent: space_of(env, "action_space", agent) for agent in agents}
-        state = example_state(env) if env_state else None
+        self._state_space = state_space_of(env) if env_state else None
         notes = []
-        if state is not None and state.size > MOST_STATE:
-            what = f"the environment's own state has {state.size:,} numbers, too many for a mixer"
+        if self._state_space is not None and (size := flatdim(self._state_space)) > MOST_STATE:
+            what = f"the environment's own state has {size:,} numbers, too many for a mixer"
             notes = [f"{what}: the state is the agents' observations"]
-            state = None
-        self._state_shape = None if state is None else state.shape
-        if state is not None:
-            team["state_size"] = state.size
-            if state.dtype == np.uint8:
-                team["state_dtype"] = np.uint8
-        super().__init__(env, title, views, choices, **team)
+            self._state_space = None
+        elif env_state and not callable(getattr(env.unwrapped, "state", callable)):
+            notes = ["`state` is no method of the environment: the state is the observations"]
+        super().__init__(env, title, views, choices, self._state_space, **team)
         self.notes += notes
 
     def start(self, seed: int) -> dict[str, np.ndarray]:
         self.begin()
         self._success: dict[str, dict] = {"is_success": {}, "battle_won": {}}
-        answer = self._env.reset(seed=seed)
+        self._present = list(self._choices)
+        answer = reset(self._env, seed)
         if not isinstance(answer, tuple | list) or len(answer) != 2:
-            remedy = "return observations, {agent: {} for agent in self.agents}"
-            raise EnvFault(f"reset() must return observations and infos, got {shown(answer)}: {remedy}")
-        observations, infos = map(dict_of, answer, ("the observations of reset()", "its infos"))
+            wanted = "observations and infos, for example {agent: {} for agent in self.agents}"
+            raise EnvFault(f"reset() must return {wanted}, got {shown(answer)}")
         self._present = self.living()
         if not self._present:
             raise EnvFault("no agent is there after reset(): set self.agents")
-        observation = self.see(observations, infos)
+        observation = self.see(*answer)
         self.expect_masks()
         return observation
 
@@ -63,80 +71,117 @@ class ParallelTeam(PaddedTeam):
         for (agent, space), action in zip(self._choices.items(), actions, strict=True):
             if agent in acting:
                 taken[agent] = int(space.start) + action
-        answer = self._env.step(taken)
+        answer = called(self._env.step, "step(self, actions)", taken)
         if not isinstance(answer, tuple | list) or len(answer) != 5:
             wanted = "observations, rewards, terminations, truncations, infos"
             raise EnvFault(f"step() must return {wanted}, got {number_of_values(answer)}")
         observations, rewards, terminations, truncations, infos = answer
-        dict_of(observations, "the observations of step()")
-        ended = flags(terminations, acting, "terminations")
-        cut_off = flags(truncations, acting, "truncations")
-        living = self.living()
-        staying = [a for a in living if not (ended.get(a) or cut_off.get(a))]
-        cut = [a for a in acting if cut_off.get(a) and not ended.get(a)]
+        earned = self.earned(rewards, acting)
+        ended = self.flagged(terminations, "terminations")
+        cut_off = self.flagged(truncations, "truncations")
+        staying = [a for a in self.living() if a not in ended and a not in cut_off]
+        cut = [a for a in acting if a in cut_off and a not in ended]
+        terminated = not staying and not cut
+        if terminated and ended.isdisjoint(acting):
+            remedy = "one of both dicts must be True for the last agents, also if self.agents = []"
+            raise EnvFault(f"no agent is left, but none is terminated or truncated: {remedy}")
         # At the end, truncated agents are shown as if they still played: the learner
         # bootstraps from them.
-        self._present = staying or cut or acting
-        terminated = not (staying or cut)
-        truncated = bool(cut and not staying)
+        self._present = staying or cut
         if terminated:
-            self._present = [a for a in acting if a in observations]
-        earned = self.earned(rewards, acting)
+            dict_of(observations, "the observations of step()")
+            self._present = [a for a in acting if observations.get(a) is not None]
+        truncated = not terminated and not staying
         observation = self.see(observations, infos, terminated, truncated)
         return observation, earned, terminated, truncated, self.success(infos)
 
     def living(self) -> list:
         """The agents that are there, which must have been announced."""
-        living = list(self._env.agents)
-        for agent in living:
-            if agent not in self._choices:
-                known = ", ".join(self.agent_names)
-                raise EnvFault(f"agent {agent!r} is not among the possible agents {known}")
+        agents = getattr(self._env, "agents", None)
+        living = [] if agents is None else list(agents)
+        self.refuse_strangers(living, "self.agents")
         return living
 
+    def refuse_strangers(self, agents, where: str):
+        """Refuse what is no agent: its entries would be ignored."""
+        for agent in agents:
+            if agent not in self._choices:
+                known = ", ".join(map(repr, self._choices))
+                remedy = f"possible_agents has only {known}"
+                raise EnvFault(f"{where} has {agent!r}, which is no agent: {remedy}")
+
     def earned(self, rewards, acting: list):
-        """The rewards of those who acted, or the team's."""
+        """What each agent has earned, or the team's reward."""
         if not isinstance(rewards, Mapping):
             return rewards
+        self.refuse_strangers(rewards, "the dict of rewards")
         for agent in acting:
             if agent not in rewards:
-                remedy = "rewards must have all agents that acted, also those that end here"
-                raise EnvFault(f"{agent} has acted, but gets no reward: {remedy}")
-        return [rewards[agent] if agent in acting else 0.0 for agent in self._choices]
+                remedy = "all agents that acted need one, also those that end here"
+                raise EnvFault(f"{self._names[agent]} has acted, but has no reward: {remedy}")
+        names = self._names.items()
+        return [number_of(rewards.get(agent, 0.0), f"{name}'s reward") for agent, name in names]
+
+    def flagged(self, given, what: str) -> set:
+        """The agents that are terminated, or truncated; a bool counts for all agents."""
+        if not isinstance(given, Mapping):
+            return set(self._choices) if flag_of(given, what) else set()
+        flags = {agent: flag_of(flag, f"{what}[{agent!r}]") for agent, flag in given.items()}
+        if flags.pop(EVERYONE, False):
+            return set(self._choices)
+        self.refuse_strangers(flags, what)
+        return {agent for agent, flag in flags.items() if flag}
 
     def success(self, infos: Mapping) -> dict[str, bool]:
         """What the agents have reported so far in this episode."""
         for name, reports in self._success.items():
             for agent, info in infos.items():
-                if agent in self._choices and isinstance(info, Mapping) and name in info:
-                    reports[agent] = flag_of(info[name], f"{agent}'s {name}")
+                known = agent in self._choices and isinstance(info, Mapping)
+                if known and info.get(name) is not None:
+                    reports[agent] = flag_of(info[name], f"{name} of {self._names[agent]}")
         return {name: all(of.values()) for name, of in self._success.items() if of}
 
     def see(self, observations, infos, terminated=False, truncated=False) -> dict:
+        """The team's observation, from the answers of the environment."""
+        dict_of(observations, "observations", "give each agent its own")
+        dict_of(infos, "infos")
+        for name in infos.keys() - self._choices.keys():
+            if name in (MASK, *self._success):
+                raise EnvFault(f"infos has {name!r}, but each agent's info needs its own")
+            refuse_elsewhere({name: infos[name]}, "infos")
         seen, masks = {}, {}
-        for name in dict_of(infos, "infos").keys() - self._choices.keys():
-            if name == MASK or is_like_mask(name, infos[name]):
-                raise EnvFault(f"infos has {name!r}, but each agent's info needs its own {MASK!r}")
         for agent in self._present:
-            if agent not in observations:
-                raise EnvFault(missing(agent, truncated))
+            if observations.get(agent) is None:
+                raise EnvFault(self.missing(agent, truncated))
             seen[agent] = observations[agent]
-            masks[agent] = self.check_info(infos.get(agent, {}), agent).get(MASK)
+            masks[agent] = self.check_info(infos.get(agent, {}), self._names[agent]).get(MASK)
         state = None
-        if self._state_shape is not None:
-            state = array_of(self._env.state(), "state()")
-            if state.shape != self._state_shape:
-                raise EnvFault(f"state() has shape {state.shape}, but {self._state_shape} before")
-            state = state.ravel()
+        if self._state_space is not None:
+            state = self.own_state(terminated)
         return self.observe_agents(seen, masks, state, terminated)
 
+    def missing(self, agent, truncated: bool) -> str:
+        if truncated:
+            when = "at the time limit"
+            why = "the learner bootstraps from it; make the observations before self.agents = []"
+        else:
+            when = "though it has not ended"
+            why = "all agents in self.agents observe and act at every step"
+        return f"{self._names[agent]} has no observation {when}: {why}"
 
-def missing(agent, truncated: bool) -> str:
-    if truncated:
-        why = "the learner bootstraps from it, so build the observations before self.agents = []"
-        return f"{agent} has no observation at the time limit: {why}"
-    why = "all agents that have not ended act and observe at every step"
-    return f"{agent} has no observation, but it has not ended: {why}"
+    def own_state(self, terminated: bool) -> np.ndarray:
+        """The environment's own state, flattened."""
+        state = self._env.state()
+        if terminated and np.size(state) == 0:  # made from the agents that are left
+            return np.zeros(self.state_size)
+        try:
+            return vector_of(self._state_space, state, "state()")
+        except EnvFault as fault:
+            raise EnvFault(f"{fault}, {NO_STATE}") from None
+
+
+def reset(env, seed: int):
+    return called(env.reset, "reset(self, seed=None, options=None)", seed=seed)
 
 
 def number_of_values(answer) -> str:
@@ -145,46 +190,79 @@ def number_of_values(answer) -> str:
     return shown(answer)
 
 
-def flags(given, acting: list, what: str) -> dict:
-    """Whether each agent is terminated, or truncated."""
-    dict_of(given, what)
-    return {a: flag_of(given[a], f"{a}'s entry in {what}") for a in acting if a in given}
-
-
 def agents_of(env: ParallelEnv) -> list:
     """All agents that there can be; some environments know them only after a reset."""
-    if not getattr(env, "possible_agents", None):
-        env.reset(seed=0)
-    agents = getattr(env, "possible_agents", None) or getattr(env, "agents", None)
+    agents = announced(env)
+    if agents is None:
+        reset(env, seed=0)
+        agents = announced(env)
+    if agents is None:
+        agents = getattr(env, "agents", None)
+    if isinstance(agents, set | frozenset):
+        raise ValueError("possible_agents must be a list, since a set has no order")
+    agents = [] if agents is None else list(agents)
     if not agents:
         raise ValueError("the environment has no agents: set possible_agents")
-    return list(agents)
+    if len(set(agents)) < len(agents):
+        raise ValueError(f"possible_agents has an agent twice: {shown(agents)}")
+    return agents
+
+
+def announced(env: ParallelEnv):
+    """`possible_agents`; None if they are not known yet."""
+    for layer in (env, env.unwrapped):
+        agents = getattr(layer, "possible_agents", None)
+        if agents is not None and len(agents):
+            return agents
+    return None
 
 
 def space_of(env: ParallelEnv, name: str, agent) -> Space:
     """An agent's space, given by a method, by a dict, or as one space for all."""
     given = getattr(env, name)
-    if isinstance(given, Space) and not isinstance(given, Mapping):
-        return given
     if getattr(given, "__func__", None) is getattr(ParallelEnv, name):
         given = getattr(env, f"{name}s", {})  # the method is not overridden
-    if not isinstance(given, Mapping):
-        return given(agent)
-    if agent not in given:
-        raise ValueError(f"{agent} has no {name}: define {name}(agent)")
-    return given[agent]
+    if isinstance(given, Mapping) and agent in given:
+        return given[agent]
+    if isinstance(given, Space):
+        return given
+    if not callable(given):
+        raise ValueError(f"{agent!r} has no {name}: define {name}(self, agent)")
+    return called(given, f"{name}(self, agent)", agent)
 
 
-def example_state(env: ParallelEnv) -> np.ndarray | None:
-    """A state like those that the environment gives; None if it has none."""
-    kind = type(env.unwrapped)
-    if getattr(kind, "state", None) in (None, ParallelEnv.state, AECEnv.state):
+def layers(env) -> Iterator:
+    """An environment, and the environments that wrappers of PettingZoo wrap."""
+    while isinstance(env, ParallelEnv | AECEnv):
+        yield env
+        inside = vars(env)
+        env = inside.get("env", inside.get("aec_env"))
+
+
+def has_state(env: ParallelEnv) -> bool:
+    """Whether an environment, or a wrapper of it, defines PettingZoo's `state()`."""
+    for layer in layers(env):
+        method = getattr(type(layer), "state", None)
+        if callable(method) and not method.__module__.startswith("pettingzoo.utils"):
+            return True
+    return False
+
+
+def state_space_of(env: ParallelEnv) -> Space | None:
+    """The space of the environment's own states; None if it has none."""
+    if not has_state(env):
         return None
     space = getattr(env, "state_space", None)
-    if getattr(space, "shape", None):
-        return np.zeros(space.shape, space.dtype)
-    env.reset(seed=0)
+    if isinstance(space, Space):
+        return check_space(space, "state_space")
+    reset(env, seed=0)
     try:
-        return array_of(env.state(), "state()")
+        state = env.state()
     except NotImplementedError:
         return None
+    if state is None:
+        return None
+    example = array_of(state, "state()", f"an array of numbers, {NO_STATE}")
+    dtype = np.uint8 if example.dtype == np.uint8 else np.float32
+    bounds = (0, 255) if dtype == np.uint8 else (-np.inf, np.inf)
+    return Box(*bounds, example.shape, dtype)

@@ -6,11 +6,12 @@ import pkgutil
 from collections.abc import Callable
 from types import ModuleType
 
-from pettingzoo import ParallelEnv
+import gymnasium
+from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import aec_to_parallel
-from pettingzoo.utils.env import AECEnv
 
-from cleanmarl.env.names import calling, find, module_here, unexpected, unknown
+from cleanmarl.env import smac
+from cleanmarl.env.names import calling, find, is_ours, module_here, unexpected, unknown
 from cleanmarl.env.parallel import ParallelTeam
 
 FAMILIES = {"mpe": "mpe2", "sisl": "pettingzoo.sisl", "butterfly": "pettingzoo.butterfly"}
@@ -56,30 +57,50 @@ def opened(module: ModuleType, title: str, options: dict, extra: dict):
         except TypeError as error:
             name = unexpected(error)
             if name in options:
-                reason = unknown(f"option of {title}", name, known)
-                raise ValueError(reason) from None
-            if name not in extra:
+                hint = "" if known else "it has none"
+                raise ValueError(unknown(f"option of {title}", name, known, hint)) from None
+            if name in extra:
+                del extra[name]  # **kwargs that end at a constructor without it
+            elif is_ours(error):  # the call itself has failed
+                remedy = "give options by --env-options NAME=VALUE"
+                raise ValueError(f"{title} cannot be opened: {error}; {remedy}") from None
+            else:
                 raise
-            del extra[name]  # **kwargs that end at a constructor without it
 
 
 def maker(module: ModuleType) -> Callable:
+    """The function that makes the environment. Raises ValueError."""
     for name in MAKERS:
         if callable(getattr(module, name, None)):
             return getattr(module, name)
-    raise ValueError(f"the module {module.__name__} has no parallel_env()")
+    own = [
+        kind.__name__
+        for kind in vars(module).values()
+        if isinstance(kind, type) and kind.__module__ == module.__name__
+    ]
+    example = own[-1] if own else "MyEnvironment"
+    remedy = f"define it, for example def parallel_env(): return {example}()"
+    raise ValueError(f"the module {module.__name__} has no function parallel_env: {remedy}")
 
 
 def parallel(env, title: str) -> ParallelEnv:
     """The environment with PettingZoo's parallel interface. Raises ValueError."""
     if isinstance(env, AECEnv):
-        if not getattr(env, "metadata", {}).get("is_parallelizable"):
+        if not (getattr(env, "metadata", None) or {}).get("is_parallelizable"):
             raise ValueError(f"{title} {AEC_REMEDY}")
         env = aec_to_parallel(env)
-    if not isinstance(env, ParallelEnv):
-        kind = env.__name__ if isinstance(env, type) else type(env).__name__
-        raise ValueError(f"{title} gives a {kind}; derive it from pettingzoo.ParallelEnv")
-    return env
+    if isinstance(env, ParallelEnv):
+        return env
+    kind = type(env).__name__
+    if isinstance(env, type):
+        reason = f"returns the class {env.__name__}: return {env.__name__}()"
+    elif env is None:
+        reason = "returns nothing: return the environment"
+    elif isinstance(env, gymnasium.Env):
+        reason = f"returns {kind}, an environment of Gymnasium: use --env-type gym"
+    else:
+        reason = f"returns {kind}, which must be derived from pettingzoo.ParallelEnv"
+    raise ValueError(f"parallel_env() of {title} {reason}")
 
 
 def options_of(module: ModuleType) -> tuple[list[str], bool]:
@@ -118,6 +139,8 @@ def modules_of(package: str) -> dict[str, str]:
 
 def load(env_name: str, env_family: str) -> ModuleType:
     """Import the module of an environment. Raises ValueError."""
+    if env_family in smac.FAMILIES:
+        return smac.load(env_name, env_family)
     package = FAMILIES.get(env_family, env_family)
     known = modules_of(package)
     hint = "" if env_family in FAMILIES else f"{package} has {', '.join(known) or 'no modules'}"

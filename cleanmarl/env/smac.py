@@ -121,7 +121,7 @@ def load(env_name: str, env_family: str) -> SimpleNamespace:
         raise ValueError(f"{env_family} needs {wanted}")
     if module_here(env_family) is None:
         source = f"pip install git+https://github.com/oxwhirl/{package}.git"
-        raise ImportError(f"{env_family} needs StarCraft II and {package.upper()}: {source}")
+        raise ImportError(f"{env_family} needs StarCraft II, and {package}: {source}")
     old_gym = {"gym": gymnasium, "gym.utils": gymnasium.utils}
     old_name = {"from_parallel_wrapper": conversions.parallel_to_aec}
     with temporarily(sys.modules, **old_gym), temporarily(vars(conversions), **old_name):
@@ -137,7 +137,7 @@ def start(module: ModuleType, package: str, max_cycles=None, render_mode=None, *
     known = inspect.signature(make).parameters
     for name in options:
         if name not in known:
-            raise ValueError(unknown(f"option of {package.upper()}", name, list(known)))
+            raise ValueError(unknown(f"option of {package}", name, list(known)))
     map_name = options.get("map_name")
     if config := options.get("capability_config"):
         make = importlib.import_module(f"{package}.env").StarCraftCapabilityEnvWrapper
@@ -150,7 +150,7 @@ def start(module: ModuleType, package: str, max_cycles=None, render_mode=None, *
         if error.args != (map_name,):
             raise
         names = f"python -m {package}.bin.map_list prints all"
-        raise ValueError(f"{package.upper()} has no map {map_name!r}; {names}") from None
+        raise ValueError(f"{package} has no map {map_name!r}; {names}") from None
     with temporarily(vars(module), StarCraft2Env=lambda **_: battle):
         return StarCraft2(module.parallel_env(**options), max_cycles, render_mode)
 

@@ -9,6 +9,7 @@ class Task(NamedTuple):
     env_type: str
     env_name: str
     env_family: str
+    """ "" for the default"""
     options: list[str]
     """for example ["N=5", "local_ratio=0"]"""
 
@@ -19,7 +20,7 @@ def read_task(text: str) -> Task:
     env_type, colon, name = word.partition(":")
     if not colon:
         env_type, name = "smaclite", word
-    family = "mpe"
+    family = ""
     if env_type == "pz" and ":" in name:
         family, _, name = name.rpartition(":")
     return Task(env_type, name, family, options)

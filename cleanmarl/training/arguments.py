@@ -166,11 +166,10 @@ def short_name(env_name: str) -> str:
     return Path(env_name.rpartition(":")[2]).name.removesuffix(".toml")
 
 
-def title_of(args) -> str:
+def title_of(env_name: str, env_options: dict) -> str:
     """An environment's short name and, if they are short, its options."""
-    name = short_name(args.env_name)
-    words = option_words(getattr(args, "env_options", {}))
-    text = "-".join([name, *words])
+    name = short_name(env_name)
+    text = "-".join([name, *option_words(env_options)])
     return text if len(text) <= len(name) + 30 and re.fullmatch(r"[\w.=+-]+", text) else name
 
 

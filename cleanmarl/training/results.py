@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cleanmarl.training.arguments import short_name
+from cleanmarl.training.arguments import title_of
 from cleanmarl.training.checkpoint import write_atomically, write_json
 from cleanmarl.training.errors import Refused
 
@@ -18,7 +18,7 @@ QUANTILES = (
     (0, 1 / 10, 1 / 5, 1 / 4, 1 / 3, 1 / 2, 1),
     (1.96, 2.228, 2.571, 2.776, 3.182, 4.303, 12.706),
 )
-ENVIRONMENT = ("env_type", "env_name", "env_family")
+ENVIRONMENT = ("env_type", "env_name", "env_family", "env_options")
 
 
 def success_of(info: dict) -> dict[str, bool]:
@@ -98,7 +98,8 @@ def folder_of_results(args, run: Path) -> Path:
     with suppress(OSError, ValueError):
         own = json.loads((run / "args.json").read_text())
     is_own = all(own.get(name) == getattr(args, name) for name in ENVIRONMENT)
-    return run if is_own else run / f"in_{short_name(args.env_name)}"
+    title = title_of(args.env_name, args.env_options)
+    return run if is_own else run / f"in_{title}"
 
 
 def worst_median_best(results: list[dict[str, float]]) -> dict[str, int]:

@@ -61,7 +61,7 @@ class Run:
     """One training: its folder, curves, progress bar and checkpoints.
 
     Args:
-        args: the script's arguments; `Run` reads env_type, env_name, seed, total_timesteps, resume,
+        args: the script's arguments; `Run` reads env_type, env_name, env_options, seed, total_timesteps, resume,
             save_model, checkpoint_buffer, use_wnb, wnb_project, wnb_entity. With `resume`, the run
             in that folder is resumed
         state: name -> part of the checkpoint: an object with a state_dict, or a dataclass.
@@ -101,7 +101,8 @@ class Run:
     def open_folder(self, folder: Path | None) -> Path:
         """Make a new folder or open the resumed one, and lock it for this process."""
         args = self.args
-        parts = (args.env_type, title_of(args), script_of(type(args)), args.seed)
+        title = title_of(args.env_name, args.env_options)
+        parts = (args.env_type, title, script_of(type(args)), args.seed)
         name = "__".join(map(str, (*parts, time.strftime("%Y%m%d-%H%M%S"))))
         folder = Path(args.resume or folder or Path("runs", name))
         folder.parent.mkdir(parents=True, exist_ok=True)

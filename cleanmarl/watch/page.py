@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanmarl.training.arguments import script_of, short_name
+from cleanmarl.training.arguments import script_of, title_of
 from cleanmarl.training.errors import Refused, warn
 from cleanmarl.training.results import by_name, confidence
 from cleanmarl.watch.episodes import Episode, places, play
@@ -26,13 +26,17 @@ def page(run: Trained) -> str:
     """The whole file: play episodes, and show the worst, the median and the best."""
     content = base64.b64encode(packed(contents(run))).decode()
     parts = {
-        "{{ title }}": html.escape(f"{short_name(run.args.env_name)}, {script_of(type(run.args))}"),
+        "{{ title }}": html.escape(f"{title(run)}, {script_of(type(run.args))}"),
         "/* style */": (HERE / "style.css").read_text(),
         "/* script */": "\n".join(plain_script((HERE / name).read_text()) for name in SCRIPTS),
         "{{ content }}": content,
     }
     template = (HERE / "index.html").read_text()
     return re.sub("|".join(map(re.escape, parts)), lambda place: parts[place[0]], template)
+
+
+def title(run: Trained) -> str:
+    return title_of(run.args.env_name, run.args.env_options)
 
 
 def plain_script(source: str) -> str:
@@ -51,7 +55,7 @@ def contents(run: Trained) -> dict:
     for reason in {one["scene"]["missing"] for one in shown if "missing" in one["scene"]}:
         warn(f"the page has no scene: {reason}")
     return {
-        "env": short_name(run.args.env_name),
+        "env": title(run),
         "script": script_of(type(run.args)),
         "folder": run.folder.resolve().name,
         "step": run.step,

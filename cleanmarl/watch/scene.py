@@ -8,13 +8,11 @@ from PIL import Image
 
 from cleanmarl.battle import BattleEnv
 from cleanmarl.battle.engine import SIGHT_RANGE, TARGET_RANGE
-from cleanmarl.battle.names import action_names, observation_names
 from cleanmarl.battle.world import HEAL
 from cleanmarl.training.errors import Refused
 from cleanmarl.watch.episodes import Episode
 from cleanmarl.watch.trained import Trained
 
-LBF_ACTIONS = ["none", "north", "south", "west", "east", "load"]
 WIDEST = 480  # pixels of a picture
 FIXED = ("index", "kind", "plane", "attack", "radius", "range", "max_hp", "max_shield")
 MOVING = ("x", "y", "hp", "shield", "alive", "target", "cooldown", "energy")
@@ -86,43 +84,16 @@ def words(run: Trained, episode: Episode) -> dict:
     """Names of the agents, their actions and, if known, the entries of their observations."""
     env = run.script.open_env(run.args)
     env.reset(seed=episode.seed)
-    n_agents, n_actions = episode.observations[0]["avail_actions"].shape
-    obs_size = episode.observations[0]["obs"].shape[-1]
-    found = {"agents": [f"agent {i}" for i in range(n_agents)]}
-    found["actions"] = [[f"action {j}" for j in range(n_actions)]] * n_agents
-    if isinstance(env.unwrapped, BattleEnv):
-        found |= words_of_battle(env.unwrapped, obs_size)
-    elif run.args.env_type == "lbf":
-        found |= words_of_foraging(n_agents, obs_size, run.args.agent_ids)
+    team = env.unwrapped
+    n_agents, obs_size = episode.observations[0]["obs"].shape
+    n_actions = episode.observations[0]["avail_actions"].shape[-1]
+    found = {"agents": getattr(team, "agent_names", [f"agent {i}" for i in range(n_agents)])}
+    unnamed = [[f"action {j}" for j in range(n_actions)]] * n_agents
+    found["actions"] = getattr(team, "action_names", unnamed)
+    if names := getattr(team, "observation_names", None):
+        ids = [f"number: is agent {number}" for number in range(n_agents)]
+        full = [[*own, *ids][:obs_size] for own in names]
+        if all(len(own) == obs_size for own in full):
+            found["observation"] = full
     env.close()
-    if any(len(names) != obs_size for names in found.get("observation", [])):
-        del found["observation"]
     return found
-
-
-def words_of_battle(env: BattleEnv, obs_size: int) -> dict:
-    scenario = env.scenario
-    allies = sorted((u for u in env.units[0] if u["is_ally"]), key=lambda unit: unit["index"])
-    kinds = [kind.replace("_", " ").lower() for kind in scenario.kinds]
-    heal = [unit["attack"] == HEAL for unit in allies]
-    agent_ids = len(observation_names(scenario, 0)) < obs_size
-    numbers = range(len(allies))
-    return {
-        "agents": [f"{kinds[unit['kind']]} {unit['index']}" for unit in allies],
-        "actions": [action_names(scenario, heals, env.n_actions) for heals in heal],
-        "observation": [observation_names(scenario, i, agent_ids) for i in numbers],
-    }
-
-
-def words_of_foraging(n_agents: int, obs_size: int, agent_ids: bool) -> dict:
-    """An agent observes row, column and level of each food, of itself and of the other agents."""
-    num_food = (obs_size - (n_agents if agent_ids else 0)) // 3 - n_agents
-    observations = []
-    for agent in range(n_agents):
-        others = [f"agent {other}" for other in range(n_agents) if other != agent]
-        things = [*(f"food {number}" for number in range(num_food)), "itself", *others]
-        names = [f"{thing}: {entry}" for thing in things for entry in ("row", "column", "level")]
-        if agent_ids:
-            names += [f"number: is agent {number}" for number in range(n_agents)]
-        observations.append(names)
-    return {"actions": [LBF_ACTIONS] * n_agents, "observation": observations}

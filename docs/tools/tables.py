@@ -35,7 +35,7 @@ from cleanmarl.battle.render import CAPTION
 from cleanmarl.battle.scenario import Scenario, UnitKind, _table
 from cleanmarl.benchmark.__main__ import read
 from cleanmarl.benchmark.plot import STYLE, choose, duration, new_figure, plot, table
-from cleanmarl.training.arguments import option
+from cleanmarl.training.arguments import as_words, option
 
 DOCS = Path(__file__).parent.parent
 RECORDS = DOCS / "results/records"
@@ -106,7 +106,7 @@ def default(Args: type, name: str) -> str:
     values = asdict(Args())
     if name not in values:
         return ""
-    typed = re.sub("0{5,}$", lambda zeros: f"e{len(zeros[0])}", shlex.quote(str(values[name])))
+    typed = re.sub("0{5,}$", lambda zeros: f"e{len(zeros[0])}", shlex.quote(as_words(values[name])))
     differs = values[name] != getattr(qmix.Args, name, values[name])
     return f"**`{typed}`**" if differs else f"`{typed}`"
 
