@@ -15,7 +15,7 @@ from gymnasium.vector.async_vector_env import AsyncState
 from cleanmarl.errors import EnvFault
 
 
-class ProcessTraceback(Exception):
+class ErrorInProcess(Exception):
     """The traceback of an error in another process, to be printed above the error."""
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class ProcessEnvs(AsyncVectorEnv):
         index, _, error, trace = min(errors, key=lambda one: one[0])
         if isinstance(error, EnvFault):
             raise EnvFault(f"environment {index}: {error}")
-        raise error from ProcessTraceback(trace)
+        raise error from ErrorInProcess(trace)
 
     def watched(self, call, *args, **options):
         try:
