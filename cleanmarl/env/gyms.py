@@ -22,7 +22,7 @@ def gymnasium_team(env_name: str, options: dict, *, time_limit: int | None, **te
 
     Spaces are Tuples or Dicts with a part for each agent; actions may be a MultiDiscrete.
     """
-    with calling(f"opening {env_name}"):
+    with calling("opening", env_name):
         env, limit = opened(env_name, options, time_limit, team["render_mode"])
         team["time_limit"] = time_limit or limit
         views = joint(env, "observation_space")
@@ -74,7 +74,7 @@ def refusal(error: TypeError, env_name: str, spec: EnvSpec, options: dict) -> st
     if "must inherit from the gymnasium.Env class" in text or "Gym is incompatible" in text:
         remedy = "derive it from gymnasium.Env, or use --env-type pz for a PettingZoo environment"
         return f"{env_name} is no environment of Gymnasium: {remedy}"
-    name = unexpected(error)
+    name = unexpected(error, options)
     if name in options:
         make = spec.entry_point
         make = make if callable(make) else load_env_creator(make)

@@ -35,8 +35,8 @@ def like_mask(name) -> bool:
 def refuse_elsewhere(entries: Mapping, where: str):
     """Refuse entries that may be masks, but not the `action_mask` that is read."""
     if found := elsewhere(entries):
-        wanted = f"a mask must be its entry {MASK!r}, with a 0 or a 1 for each action"
-        raise EnvFault(f"{where} has {found}, which is not read: {wanted}; rename what is no mask")
+        remedy = f"give a mask as {MASK!r}, with a 0 or a 1 for each action"
+        raise EnvFault(f"{where} has {found}, which is not read: {remedy}; rename what is no mask")
 
 
 def elsewhere(entries: Mapping, depth: int = 3) -> str | None:
@@ -79,9 +79,9 @@ def refuse_hidden(space: Space, counts: set[int], agent: str):
     for name, part in parts:
         a_number_each = bool(part.shape) and part.shape[-1] in counts
         if name == MASK or (like_mask(name) and a_number_each):
-            wanted = f"a mask must stand beside the observation as {MASK!r}"
+            remedy = f"put a mask beside the observation as {MASK!r}"
             where = f"the observation space of {agent} has {name!r}"
-            raise EnvFault(f"{where}, which would be observed: {wanted}; rename what is no mask")
+            raise EnvFault(f"{where}, which would be observed: {remedy}; rename what is no mask")
         refuse_hidden(part, counts, agent)
 
 

@@ -3,7 +3,7 @@
 import importlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -30,8 +30,10 @@ def unknown(what: str, name: str, known: Sequence[str], hint: str = "") -> str:
     return f"unknown {what} {name!r}; {nearest(name, known, hint)}"
 
 
-def unexpected(error: TypeError) -> str | None:
-    """The name of the argument that a function does not take."""
+def unexpected(error: TypeError, given: Iterable[str] = ()) -> str | None:
+    """The name of an argument that a function does not take; it was given these."""
+    if re.search(r"takes no (keyword )?arguments", str(error)):
+        return next(iter(given), None)
     found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     return found and found[1]
 
@@ -45,18 +47,25 @@ def called(function: Callable, form: str, *arguments, **options):
         if "argument" in str(error) and any(raised_in(error, caller) for caller in callers):
             raise EnvFault(f"{error}; it must be like {form}") from None
         raise
+    except AssertionError as error:
+        if raised_in(error, "pettingzoo.utils.conversions"):  # agents do not act in a cycle
+            raise EnvFault(f"the agents cannot act at the same time: {error}") from None
+        raise
 
 
 @contextmanager
-def calling(what: str):
-    """Add to an error of the user's code what was done when it came."""
+def calling(doing: str, title: str):
+    """Add to errors what was done with which environment when they came."""
     try:
         yield
     except ModuleNotFoundError:
         raise
+    except EnvFault as fault:
+        fault.args = (f"{title}: {fault}",)
+        raise
     except Exception as error:
         if not is_ours(error):
-            error.add_note(f"{what} failed")
+            error.add_note(f"{doing} {title} failed")
         raise
 
 

@@ -95,16 +95,18 @@ class PaddedTeam(TeamEnv):
     def own_names(self, what: str, counts: dict[str, int]) -> dict[str, list[str]]:
         """Names by agent: an attribute of the environment, or an entry of its metadata.
 
-        They are a list for all agents, a list of lists, or a dict by agent. Raises ValueError if
-        there are too many or too few.
+        They are a list for all agents, a dict with a name for each number, a list of lists, or a
+        dict by agent. Raises ValueError if there are too many or too few.
         """
         given = getattr(self._env.unwrapped, what, None)
         if given is None:
             given = self.metadata.get(what)
         if given is None:
             return {}
+        if isinstance(given, Mapping) and all(isinstance(name, str) for name in given.values()):
+            given = [given[number] for number in sorted(given)]
         if not isinstance(given, Mapping):
-            given = names_by_agent(list(given), list(counts), what)
+            given = names_by_agent(given, list(counts), what)
         if strange := [agent for agent in given if agent not in counts]:
             raise ValueError(f"{what} has {strange[0]!r}, which is no agent")
         for agent, names in given.items():
@@ -153,17 +155,19 @@ class PaddedTeam(TeamEnv):
         mask = beside if inside is None else inside
         masked = mask is not None
         if not masked and agent in self._declared:
-            raise EnvFault(f"{name}'s observation has no {MASK}, but its space has one")
+            raise EnvFault(f"{name} has no {MASK}, but its space has one: {MASK_WHEN}")
         if self._masked.setdefault(agent, masked) != masked:
-            before, now = ("none", "one") if masked else ("one", "none")
-            change = f"had {before} before, but has {now} now"
-            raise EnvFault(f"the {MASK} of {name}: it {change}; {MASK_WHEN}")
+            change = f"had an {MASK} before, but has none now"
+            if masked:
+                change = f"has an {MASK} now, but had none before"
+            raise EnvFault(f"{name} {change}: {MASK_WHEN}")
         if not masked:
             return
         count = int(self._choices[agent].n)
         allowed = mask_of(mask, count, f"the {MASK} of {name}")
         if inside is not None and beside is not None and not np.array_equal(inside, beside):
-            raise EnvFault(f"{name} has one {MASK} in its observation, another in its info")
+            both = f"one {MASK} in its observation, another in its info"
+            raise EnvFault(f"{name} has {both}: make them equal, or give only one")
         available[:count] = allowed
 
     def check_info(self, info, name: str) -> Mapping:
@@ -199,8 +203,10 @@ def dtype_of(*spaces: Space | None) -> type:
     return np.float32
 
 
-def names_by_agent(given: list, agents: list, what: str) -> dict:
+def names_by_agent(given, agents: list, what: str) -> dict:
     """Names by agent, from a list for all agents or from a list of lists."""
+    if not isinstance(given, list | tuple | np.ndarray):
+        raise ValueError(f"{what} must be lists of names, or a dict by agent, got {shown(given)}")
     if all(isinstance(name, str) for name in given):
         return dict.fromkeys(agents, given)
     if len(given) != len(agents):

@@ -61,6 +61,7 @@ class ParallelTeam(PaddedTeam):
         self._present = self.living()
         if not self._present:
             raise EnvFault("no agent is there after reset(): set self.agents")
+        self.refuse_lost_agents()
         observation = self.see(*answer)
         self.expect_masks()
         return observation
@@ -101,6 +102,14 @@ class ParallelTeam(PaddedTeam):
         living = [] if agents is None else list(agents)
         self.refuse_strangers(living, "self.agents")
         return living
+
+    def refuse_lost_agents(self):
+        """Refuse agents that were taken out of `possible_agents` along with `agents`."""
+        known = getattr(self._env, "possible_agents", None)
+        lost = [agent for agent in self._choices if agent not in self._present]
+        if lost and known is not None and known is getattr(self._env, "agents", None):
+            remedy = "write self.agents = list(self.possible_agents)"
+            raise EnvFault(f"possible_agents has lost {lost[0]!r}: in reset(), {remedy}")
 
     def refuse_strangers(self, agents, where: str):
         """Refuse what is no agent: its entries would be ignored."""
@@ -199,12 +208,12 @@ def agents_of(env: ParallelEnv) -> list:
     if agents is None:
         agents = getattr(env, "agents", None)
     if isinstance(agents, set | frozenset):
-        raise ValueError("possible_agents must be a list, since a set has no order")
+        raise EnvFault("possible_agents must be a list, since a set has no order")
     agents = [] if agents is None else list(agents)
     if not agents:
-        raise ValueError("the environment has no agents: set possible_agents")
+        raise EnvFault("the environment has no agents: set possible_agents")
     if len(set(agents)) < len(agents):
-        raise ValueError(f"possible_agents has an agent twice: {shown(agents)}")
+        raise EnvFault(f"possible_agents has an agent twice: {shown(agents)}")
     return agents
 
 
@@ -222,12 +231,12 @@ def space_of(env: ParallelEnv, name: str, agent) -> Space:
     given = getattr(env, name)
     if getattr(given, "__func__", None) is getattr(ParallelEnv, name):
         given = getattr(env, f"{name}s", {})  # the method is not overridden
-    if isinstance(given, Mapping) and agent in given:
+    if isinstance(given, Mapping) and agent in list(given):
         return given[agent]
     if isinstance(given, Space):
         return given
     if not callable(given):
-        raise ValueError(f"{agent!r} has no {name}: define {name}(self, agent)")
+        raise EnvFault(f"{agent!r} has no {name}: define {name}(self, agent)")
     return called(given, f"{name}(self, agent)", agent)
 
 

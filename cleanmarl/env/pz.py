@@ -34,10 +34,10 @@ class PettingZooTeam(ParallelTeam):
         self, env_name: str, env_family: str, options: dict, *, time_limit: int | None, **team
     ):
         title = f"{env_family}:{env_name}"
-        with calling(f"importing {title}"):
+        with calling("importing", title):
             module = load(env_name, env_family)
         extra = {"max_cycles": time_limit, "render_mode": team["render_mode"]}
-        with calling(f"opening {title}"):
+        with calling("opening", title):
             env = parallel(opened(module, title, options, extra), title)
             if time_limit is None:
                 # Some environments of sisl and butterfly wrap the one that knows its limit.
@@ -55,7 +55,7 @@ def opened(module: ModuleType, title: str, options: dict, extra: dict):
         try:
             return make(**extra | options)
         except TypeError as error:
-            name = unexpected(error)
+            name = unexpected(error, extra | options)
             if name in options:
                 hint = "" if known else "it has none"
                 raise ValueError(unknown(f"option of {title}", name, known, hint)) from None

@@ -34,8 +34,10 @@ def array_of(value, what: str, wanted: str = "numbers") -> np.ndarray:
     """A number, or numbers in equal rows."""
     try:
         array = np.asarray(value)
-    except ValueError:  # rows of different lengths
+    except ValueError:
         raise EnvFault(f"{what} must be {wanted}, but has rows of different lengths") from None
+    except (TypeError, RuntimeError) as error:  # for example, a tensor on a GPU
+        raise EnvFault(f"{what} must be {wanted}: {error}") from None
     if array.dtype.kind not in "biuf":
         raise EnvFault(f"{what} must be {wanted}, got {shown(value)}")
     return array
