@@ -278,7 +278,7 @@ def test_time_limits_may_be_shorter_and_longer_than_the_maps(package, limit):
 def test_the_interface_may_have_the_only_time_limit():
     env = opened("smac", "endless")
     del env._core.episode_limit
-    steps, _, (_, terminated, truncated, _) = last_step(team_of(env))
+    steps, _, (_, terminated, truncated, _) = last_step(ParallelTeam(env, "battle"))
     assert (steps, terminated, truncated) == (4, False, True)
 
 
