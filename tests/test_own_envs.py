@@ -335,15 +335,15 @@ def assert_refused(pattern: str, opener, **parts):
 @cases(
     in_steps_only=(
         {"info": lambda env, agent: {"action_mask": MASK} if env.steps else {}},
-        "step 1: red has an action_mask now, but had none before: .* after reset",
+        "step 1: red has an action_mask now, but had none: .* after reset",
     ),
     in_the_reset_only=(
         {"info": lambda env, agent: {} if env.steps else {"action_mask": MASK}},
-        "step 1: red had an action_mask before, but has none now",
+        "step 1: red had an action_mask, but has none now",
     ),
     not_at_the_time_limit=(
         {"info": lambda env, agent: {} if env.steps == 3 else {"action_mask": MASK}},
-        "step 3: red had an action_mask before.*also at the time limit",
+        "step 3: red had an action_mask.*also at the time limit",
     ),
     declared_but_never_given=(
         {"observation_space": always(MASKED), "see": always({"observation": VIEW})},

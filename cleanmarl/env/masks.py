@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
+import numpy as np
 from gymnasium.spaces import Dict, Space, Tuple
 
 from cleanmarl.errors import EnvFault
@@ -87,7 +88,7 @@ def refuse_hidden(space: Space, counts: set[int], agent: str):
 
 def split(value, space: Space, agent: str) -> tuple:
     """An agent's observation without the mask, and the mask or None."""
-    if not isinstance(value, Mapping):
+    if isinstance(value, np.ndarray) or not isinstance(value, Mapping):
         return value, None
     seen = {name: part for name, part in value.items() if name != MASK}
     mask = value.get(MASK)

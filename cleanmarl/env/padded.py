@@ -63,13 +63,14 @@ class PaddedTeam(TeamEnv):
         self._masked: dict[str, bool] = {}  # whether an agent has masks in this episode
         self.metadata = self.metadata | (getattr(env, "metadata", None) or {})
         n_actions = max(counts.values())
-        first_actions = [np.arange(n_actions) < count for count in counts.values()]
+        own_actions = [np.arange(n_actions) < count for count in counts.values()]
+        self._own_actions = np.array(own_actions, np.int8)
         super().__init__(
             n_agents=len(choices),
             n_actions=n_actions,
             obs_size=self._size,
             state_size=None if state_space is None else flatdim(state_space),
-            avail_at_start=np.array(first_actions, np.int8),
+            avail_at_start=self._own_actions,
             dtypes=(dtype_of(*self._views.values()), dtype_of(state_space)),
             **team,
         )
@@ -135,16 +136,15 @@ class PaddedTeam(TeamEnv):
             EnvFault: an observation or a mask is not as declared, or a mask is missing
         """
         obs = np.zeros((self.n_agents, self._size), self._obs_dtype)
-        avail_actions = np.zeros((self.n_agents, self.n_actions), np.int8)
+        avail_actions = self._own_actions.copy()
         for row, (agent, view) in enumerate(self._views.items()):
             if agent not in seen:
-                avail_actions[row, 0] = 1
+                avail_actions[row, 1:] = 0
                 continue
             name = self._names[agent]
             value, mask = split(seen[agent], view, name)
             vector = vector_of(view, value, f"{name}'s observation")
             obs[row, : len(vector)] = vector
-            avail_actions[row, : self._choices[agent].n] = 1
             if not terminated:
                 self.apply_mask(avail_actions[row], agent, mask, masks.get(agent))
         return self.observe(obs, avail_actions, state)
@@ -157,9 +157,9 @@ class PaddedTeam(TeamEnv):
         if not masked and agent in self._declared:
             raise EnvFault(f"{name} has no {MASK}, but its space has one: {MASK_WHEN}")
         if self._masked.setdefault(agent, masked) != masked:
-            change = f"had an {MASK} before, but has none now"
+            change = f"had an {MASK}, but has none now"
             if masked:
-                change = f"has an {MASK} now, but had none before"
+                change = f"has an {MASK} now, but had none"
             raise EnvFault(f"{name} {change}: {MASK_WHEN}")
         if not masked:
             return
@@ -172,7 +172,8 @@ class PaddedTeam(TeamEnv):
 
     def check_info(self, info, name: str) -> Mapping:
         """An info, which must not hide masks under another name."""
-        refuse_elsewhere(dict_of(info, f"the info of {name}"), f"the info of {name}")
+        if dict_of(info, f"the info of {name}"):
+            refuse_elsewhere(info, f"the info of {name}")
         return info
 
     def expect_masks(self):

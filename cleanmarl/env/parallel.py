@@ -1,6 +1,6 @@
 """A team in an environment with PettingZoo's parallel interface."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 
 import numpy as np
 from gymnasium.spaces import Box, Space, flatdim
@@ -10,6 +10,7 @@ from cleanmarl.env.masks import MASK, refuse_elsewhere
 from cleanmarl.env.names import called
 from cleanmarl.env.padded import PaddedTeam
 from cleanmarl.env.values import (
+    DICT,
     array_of,
     check_space,
     dict_of,
@@ -100,7 +101,7 @@ class ParallelTeam(PaddedTeam):
         """The agents that are there, which must have been announced."""
         agents = getattr(self._env, "agents", None)
         living = [] if agents is None else list(agents)
-        self.refuse_strangers(living, "self.agents")
+        self.refuse_strangers(set(living), "self.agents")
         return living
 
     def refuse_lost_agents(self):
@@ -111,19 +112,20 @@ class ParallelTeam(PaddedTeam):
             remedy = "write self.agents = list(self.possible_agents)"
             raise EnvFault(f"possible_agents has lost {lost[0]!r}: in reset(), {remedy}")
 
-    def refuse_strangers(self, agents, where: str):
+    def refuse_strangers(self, agents: Set, where: str):
         """Refuse what is no agent: its entries would be ignored."""
-        for agent in agents:
-            if agent not in self._choices:
-                known = ", ".join(map(repr, self._choices))
-                remedy = f"possible_agents has only {known}"
-                raise EnvFault(f"{where} has {agent!r}, which is no agent: {remedy}")
+        if agents <= self._choices.keys():
+            return
+        stranger = min(map(repr, agents - self._choices.keys()))
+        known = ", ".join(map(repr, self._choices))
+        remedy = f"possible_agents has only {known}"
+        raise EnvFault(f"{where} has {stranger}, which is no agent: {remedy}")
 
     def earned(self, rewards, acting: list):
         """What each agent has earned, or the team's reward."""
-        if not isinstance(rewards, Mapping):
+        if not isinstance(rewards, DICT):
             return rewards
-        self.refuse_strangers(rewards, "the dict of rewards")
+        self.refuse_strangers(rewards.keys(), "the dict of rewards")
         for agent in acting:
             if agent not in rewards:
                 remedy = "all agents that acted need one, also those that end here"
@@ -133,20 +135,24 @@ class ParallelTeam(PaddedTeam):
 
     def flagged(self, given, what: str) -> set:
         """The agents that are terminated, or truncated; a bool counts for all agents."""
-        if not isinstance(given, Mapping):
+        if not isinstance(given, DICT):
             return set(self._choices) if flag_of(given, what) else set()
-        flags = {agent: flag_of(flag, f"{what}[{agent!r}]") for agent, flag in given.items()}
-        if flags.pop(EVERYONE, False):
+        flagged = set()
+        for agent, flag in given.items():
+            if flag is not False and flag_of(flag, f"{what}[{agent!r}]"):
+                flagged.add(agent)
+        if EVERYONE in flagged:
             return set(self._choices)
-        self.refuse_strangers(flags, what)
-        return {agent for agent, flag in flags.items() if flag}
+        self.refuse_strangers(given.keys() - {EVERYONE}, what)
+        return flagged
 
     def success(self, infos: Mapping) -> dict[str, bool]:
         """What the agents have reported so far in this episode."""
-        for name, reports in self._success.items():
-            for agent, info in infos.items():
-                known = agent in self._choices and isinstance(info, Mapping)
-                if known and info.get(name) is not None:
+        for agent, info in infos.items():
+            if not info or agent not in self._choices or not isinstance(info, DICT):
+                continue
+            for name, reports in self._success.items():
+                if info.get(name) is not None:
                     reports[agent] = flag_of(info[name], f"{name} of {self._names[agent]}")
         return {name: all(of.values()) for name, of in self._success.items() if of}
 
@@ -154,10 +160,8 @@ class ParallelTeam(PaddedTeam):
         """The team's observation, from the answers of the environment."""
         dict_of(observations, "observations", "give each agent its own")
         dict_of(infos, "infos")
-        for name in infos.keys() - self._choices.keys():
-            if name in (MASK, *self._success):
-                raise EnvFault(f"infos has {name!r}, but each agent's info needs its own")
-            refuse_elsewhere({name: infos[name]}, "infos")
+        if not infos.keys() <= self._choices.keys():
+            self.refuse_shared(infos)
         seen, masks = {}, {}
         for agent in self._present:
             if observations.get(agent) is None:
@@ -168,6 +172,13 @@ class ParallelTeam(PaddedTeam):
         if self._state_space is not None:
             state = self.own_state(terminated)
         return self.observe_agents(seen, masks, state, terminated)
+
+    def refuse_shared(self, infos: Mapping):
+        """Refuse entries of `infos` that would be read in an agent's info only."""
+        for name in infos.keys() - self._choices.keys():
+            if name in (MASK, *self._success):
+                raise EnvFault(f"infos has {name!r}, but each agent's info needs its own")
+            refuse_elsewhere({name: infos[name]}, "infos")
 
     def missing(self, agent, truncated: bool) -> str:
         if truncated:
