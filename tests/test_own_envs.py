@@ -548,6 +548,7 @@ OLD_SPACE = type("Box", (Box,), {"__module__": "gym.spaces.box"})(0, 1, (2,))
 @cases(
     no_agents=({"possible_agents": []}, "no agents: set possible_agents"),
     a_set_of_agents=({"possible_agents": {"red", "blue"}}, "must be a list"),
+    a_name_of_agents=({"possible_agents": "red"}, "possible_agents must be a list .* got 'red'"),
     an_agent_twice=({"possible_agents": ["red", "red"]}, "an agent twice"),
     an_agent_that_was_not_announced=(
         {"at_reset": lambda env, *answer: (env.agents.append("green"), answer)[1]},
@@ -952,7 +953,7 @@ GYM_STEP = r"step\(\) must return observations, rewards, terminated, truncated, 
     nothing=({"step": lambda env, actions: None}, GYM_STEP),
     reset_without_an_info=(
         {"reset": lambda env, seed=None, options=None: env.seen},
-        r"reset\(\) must return observations and info|reset\(\) must return observations and an",
+        r"reset\(\) must return observations and",
     ),
     reset_without_a_seed=(
         {"reset": lambda env: None},

@@ -13,7 +13,7 @@ from cleanmarl.env.masks import MASK
 from cleanmarl.env.names import called, calling, find, module_here, raised_in, unexpected, unknown
 from cleanmarl.env.padded import PaddedTeam
 from cleanmarl.env.team import TeamEnv
-from cleanmarl.env.values import check_space, flag_of, shown
+from cleanmarl.env.values import check_space, dict_of, flag_of, shown
 from cleanmarl.errors import EnvFault
 
 
@@ -110,9 +110,9 @@ class GymnasiumTeam(PaddedTeam):
     def start(self, seed: int) -> dict[str, np.ndarray]:
         self.begin()
         answer = called(self._env.reset, "reset(self, seed=None, options=None)", seed=seed)
-        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
-            wanted = "observations and an info, a dict"
-            raise EnvFault(f"reset() must return {wanted}, got {shown(answer)}")
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            raise EnvFault(f"reset() must return observations and an info, got {shown(answer)}")
+        dict_of(answer[1], "reset() must return observations and an info, and the info")
         observation = self.see(*answer)
         self.expect_masks()
         return observation

@@ -10,6 +10,7 @@ from gymnasium.spaces import Dict, Space, Tuple
 from cleanmarl.errors import EnvFault
 
 MASK = "action_mask"
+CONTAINERS = (dict, list, tuple, set, Mapping)
 KIND = "avail|legal|valid|allow|feasible|possible|permitted"
 THING = r"action|move|(?<![a-z])acts?(?![a-z])"
 LIKE_MASK = re.compile(f"({KIND}).*({THING})|({THING}).*({KIND})|mask", re.IGNORECASE)
@@ -43,8 +44,7 @@ def refuse_elsewhere(entries: Mapping, where: str):
 def elsewhere(entries: Mapping, depth: int = 3) -> str | None:
     """Where a mask may stand under another name, or inside another entry."""
     for name, value in entries.items():
-        several = isinstance(value, Mapping | list | tuple | set) or getattr(value, "ndim", 0)
-        if not several or name == MASK:
+        if name == MASK or not (isinstance(value, CONTAINERS) or getattr(value, "ndim", 0)):
             continue
         if like_mask(name):
             return repr(name)

@@ -61,7 +61,7 @@ class PaddedTeam(TeamEnv):
         # If nobody observes anything, everyone observes a 0
         self._size = max(1, *map(flatdim, self._views.values()))
         self._masked: dict[str, bool] = {}  # whether an agent has masks in this episode
-        self.metadata = self.metadata | (getattr(env, "metadata", None) or {})
+        self.metadata = self.metadata | dict_of(getattr(env, "metadata", None) or {}, "metadata")
         n_actions = max(counts.values())
         own_actions = [np.arange(n_actions) < count for count in counts.values()]
         self._own_actions = np.array(own_actions, np.int8)

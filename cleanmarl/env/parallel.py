@@ -1,6 +1,6 @@
 """A team in an environment with PettingZoo's parallel interface."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 import numpy as np
 from gymnasium.spaces import Box, Space, flatdim
@@ -99,8 +99,7 @@ class ParallelTeam(PaddedTeam):
 
     def living(self) -> list:
         """The agents that are there, which must have been announced."""
-        agents = getattr(self._env, "agents", None)
-        living = [] if agents is None else list(agents)
+        living = listed(getattr(self._env, "agents", None), "self.agents")
         self.refuse_strangers(set(living), "self.agents")
         return living
 
@@ -127,8 +126,8 @@ class ParallelTeam(PaddedTeam):
             return rewards
         self.refuse_strangers(rewards.keys(), "the dict of rewards")
         for agent in acting:
-            if agent not in rewards:
-                remedy = "all agents that acted need one, also those that end here"
+            if agent not in rewards and not hasattr(rewards, "default_factory"):
+                remedy = "all that acted need one, so make the dicts before self.agents = []"
                 raise EnvFault(f"{self._names[agent]} has acted, but has no reward: {remedy}")
         names = self._names.items()
         return [number_of(rewards.get(agent, 0.0), f"{name}'s reward") for agent, name in names]
@@ -210,17 +209,19 @@ def number_of_values(answer) -> str:
     return shown(answer)
 
 
+def listed(agents, what: str) -> list:
+    """Agents in their order; none if they are None."""
+    if isinstance(agents, str | set | frozenset) or not isinstance(agents, Iterable | None):
+        raise EnvFault(f"{what} must be a list of agents, got {shown(agents)}")
+    return [] if agents is None else list(agents)
+
+
 def agents_of(env: ParallelEnv) -> list:
     """All agents that there can be; some environments know them only after a reset."""
     agents = announced(env)
-    if agents is None:
+    if not agents:
         reset(env, seed=0)
-        agents = announced(env)
-    if agents is None:
-        agents = getattr(env, "agents", None)
-    if isinstance(agents, set | frozenset):
-        raise EnvFault("possible_agents must be a list, since a set has no order")
-    agents = [] if agents is None else list(agents)
+        agents = announced(env) or listed(getattr(env, "agents", None), "self.agents")
     if not agents:
         raise EnvFault("the environment has no agents: set possible_agents")
     if len(set(agents)) < len(agents):
@@ -228,13 +229,12 @@ def agents_of(env: ParallelEnv) -> list:
     return agents
 
 
-def announced(env: ParallelEnv):
-    """`possible_agents`; None if they are not known yet."""
+def announced(env: ParallelEnv) -> list:
+    """`possible_agents`, of the environment or of what it wraps; none if they are not known yet."""
     for layer in (env, env.unwrapped):
-        agents = getattr(layer, "possible_agents", None)
-        if agents is not None and len(agents):
+        if agents := listed(getattr(layer, "possible_agents", None), "possible_agents"):
             return agents
-    return None
+    return []
 
 
 def space_of(env: ParallelEnv, name: str, agent) -> Space:

@@ -116,16 +116,17 @@ def choice_of(space: Discrete | MultiDiscrete | MultiBinary, value, what: str) -
 
 
 def mask_of(mask, n_actions: int, what: str) -> np.ndarray:
-    """Which actions are available, [n_actions] of bool."""
+    """Which actions are available, [n_actions] of 0 and 1."""
     wanted = f"a 0 or a 1 for each of {n_actions} actions"
     array = array_of(mask, what, wanted)
     if array.shape != (n_actions,):
         raise EnvFault(f"{what} must be {wanted}, got shape {array.shape}")
-    if not ((array == 0) | (array == 1)).all():
+    numbers = set(array.tolist())
+    if not numbers <= {0, 1}:
         raise EnvFault(f"{what} must be {wanted}, got {shown(mask)}")
-    if not array.any():
+    if 1 not in numbers:
         raise EnvFault(f"{what} allows no action: leave at least one, for example to do nothing")
-    return array != 0
+    return array
 
 
 def number_of(value, what: str) -> float:
