@@ -5,6 +5,7 @@ This file also serves as a user's own module: `parallel_env` opens `Robots`, and
 """
 
 import sys
+from collections import defaultdict
 from types import ModuleType
 from typing import ClassVar
 
@@ -267,6 +268,7 @@ def test_a_mask_in_the_observation_leaves_what_is_seen():
         "observation_space": Tuple([MASKED, MASKED]),
         "seen": (view_with(MASK), view_with(ALL)),
     },
+    in_the_observations_not_in_the_space={"seen": (view_with(MASK), view_with(ALL))},
     dicts_by_agent={
         "base": DictPair,
         "info": lambda env: {"red": {"action_mask": MASK}, "blue": {"action_mask": ALL}},
@@ -729,6 +731,13 @@ def test_rewards_may_be_one_number_or_a_list(given):
     assert episode(pairs(rewards=given))[0][1] == 4
 
 
+def test_rewards_may_have_a_default():
+    def at_step(env, seen, _, *others):
+        return seen, defaultdict(lambda: 1.5), *others
+
+    assert episode(robots(at_step=at_step))[0][1] == 3
+
+
 def test_rewards_of_agents_that_have_left_count():
     def at_step(env, seen, rewards, *others):
         return seen, {"red": 1, "blue": 10}, *others
@@ -801,6 +810,22 @@ def test_an_agent_without_an_observation_at_the_time_limit_is_refused(last):
     assert_refused(expected, robots, **ends_at(2, "cut"), at_step=last)
 
 
+def test_an_agent_that_has_ended_but_stays_in_the_list_of_agents_does_not_act():
+    def at_step(env, *_):
+        env.agents = ["red", "blue"]
+        return (
+            env.everyone(env.see),
+            env.everyone(env.reward),
+            *map(env.everyone, (env.ended, env.cut, env.info)),
+        )
+
+    env = robots(at_step=at_step, ended=lambda env, agent: agent == "red")
+    steps = episode(env)
+    assert not steps[0][0]["obs"][0].any()
+    assert steps[-1][2:] == (False, True)
+    assert env._env.actions.keys() == {"blue"}
+
+
 def test_an_agent_that_waits_for_its_turn_without_an_observation_is_refused():
     def at_step(env, observations, *others):
         return {"blue": observations["blue"]}, *others
@@ -850,6 +875,10 @@ NOBODY = {"red": False, "blue": False}
     all=(({"__all__": False}, {"__all__": True}), (False, True)),
     all___and_agents=((NOBODY | {"__all__": True}, NOBODY), (True, False)),
     all___is_False=((NOBODY, {"red": True, "blue": True, "__all__": False}), (False, True)),
+    everyone_says_over_and_agents_say_time_is_up=(
+        (NOBODY | {"__all__": True}, {"red": True, "blue": True, "__all__": True}),
+        (False, True),
+    ),
     one_lacks=(({"red": True}, {"blue": True}), (False, True)),
 )
 def test_flags_may_be_given_in_many_ways(given, expected):

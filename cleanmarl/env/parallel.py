@@ -46,7 +46,7 @@ class ParallelTeam(PaddedTeam):
             what = f"the environment's own state has {size:,} numbers, too many for a mixer"
             notes = [f"{what}: the state is the agents' observations"]
             self._state_space = None
-        elif env_state and not callable(getattr(env.unwrapped, "state", callable)):
+        elif env_state and not state_is_method(env):
             notes = ["`state` is no method of the environment: the state is the observations"]
         super().__init__(env, title, views, choices, self._state_space, **team)
         self.notes += notes
@@ -54,7 +54,7 @@ class ParallelTeam(PaddedTeam):
     def start(self, seed: int) -> dict[str, np.ndarray]:
         self.begin()
         self._success: dict[str, dict] = {"is_success": {}, "battle_won": {}}
-        self._present = list(self._choices)
+        self._present = list(self._choices)  # until `living` says who is there
         answer = reset(self._env, seed)
         if not isinstance(answer, tuple | list) or len(answer) != 2:
             wanted = "observations and infos, for example {agent: {} for agent in self.agents}"
@@ -79,8 +79,7 @@ class ParallelTeam(PaddedTeam):
             raise EnvFault(f"step() must return {wanted}, got {number_of_values(answer)}")
         observations, rewards, terminations, truncations, infos = answer
         earned = self.earned(rewards, acting)
-        ended = self.flagged(terminations, "terminations")
-        cut_off = self.flagged(truncations, "truncations")
+        ended, cut_off = self.ends(terminations, truncations)
         staying = [a for a in self.living() if a not in ended and a not in cut_off]
         cut = [a for a in acting if a in cut_off and a not in ended]
         terminated = not staying and not cut
@@ -129,20 +128,31 @@ class ParallelTeam(PaddedTeam):
             if agent not in rewards and not hasattr(rewards, "default_factory"):
                 remedy = "all that acted need one, so make the dicts before self.agents = []"
                 raise EnvFault(f"{self._names[agent]} has acted, but has no reward: {remedy}")
-        names = self._names.items()
-        return [number_of(rewards.get(agent, 0.0), f"{name}'s reward") for agent, name in names]
+        earned = []
+        for agent, name in self._names.items():
+            reward = rewards[agent] if agent in acting or agent in rewards else 0.0
+            earned.append(number_of(reward, f"{name}'s reward"))
+        return earned
+
+    def ends(self, terminations, truncations) -> tuple[set, set]:
+        """The agents that are terminated, and those that are truncated."""
+        ended = self.flagged(terminations, "terminations")
+        cut_off = self.flagged(truncations, "truncations")
+        if EVERYONE in ended:  # an agent's own entry says more
+            ended = self._choices.keys() - cut_off
+        if EVERYONE in cut_off:
+            cut_off = set(self._choices)
+        return ended, cut_off
 
     def flagged(self, given, what: str) -> set:
-        """The agents that are terminated, or truncated; a bool counts for all agents."""
+        """The agents whose flag is True; a bool counts for all agents."""
         if not isinstance(given, DICT):
             return set(self._choices) if flag_of(given, what) else set()
+        self.refuse_strangers(given.keys() - {EVERYONE}, what)
         flagged = set()
         for agent, flag in given.items():
             if flag is not False and flag_of(flag, f"{what}[{agent!r}]"):
                 flagged.add(agent)
-        if EVERYONE in flagged:
-            return set(self._choices)
-        self.refuse_strangers(given.keys() - {EVERYONE}, what)
         return flagged
 
     def success(self, infos: Mapping) -> dict[str, bool]:
@@ -261,11 +271,15 @@ def layers(env) -> Iterator:
 
 def has_state(env: ParallelEnv) -> bool:
     """Whether an environment, or a wrapper of it, defines PettingZoo's `state()`."""
-    for layer in layers(env):
-        method = getattr(type(layer), "state", None)
-        if callable(method) and not method.__module__.startswith("pettingzoo.utils"):
-            return True
-    return False
+    if not state_is_method(env):
+        return False
+    methods = [type(layer).state for layer in layers(env)]
+    return any(not method.__module__.startswith("pettingzoo.utils") for method in methods)
+
+
+def state_is_method(env: ParallelEnv) -> bool:
+    """Whether `state` is a method, and not a value that is the user's own."""
+    return all(callable(layer.state) for layer in layers(env))
 
 
 def state_space_of(env: ParallelEnv) -> Space | None:
