@@ -576,7 +576,7 @@ def test_an_episode_of_gymnasium_is_a_success_if_all_agents_succeed(said, expect
 def test_gymnasium_must_give_a_mask_for_each_agent():
     observation, *_ = answered(info={"action_mask": [[0, 1], [1, 0, 1]]})
     assert observation["avail_actions"].tolist() == [[0, 1, 0], [1, 0, 1]]
-    with pytest.raises(ValueError, match="1 masks for 2 agents"):
+    with pytest.raises(ValueError, match="action_mask must be a list with one entry for each of 2 agents"):
         answered(info={"action_mask": [[0, 1]]})
     with pytest.raises(ValueError, match="action_mask of agent 1 allows no action"):
         answered(info={"action_mask": [[0, 1], [0, 0, 0]]})

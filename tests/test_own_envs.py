@@ -19,7 +19,9 @@ from pettingzoo.utils import BaseParallelWrapper
 from cleanmarl.env import EnvFault, make_env
 
 VIEW = np.array([0.25, 0.5], np.float32)
-ONE, MASK, ALL = Box(0, 1, (2,), np.float32), [0, 1, 1], [1, 1, 1]
+ONE = Box(0, 1, (2,), np.float32)
+MASK = [0, 1, 1]
+ALL = [1, 1, 1]
 PICTURE = Box(0, 255, (2, 2, 3), np.uint8)
 
 
@@ -63,7 +65,8 @@ class Robots(ParallelEnv):
         return self.at_reset(*map(self.everyone, (self.see, self.info)))
 
     def step(self, actions):
-        self.steps, self.actions = self.steps + 1, actions
+        self.steps += 1
+        self.actions = actions
         answers = map(self.everyone, (self.see, self.reward, self.ended, self.cut, self.info))
         observations, rewards, terminations, truncations, infos = answers
         self.agents = [a for a in self.agents if not (terminations[a] or truncations[a])]
@@ -82,7 +85,10 @@ class Pair(gymnasium.Env):
 
     observation_space = Tuple([ONE, ONE])
     action_space = Tuple([Discrete(3), Discrete(3)])
-    seen, rewards, ended, cut = (VIEW, VIEW), (1, 1), False, False
+    seen = (VIEW, VIEW)
+    rewards = (1, 1)
+    ended = False
+    cut = False
     steps = 0
 
     def info(self):
@@ -93,7 +99,8 @@ class Pair(gymnasium.Env):
         return self.seen, self.info()
 
     def step(self, actions):
-        self.steps, self.actions = self.steps + 1, actions
+        self.steps += 1
+        self.actions = actions
         return self.seen, self.rewards, self.ended, self.cut, self.info()
 
 
@@ -130,9 +137,12 @@ class Turns(AECEnv):
         return self.turns
 
     def reset(self, seed=None, options=None):
-        self.turns, self.agents = 0, list(self.possible_agents)
-        self.rewards, self._cumulative_rewards = self.all(0), self.all(0)
-        self.terminations, self.truncations = self.all(False), self.all(False)
+        self.turns = 0
+        self.agents = list(self.possible_agents)
+        self.rewards = self.all(0)
+        self._cumulative_rewards = self.all(0)
+        self.terminations = self.all(False)
+        self.truncations = self.all(False)
         self.infos = {agent: {} for agent in self.agents}
         self.agent_selection = "red"
 
@@ -164,7 +174,9 @@ def first(env):
 
 def episode(env) -> list[tuple]:
     """(observation, reward, terminated, truncated) of each step; agents do their first actions."""
-    observation, over, steps = first(env), False, []
+    observation = first(env)
+    over = False
+    steps = []
     while not over and len(steps) < 10:
         actions = observation["avail_actions"].argmax(axis=1)
         observation, reward, terminated, truncated, _ = env.step(actions)

@@ -23,7 +23,7 @@ from cleanmarl.env.check import check
 from cleanmarl.env.listing import table
 from cleanmarl.env.tasks import read_task
 from cleanmarl.training.arguments import option_words, parse, read_options, short_name
-from cleanmarl.training.memory import buffer_bytes, gigabytes, memory, notes_on
+from cleanmarl.training.memory import buffer_bytes, amount, memory, notes_on
 
 
 @dataclass
@@ -67,8 +67,8 @@ def check_task(args: Check) -> int:
     for note in notes_on(env, args.buffer_size):
         report.say("note", note)
     if size := buffer_bytes(env.unwrapped, args.buffer_size):
-        here = f" of {gigabytes(memory())}" if memory() else ""
-        report.say("full buffer", f"up to {gigabytes(size)}{here} for {args.buffer_size:,} episodes")
+        here = f" of {amount(memory())}" if memory() else ""
+        report.say("full buffer", f"up to {amount(size)}{here} for {args.buffer_size:,} episodes")
     print(report)
     return 1 if report.problems else 0
 

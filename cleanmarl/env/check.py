@@ -36,7 +36,7 @@ class Episode:
     """An episode with random legal actions; the seed determines it."""
 
     def __init__(self, env: gymnasium.Env, seed: int, most_steps: int):
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng((seed, 1))  # the environment may use default_rng(seed)
         observation, _ = env.reset(seed=seed)
         self.observations = [observation]
         self.rewards: list[float] = []

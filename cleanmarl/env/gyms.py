@@ -20,9 +20,15 @@ from cleanmarl.errors import EnvFault
 def gymnasium_team(env_name: str, options: dict, *, time_limit: int | None, **team) -> TeamEnv:
     """`gymnasium.make(env_name, **options)`; `time_limit` is its `max_episode_steps`.
 
-    Spaces are Tuples or Dicts with a part for each agent; actions may be a MultiDiscrete.
+    Spaces are Tuples or Dicts with a part for each agent; actions may be a MultiDiscrete. A
+    registered `TeamEnv` gets the arguments of `TeamEnv`, too.
     """
     with calling("opening", env_name):
+        spec = registered(env_name)
+        kind = load_env_creator(spec.entry_point) if is_name(spec) else spec.entry_point
+        if isinstance(kind, type) and issubclass(kind, TeamEnv):
+            limit = time_limit or spec.max_episode_steps
+            return own_team(kind, spec.kwargs | options, time_limit=limit, **team)
         env, limit = opened(env_name, options, time_limit, team["render_mode"])
         team["time_limit"] = time_limit or limit
         views = joint(env, "observation_space")
@@ -40,6 +46,25 @@ def gymnasium_team(env_name: str, options: dict, *, time_limit: int | None, **te
     if env.spec.id.startswith("Foraging"):
         made.notes.append("with --env-type lbf, foraging has masks and its true time limit")
     return made
+
+
+def is_name(spec: EnvSpec) -> bool:
+    return isinstance(spec.entry_point, str)
+
+
+def own_team(kind: type[TeamEnv], options: dict, **team) -> TeamEnv:
+    """Open the user's own `TeamEnv`. Raises ValueError."""
+    try:
+        return kind(**options, **team)
+    except TypeError as error:
+        name = unexpected(error, options | team)
+        if name in options:
+            known = list(inspect.signature(kind).parameters)
+            raise ValueError(unknown(f"option of {kind.__name__}", name, known)) from None
+        if name in team:
+            form = "def __init__(self, **team): super().__init__(n_agents=..., **team)"
+            raise ValueError(f"{kind.__name__} does not take {name}: write {form}") from None
+        raise
 
 
 def joint(env: gymnasium.Env, name: str) -> Space:
@@ -76,8 +101,7 @@ def refusal(error: TypeError, env_name: str, spec: EnvSpec, options: dict) -> st
         return f"{env_name} is no environment of Gymnasium: {remedy}"
     name = unexpected(error, options)
     if name in options:
-        make = spec.entry_point
-        make = make if callable(make) else load_env_creator(make)
+        make = load_env_creator(spec.entry_point) if is_name(spec) else spec.entry_point
         known = list(inspect.signature(make).parameters)
         return unknown(f"option of {env_name}", name, known, "" if known else "it has none")
     # Gymnasium raises errors of its call again, with more words

@@ -129,8 +129,9 @@ class LevelBasedForaging(TeamEnv):
     def see(self, observations: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
         valid = [self._env._valid_actions[player] for player in self._env.players]
         avail_actions = [[choice in legal for choice in self._choices] for legal in valid]
-        obs = [observation.ravel() for observation in observations]
-        return self.observe(obs, avail_actions)
+        if self._env._grid_observation:
+            observations = [layers.ravel() for layers in observations]
+        return self.observe(observations, avail_actions)
 
     def render(self) -> np.ndarray | None:
         return self._env.render(mode="rgb_array") if self.render_mode else None

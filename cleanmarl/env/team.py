@@ -1,6 +1,7 @@
 """The interface of all environments here: a team of agents with one reward."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import ClassVar
 
 import gymnasium
@@ -96,6 +97,7 @@ class TeamEnv(gymnasium.Env):
         self._obs_dtype, self._state_dtype = dtypes
         self._ids = np.eye(n_agents, n_agents if agent_ids else 0, dtype=self._obs_dtype)
         self._seen_shape = (n_agents, obs_size)
+        self._zeros = np.zeros(max(n_agents * obs_size, state_size or 0), np.float32)
         self._has_state = bool(env_state and state_size)
         self._episode = self._steps = 0
         self.n_agents = n_agents
@@ -168,12 +170,14 @@ class TeamEnv(gymnasium.Env):
 
     def _numbers(self, values, shape: tuple, dtype, what: str) -> np.ndarray:
         """A copy of numbers, checked."""
-        array = np.array(array_of(values, what), dtype)
+        try:
+            array = np.array(values, dtype)
+        except (ValueError, TypeError):
+            array = array_of(values, what)  # says what is wrong
         if array.shape != shape:
             raise EnvFault(f"{what} has shape {array.shape}, but {shape} is declared")
-        flat = array.ravel()
         # The product with 0 is 0, if no number is infinite or NaN
-        if dtype == np.float32 and flat.dot(np.zeros_like(flat)) != 0:
+        if dtype is np.float32 and array.reshape(-1).dot(self._zeros[: array.size]) != 0:
             place = np.argwhere(~np.isfinite(array))[0].tolist()
             raise EnvFault(f"{self._entry(what, place)} is {array[tuple(place)]}")
         return array
@@ -233,14 +237,17 @@ class TeamEnv(gymnasium.Env):
 
     def _team_reward(self, rewards: float | Sequence[float]) -> float:
         """The team's reward; `rewards` is one number for all, or one for each agent."""
-        if np.ndim(rewards) == 0 or np.size(rewards) == 1 != self.n_agents:
+        several = isinstance(rewards, list) or np.ndim(rewards) > 0
+        if not several or len(rewards) == 1 != self.n_agents:
             return number_of(rewards, "the reward")
         if len(rewards) != self.n_agents:
             wanted = f"one for each of {self.n_agents} agents, or one for the team"
             raise EnvFault(f"there are {len(rewards)} rewards, but there must be {wanted}")
         total = 0.0
         for agent, reward in enumerate(rewards):
-            total += number_of(reward, f"{self.agent_names[agent]}'s reward")
+            if not (isinstance(reward, float | int) and isfinite(reward)):
+                reward = number_of(reward, f"{self.agent_names[agent]}'s reward")
+            total += reward
         return total / self._reward_divisor
 
     def _locate(self, error: Exception, call: str):

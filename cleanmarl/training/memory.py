@@ -17,7 +17,10 @@ def memory() -> int | None:
     return min(found, default=None)
 
 
-def gigabytes(size: float) -> str:
+def amount(size: float) -> str:
+    """Bytes in words."""
+    if size < 1e9:
+        return f"{size / 1e6:.2g} MB" if size < 1e7 else f"{size / 1e6:.0f} MB"
     return f"{size / 1e9:,.0f} GB" if size >= 1e10 else f"{size / 1e9:.2g} GB"
 
 
@@ -43,8 +46,8 @@ def notes_on(env, num_episodes: int) -> list[str]:
         )
     elif available is not None and size > 0.8 * available:
         episodes = f"{num_episodes:,} episodes of {env.time_limit:,} steps"
-        takes = f"up to {gigabytes(size)} in a buffer of {episodes}"
-        notes.append(f"{takes}, and this machine has {gigabytes(available)}: lower --buffer-size")
+        takes = f"up to {amount(size)} in a buffer of {episodes}"
+        notes.append(f"{takes}, and this machine has {amount(available)}: lower --buffer-size")
     return notes
 
 
@@ -67,7 +70,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 def out_of_memory(episodes, capacity: int) -> str:
     """What to say when the memory is used up."""
     size = sum(array.nbytes for episode in episodes for array in episode.values())
-    of = f"{len(episodes):,} of {capacity:,} episodes in the replay buffer take {gigabytes(size)}"
+    of = f"{len(episodes):,} of {capacity:,} episodes in the replay buffer take {amount(size)}"
     here = memory()
-    machine = f" of this machine's {gigabytes(here)}" if here else ""
+    machine = f" of this machine's {amount(here)}" if here else ""
     return f"out of memory: {of}{machine}: lower --buffer-size"
