@@ -84,8 +84,8 @@ class ParallelTeam(PaddedTeam):
         cut = [a for a in acting if a in cut_off and a not in ended]
         terminated = not staying and not cut
         if terminated and ended.isdisjoint(acting):
-            remedy = "one of both dicts must be True for the last agents, also if self.agents = []"
-            raise EnvFault(f"no agent is left, but none is terminated or truncated: {remedy}")
+            last = f"no agent is left, but {self._names[acting[0]]} is not terminated or truncated"
+            raise EnvFault(f"{last}: make both dicts before self.agents = []")
         # At the end, truncated agents are shown as if they still played: the learner
         # bootstraps from them.
         self._present = staying or cut
