@@ -1294,6 +1294,7 @@ def test_messages_use_the_names():
     of_a_stranger=({"green": ["stay"]}, "action_names has 'green', which is no agent"),
     numbers_of_names=({"stay": 0, "up": 1}, "action_names has 'stay', which is no agent"),
     no_list=(3, "action_names must be"),
+    no_list_of_red=({"red": 3}, "action_names must have a list of 3 names for red, got 3"),
 )
 def test_names_that_do_not_fit_are_refused(given, expected):
     assert_refused(expected, robots, action_names=given)

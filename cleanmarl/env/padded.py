@@ -10,6 +10,7 @@ from cleanmarl.env.team import TeamEnv
 from cleanmarl.env.values import check_space, dict_of, mask_of, shown, vector_of
 from cleanmarl.errors import EnvFault
 
+LISTS = (list, tuple, np.ndarray)
 MASK_WHEN = "give one after reset and after every step, also at the time limit"
 
 
@@ -44,26 +45,12 @@ class PaddedTeam(TeamEnv):
     ):
         self._env = env
         self._names = {agent: name_of(agent) for agent in choices}
-        self._choices = choices
-        for agent, space in choices.items():
-            check_space(space, f"the action space of {self._names[agent]}")
-            if not isinstance(space, Discrete):
-                given = f"those of {self._names[agent]} are {shown(space)}"
-                raise ValueError(f"QMIX needs Discrete actions, but {given}")
-        counts = {agent: int(space.n) for agent, space in choices.items()}
-        self._views: dict[str, Space] = {}
-        self._declared: set[str] = set()  # the agents whose observation space has a mask
-        for agent, view in views.items():
-            check_space(view, f"the observation space of {self._names[agent]}")
-            self._views[agent] = without_mask(view, set(counts.values()), self._names[agent])
-            if self._views[agent] is not view:
-                self._declared.add(agent)
-        # If nobody observes anything, everyone observes a 0
-        self._size = max(1, *map(flatdim, self._views.values()))
         self._masked: dict[str, bool] = {}  # whether an agent has masks in this episode
+        self.read_choices(choices)
+        self.read_views(views)
         self.metadata = self.metadata | dict_of(getattr(env, "metadata", None) or {}, "metadata")
-        n_actions = max(counts.values())
-        own_actions = [np.arange(n_actions) < count for count in counts.values()]
+        n_actions = max(self._counts.values())
+        own_actions = [np.arange(n_actions) < count for count in self._counts.values()]
         self._own_actions = np.array(own_actions, np.int8)
         super().__init__(
             n_agents=len(choices),
@@ -78,13 +65,35 @@ class PaddedTeam(TeamEnv):
         self.agent_names = list(self._names.values())
         self.read_names()
 
+    def read_choices(self, choices: dict[str, Space]):
+        """Keep the action space and the number of actions of each agent."""
+        for agent, space in choices.items():
+            check_space(space, f"the action space of {self._names[agent]}")
+            if not isinstance(space, Discrete):
+                given = f"those of {self._names[agent]} are {shown(space)}"
+                raise ValueError(f"QMIX needs Discrete actions, but {given}")
+        self._choices = choices
+        self._counts = {agent: int(space.n) for agent, space in choices.items()}
+
+    def read_views(self, views: dict[str, Space]):
+        """Keep the space of what each agent sees, without its mask."""
+        self._views: dict[str, Space] = {}
+        self._declared: set[str] = set()  # the agents whose observation space has a mask
+        for agent, view in views.items():
+            check_space(view, f"the observation space of {self._names[agent]}")
+            seen = without_mask(view, set(self._counts.values()), self._names[agent])
+            self._views[agent] = seen
+            if seen is not view:
+                self._declared.add(agent)
+        # If nobody observes anything, everyone observes a 0
+        self._size = max(1, *map(flatdim, self._views.values()))
+
     def read_names(self):
         """Take names of actions and of observations from the environment, where it has them."""
-        counts = {agent: int(space.n) for agent, space in self._choices.items()}
-        names = self.own_names("action_names", counts)
-        for row, agent in enumerate(counts):
+        names = self.own_names("action_names", self._counts)
+        for row, (agent, count) in enumerate(self._counts.items()):
             if agent in names:
-                lacking = ["no action"] * (self.n_actions - counts[agent])
+                lacking = ["no action"] * (self.n_actions - count)
                 self.action_names[row] = names[agent] + lacking
         sizes = {agent: flatdim(view) for agent, view in self._views.items()}
         names = self.own_names("observation_names", sizes)
@@ -104,14 +113,11 @@ class PaddedTeam(TeamEnv):
             given = self.metadata.get(what)
         if given is None:
             return {}
-        if isinstance(given, Mapping) and all(isinstance(name, str) for name in given.values()):
-            given = [given[number] for number in sorted(given)]
-        if not isinstance(given, Mapping):
-            given = names_by_agent(given, list(counts), what)
+        given = names_by_agent(given, list(counts), what)
         if strange := [agent for agent in given if agent not in counts]:
             raise ValueError(f"{what} has {strange[0]!r}, which is no agent")
         for agent, names in given.items():
-            if isinstance(names, str) or len(names) != counts[agent]:
+            if not isinstance(names, LISTS) or len(names) != counts[agent]:
                 wanted = f"a list of {counts[agent]} names for {self._names[agent]}"
                 raise ValueError(f"{what} must have {wanted}, got {shown(names)}")
         return {agent: [str(name) for name in names] for agent, names in given.items()}
@@ -163,7 +169,7 @@ class PaddedTeam(TeamEnv):
             raise EnvFault(f"{name} {change}: {MASK_WHEN}")
         if not masked:
             return
-        count = int(self._choices[agent].n)
+        count = self._counts[agent]
         allowed = mask_of(mask, count, f"the {MASK} of {name}")
         if inside is not None and beside is not None and not np.array_equal(inside, beside):
             both = f"one {MASK} in its observation, another in its info"
@@ -204,9 +210,14 @@ def dtype_of(*spaces: Space | None) -> type:
     return np.float32
 
 
-def names_by_agent(given, agents: list, what: str) -> dict:
-    """Names by agent, from a list for all agents or from a list of lists."""
-    if not isinstance(given, list | tuple | np.ndarray):
+def names_by_agent(given, agents: list, what: str) -> Mapping:
+    """Names by agent, from a list or a dict by number for all agents, or from a list of lists."""
+    if isinstance(given, Mapping):
+        numbers = range(len(given))
+        if given.keys() != set(numbers) or not all(isinstance(given[i], str) for i in numbers):
+            return given
+        given = [given[i] for i in numbers]
+    if not isinstance(given, LISTS):
         raise ValueError(f"{what} must be lists of names, or a dict by agent, got {shown(given)}")
     if all(isinstance(name, str) for name in given):
         return dict.fromkeys(agents, given)
