@@ -1140,6 +1140,15 @@ def test_a_time_limit_works_without_max_cycles(given):
     assert [step[2:] for step in episode(env)] == [(False, False), (False, True)]
 
 
+@cases(
+    a_number=({"max_cycles": 7}, 7),
+    no_limit=({"max_cycles": float("inf")}, None),
+    another_name=({"max_steps": 7}, None),
+)
+def test_the_time_limit_of_an_environment_is_its_max_cycles(given, expected):
+    assert robots(**given).time_limit == expected
+
+
 def with_size(size=1):
     return Pair()
 

@@ -42,7 +42,8 @@ class PettingZooTeam(ParallelTeam):
             if time_limit is None:
                 # Some environments of sisl and butterfly wrap the one that knows its limit.
                 core = getattr(env.unwrapped, "env", env.unwrapped)
-                time_limit = getattr(core, "max_cycles", None)
+                known = getattr(core, "max_cycles", None)
+                time_limit = known if isinstance(known, int) and known > 0 else None
             super().__init__(env, title, time_limit=time_limit, **team)
 
 
