@@ -29,11 +29,11 @@ NO_STATE = "or do without it by --no-env-state"
 class ParallelTeam(PaddedTeam):
     """A `pettingzoo.ParallelEnv` as one team.
 
-    An agent that has left gets no action, and no reward is needed for it. An episode is over when
-    no agent is left: truncated if one of the last agents was truncated, else terminated. In an
-    agent's info, `action_mask` gives its available actions, unless its observation has it.
-    `is_success` and `battle_won` say whether the agent has succeeded; the team succeeds if all
-    agents that report it succeed. The environment's own `state()` is the state.
+    An agent that has left gets no action; it needs no reward, but one that it gets counts. An
+    episode is over when no agent is left: truncated if one of the last agents was truncated, else
+    terminated. In an agent's info, `action_mask` gives its available actions, unless its
+    observation has it. `is_success` and `battle_won` say whether the agent has succeeded; the team
+    succeeds if all agents that report it succeed. The environment's own `state()` is the state.
     """
 
     def __init__(self, env: ParallelEnv, title: str, *, env_state: bool = True, **team):
