@@ -13,7 +13,9 @@ MASK = "action_mask"
 CONTAINERS = (dict, list, tuple, set, Mapping)
 KIND = "avail|legal|valid|allow|feasible|possible|permitted"
 THING = r"action|move|(?<![a-z])acts?(?![a-z])"
-LIKE_MASK = re.compile(f"({KIND}).*({THING})|({THING}).*({KIND})|mask", re.IGNORECASE)
+LIKE_MASK = re.compile(
+    f"({KIND}).*({THING}|mask)|({THING}).*({KIND}|mask)|mask.*({THING})|^masks?$", re.IGNORECASE
+)
 # Methods with which other libraries ask for masks
 METHODS = (
     "action_mask",

@@ -147,12 +147,15 @@ class PaddedTeam(TeamEnv):
             if agent not in seen:
                 avail_actions[row, 1:] = 0
                 continue
-            name = self._names[agent]
-            value, mask = split(seen[agent], view, name)
-            vector = vector_of(view, value, f"{name}'s observation")
-            obs[row, : len(vector)] = vector
-            if not terminated:
-                self.apply_mask(avail_actions[row], agent, mask, masks.get(agent))
+            value, mask = seen[agent], None
+            if not is_as_declared(value, view):
+                value, mask = split(value, view, self._names[agent])
+                value = vector_of(view, value, f"{self._names[agent]}'s observation")
+            obs[row, : value.size] = value.ravel()
+            beside = masks.get(agent)
+            never_masked = mask is None is beside and self._masked.get(agent) is False
+            if not (terminated or never_masked):
+                self.apply_mask(avail_actions[row], agent, mask, beside)
         return self.observe(obs, avail_actions, state)
 
     def apply_mask(self, available: np.ndarray, agent: str, inside, beside):
@@ -196,6 +199,12 @@ class PaddedTeam(TeamEnv):
 
     def close(self):
         self._env.close()
+
+
+def is_as_declared(value, view: Space) -> bool:
+    """Whether an observation is an array of the declared shape and type, as in most steps."""
+    is_array = type(value) is np.ndarray and type(view) is Box
+    return is_array and value.shape == view.shape and value.dtype is view.dtype
 
 
 def name_of(agent) -> str:

@@ -15,7 +15,6 @@ from cleanmarl.env.values import (
     check_space,
     dict_of,
     flag_of,
-    number_of,
     shown,
     vector_of,
 )
@@ -128,11 +127,8 @@ class ParallelTeam(PaddedTeam):
             if agent not in rewards and not hasattr(rewards, "default_factory"):
                 remedy = "all that acted need one, so make the dicts before self.agents = []"
                 raise EnvFault(f"{self._names[agent]} has acted, but has no reward: {remedy}")
-        earned = []
-        for agent, name in self._names.items():
-            reward = rewards[agent] if agent in acting or agent in rewards else 0.0
-            earned.append(number_of(reward, f"{name}'s reward"))
-        return earned
+        some = {*acting, *rewards}
+        return [rewards[agent] if agent in some else 0.0 for agent in self._choices]
 
     def ends(self, terminations, truncations) -> tuple[set, set]:
         """The agents that are terminated, and those that are truncated."""

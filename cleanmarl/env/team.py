@@ -97,7 +97,8 @@ class TeamEnv(gymnasium.Env):
         self._obs_dtype, self._state_dtype = dtypes
         self._ids = np.eye(n_agents, n_agents if agent_ids else 0, dtype=self._obs_dtype)
         self._seen_shape = (n_agents, obs_size)
-        self._zeros = np.zeros(max(n_agents * obs_size, state_size or 0), np.float32)
+        lengths = {"obs": n_agents * obs_size, "state": state_size or 0}
+        self._ones = {what: np.ones(length, np.float32) for what, length in lengths.items()}
         self._has_state = bool(env_state and state_size)
         self._episode = self._steps = 0
         self.n_agents = n_agents
@@ -176,8 +177,9 @@ class TeamEnv(gymnasium.Env):
             array = array_of(values, what)  # says what is wrong
         if array.shape != shape:
             raise EnvFault(f"{what} has shape {array.shape}, but {shape} is declared")
-        # The product with 0 is 0, if no number is infinite or NaN
-        if dtype is np.float32 and array.reshape(-1).dot(self._zeros[: array.size]) != 0:
+        # The sum is finite if all numbers are; np.isfinite takes longer, and decides
+        total = array.ravel().dot(self._ones[what]) if dtype is np.float32 else 0
+        if not isfinite(total) and not np.isfinite(array).all():
             place = np.argwhere(~np.isfinite(array))[0].tolist()
             raise EnvFault(f"{self._entry(what, place)} is {array[tuple(place)]}")
         return array
@@ -220,8 +222,9 @@ class TeamEnv(gymnasium.Env):
         try:
             observation, rewards, terminated, truncated, info = self.advance(actions)
             reward = self._team_reward(rewards)
-            terminated = flag_of(terminated, "terminated")
-            truncated = flag_of(truncated, "truncated")
+            if not (terminated is False is truncated):
+                terminated = flag_of(terminated, "terminated")
+                truncated = flag_of(truncated, "truncated")
         except Exception as error:
             self._locate(error, "step")
             raise

@@ -35,7 +35,7 @@ def acting(network: nn.Module) -> Callable:
     may_act = checked.setdefault(network, {}).setdefault(tuple(parts[1:]), {})
 
     def values(*inputs):
-        if inputs[0].dtype == np.uint8:
+        if inputs[0].dtype.kind == "u":
             inputs = (inputs[0].astype(np.float32), *inputs[1:])
         kind = (inputs[0].shape, inputs[-1] is None)  # the first step has no hidden state
         if kind not in may_act:
