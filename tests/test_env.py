@@ -24,8 +24,7 @@ from gymnasium.vector import AutoresetMode
 from pettingzoo import ParallelEnv
 
 from cleanmarl.env import TeamEnv, make_env, make_vector_env
-from cleanmarl.env.__main__ import main
-from cleanmarl.env.tasks import read_task
+from cleanmarl.env.lbf import options_of
 from cleanmarl.env.vector import replay
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -621,6 +620,36 @@ def test_a_game_of_gymnasium_is_the_game_of_its_package():
         over = terminated or truncated
 
 
+@pytest.mark.parametrize(
+    ("name", "sizes", "options"),
+    [
+        ("Foraging-15x15-4p-5f-v3", (4, 27), {"sight": 15, "force_coop": False}),
+        ("Foraging-3s-9x7-2p-1f-coop-v3", (2, 9), {"sight": 3, "force_coop": True}),
+        ("Foraging-grid-2s-8x8-2p-3f-v3", (2, 3 * 5 * 5), {"_grid_observation": True}),
+        ("Foraging-8x8-2p-3f-ind-pen-v3", (2, 15), {"penalty": 0.1}),
+    ],
+)
+def test_every_name_of_foragings_pattern_can_be_opened(name, sizes, options):
+    env = make_env("lbf", name, agent_ids=False)
+    assert (env.n_agents, env.obs_size) == sizes
+    assert {option: getattr(env._env, option) for option in options} == options
+    play(env, seed=1)
+
+
+def test_registered_names_of_foraging_have_the_options_of_their_package():
+    import lbforaging  # noqa: F401 (it registers the names)
+
+    names = [name for name in gymnasium.registry if name.startswith("Foraging")]
+    assert len(names) > 900
+    for name in names:
+        assert options_of(name) == gymnasium.registry[name].kwargs
+
+
+def test_foraging_under_gymnasium_is_told_of_its_masks():
+    (note,) = make_env(*FORAGING).notes
+    assert "--env-type lbf" in note
+
+
 class Countdown(TeamEnv):
     """An environment written as the docstring of `TeamEnv` says."""
 
@@ -807,30 +836,6 @@ def test_a_vector_environment_steps_like_single_ones_and_resets_in_the_same_step
             seen = {name: value[i] for name, value in observations.items()}
             np.testing.assert_equal(seen, expected[i])
     envs.close()
-
-
-def program(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
-    """Exit status, output and errors of `python -m cleanmarl.env`."""
-    monkeypatch.setattr(sys, "argv", ["env", *words])
-    capsys.readouterr()
-    try:
-        status = main() or 0
-    except SystemExit as end:
-        status = end.code
-    return status, *capsys.readouterr()
-
-
-def test_the_list_gives_the_sizes_of_environments_that_can_be_opened(monkeypatch, capsys):
-    status, out, _ = program(monkeypatch, capsys, "list")
-    assert status == 0
-    head, *rows = [line.split() for line in out.splitlines()]
-    assert head == ["agents", "actions", "obs", "state", "limit", "task"]
-    sizes = {row[5]: tuple(map(int, row[:5])) for row in rows if row[0].isdecimal()}
-    for word in ("3m", "zerg_20_vs_23", "lbf:Foraging-8x8-2p-3f-v3", "pz:sisl:pursuit_v5"):
-        task = read_task(word)
-        env = make_env(task.env_type, task.env_name, task.env_family or "mpe")
-        expected = (env.n_agents, env.n_actions, env.obs_size, env.state_size, env.time_limit)
-        assert sizes[word] == expected
 
 
 def test_a_vector_environment_names_the_environment_whose_process_was_killed():

@@ -4,6 +4,7 @@
 """
 
 import multiprocessing
+import os
 import signal
 
 import gymnasium
@@ -67,6 +68,10 @@ def make_env(
 
         return BattleEnv(**battle(env_name, env_state, options), **team)
     team |= {"env_state": env_state, "reward_aggr": reward_aggr}
+    if render_mode == "rgb_array":
+        # pyglet and pygame draw without a window: a training machine has no screen
+        os.environ.setdefault("PYGLET_HEADLESS", "true")
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     try:
         return open_team(env_type, env_name, env_family, options, **team)
     except ModuleNotFoundError as error:

@@ -57,10 +57,10 @@ class List:
 def check_task(args: Check) -> int:
     """Print the report; returns the exit status."""
     task = read_task(args.task)
-    options = read_options([*task.options, *args.options])
     name = (task.env_type, task.env_name, task.env_family or "mpe")
     team = {"agent_ids": args.agent_ids, "env_state": args.env_state, "time_limit": args.time_limit}
     with training.refuse_on_error():
+        options = read_options([*task.options, *args.options])
         make = partial(make_env, *name, **team, **options)
         make().close()
     report, env = check(make, args.episodes)

@@ -1,6 +1,7 @@
 """What PettingZoo's and Gymnasium's environments share: each agent has its own spaces."""
 
 from collections.abc import Mapping
+from inspect import signature
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, Space, flatdim
@@ -195,7 +196,12 @@ class PaddedTeam(TeamEnv):
                 raise EnvFault(f"the environment has {name}, but its infos have no mask: {answer}")
 
     def render(self) -> np.ndarray | None:
-        return self._env.render() if self.render_mode else None
+        if not self.render_mode:
+            return None
+        draw = self._env.unwrapped.render
+        if "mode" in signature(draw).parameters:  # as in the old package gym
+            return draw(mode=self.render_mode)
+        return self._env.render()
 
     def close(self):
         self._env.close()

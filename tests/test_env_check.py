@@ -1,0 +1,181 @@
+"""`python -m cleanmarl.env`: the check of an environment, and the list."""
+
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+
+from cleanmarl.env import TeamEnv, make_env
+from cleanmarl.env.__main__ import main
+from cleanmarl.env.tasks import Task, read_task
+
+
+@pytest.fixture
+def program(monkeypatch, capsys):
+    """`program(*words)`: exit status, output and errors of `python -m cleanmarl.env`."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["env", *words])
+        capsys.readouterr()
+        try:
+            status = main() or 0
+        except SystemExit as end:
+            status = end.code
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def report(out: str) -> dict[str, str]:
+    """What the check says of each thing; of several problems or notes, the last."""
+    lines = [line for line in out.splitlines() if not line.startswith("problem: ")]
+    return {line[:13].strip(): line[14:] for line in lines}
+
+
+def problems(out: str) -> list[str]:
+    return [line for line in out.splitlines() if line.startswith("problem: ")]
+
+
+class Team(TeamEnv):
+    """Two agents; at most five steps, or endless. Something in it may be wrong."""
+
+    def __init__(self, fault="", **team):
+        super().__init__(n_agents=2, n_actions=3, obs_size=2, **team)
+        self.fault = fault
+        self.noise = np.random.default_rng(0)
+        self.agent_names = ["red", "blue"]
+        self.action_names = [["stay", "left", "right"]] * 2
+        self.observation_names = [["place", "goal"]] * 2
+
+    def start(self, seed):
+        self.steps = 0
+        return self.see()
+
+    def advance(self, actions):
+        if self.fault == "crash":
+            raise KeyError("red")
+        self.steps += 1
+        reward = np.nan if self.fault == "reward" else 0.0
+        over = self.steps == 5 and self.fault != "endless"
+        return self.see(), reward, over, False, {"is_success": over}
+
+    def see(self):
+        noise = self.noise.random() if self.fault == "noise" else 0
+        masks = [[1, 1, 1], [1, self.steps > 1, 0]]
+        return self.observe([[self.steps, noise]] * 2, masks)
+
+
+gymnasium.register("Team-v0", Team)
+TEAM = "gym:tests.test_env_check:Team-v0"
+
+
+def test_the_check_tells_sizes_names_masks_episodes_and_what_gymnasium_says(program):
+    status, out, _ = program("check", TEAM, "--time-limit", "3")
+    assert status == 0, out
+    told = report(out)
+    assert told["agents"] == "2: red, blue"
+    assert told["actions"] == "3: stay, left, right"
+    assert told["observation"] == "4 numbers, float32, the first are place, goal"
+    assert told["state"] == "4 numbers, float32: the observations of all agents"
+    assert told["time limit"] == "3 steps"
+    assert told["masks"] == "1 to 3 of 3 actions are available"
+    assert told["episodes"] == "5 random ones: 3 to 3 steps, reward 0 to 0"
+    assert told["ends"] == "0 by the task, 5 by the time limit"
+    assert told["success"] == "is_success"
+    assert told["note"].startswith("no random episode earned anything")
+    assert told["same seed"] == "gives the same episode"
+    assert "steps a second" in told["speed"]
+    assert told["check_env"] == "passed"
+    assert told["full buffer"].startswith("up to ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("noise", "the same seed gives another episode (obs after step 0): draw all random"),
+        ("endless", "an episode has not ended after 10000 steps: add --time-limit"),
+        ("reward", "Team, episode 1 (seed 1), step 1: the reward is nan"),
+    ],
+)
+def test_what_training_would_trip_over_is_a_problem(program, fault, message):
+    status, out, _ = program("check", TEAM, f"fault={fault}")
+    assert status == 1
+    (problem,) = problems(out)
+    assert problem.startswith(f"problem: {message}")
+
+
+def test_an_error_of_the_environments_own_code_is_raised(program):
+    with pytest.raises(KeyError, match="red"):
+        program("check", TEAM, "fault=crash")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["3mm"], "did you mean 3m"),
+        (["lbf:8x8"], "names are like Foraging"),
+        (["pz:simple_spread_v3", "M=5"], "unknown option of mpe:simple_spread_v3 'M'"),
+        (["pz:simple_spread_v3", "N"], "must be like N=5"),
+        (["x:y"], "env_type must be"),
+        ([TEAM, "falt=x"], "unknown option of Team 'falt'; did you mean fault?"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused_in_one_line(program, words, message):
+    status, out, err = program("check", *words)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+@pytest.mark.parametrize("task", ["3m", "terran_5_vs_5", "gym:tests.games.meeting:Meeting-v0"])
+def test_masks_that_differ_between_episodes_pass(program, task):
+    status, out, _ = program("check", task)
+    assert status == 0, out
+
+
+def test_options_follow_the_task(program):
+    _, out, _ = program("check", "pz:simple_spread_v3", "N=5", "local_ratio=0")
+    assert report(out)["agents"].startswith("5: ")
+
+
+def test_the_list_gives_the_sizes_of_environments_that_can_be_opened(program):
+    status, out, _ = program("list")
+    assert status == 0
+    head, *rows = [line.split() for line in out.splitlines()]
+    assert head == ["agents", "actions", "obs", "state", "limit", "task"]
+    sizes = {row[5]: tuple(map(int, row[:5])) for row in rows if row[0].isdecimal()}
+    for word in ("3m", "zerg_20_vs_23", "lbf:Foraging-8x8-2p-3f-v3", "pz:sisl:pursuit_v5"):
+        task = read_task(word)
+        env = make_env(task.env_type, task.env_name, task.env_family or "mpe")
+        expected = (env.n_agents, env.n_actions, env.obs_size, env.state_size, env.time_limit)
+        assert sizes[word] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        ("3m", Task("smaclite", "3m", "", [])),
+        ("my maps/mine.toml", Task("smaclite", "my maps/mine.toml", "", [])),
+        ("lbf:Foraging-8x8-2p-3f-v3", Task("lbf", "Foraging-8x8-2p-3f-v3", "", [])),
+        ("pz:simple_spread_v3 N=5 a=1", Task("pz", "simple_spread_v3", "", ["N=5", "a=1"])),
+        ("pz:my.games:courier", Task("pz", "courier", "my.games", [])),
+        ("gym:rware:rware-tiny-2ag-v2", Task("gym", "rware:rware-tiny-2ag-v2", "", [])),
+    ],
+)
+def test_a_word_names_a_task(text, task):
+    assert read_task(text) == task
+
+
+def test_an_old_gymnasium_is_refused_with_the_remedy(program, monkeypatch):
+    monkeypatch.setattr(gymnasium, "__version__", "0.29.1")
+    status, _, err = program("check", "3m")
+    assert status == 2
+    assert err == (
+        "env: error: gymnasium is too old, 0.29.1: "
+        "pip install 'gymnasium>=1.1', in an environment of its own if need be\n"
+    )
+
+
+def test_a_time_limit_that_is_no_number_of_steps_is_refused(program):
+    status, _, err = program("check", "3m", "--time-limit", "0")
+    assert (status, err.count("\n")) == (2, 1)
