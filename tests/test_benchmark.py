@@ -90,6 +90,16 @@ def test_each_script_trains_in_each_environment_with_each_seed_in_its_own_folder
     assert not list(tmp_path.iterdir())
 
 
+def test_options_follow_the_task(tmp_path):
+    envs = ["pz:simple_spread_v3 N=2", "pz:simple_spread_v3 N=4 local_ratio=0"]
+    small, large = plan(["qmix"], envs, [1], tmp_path)
+    assert small.folder.name == "pz__simple_spread_v3-N=2__qmix__1"
+    assert large.folder.name == "pz__simple_spread_v3-N=4-local_ratio=0__qmix__1"
+    assert large.args["env_options"] == {"N": 4, "local_ratio": 0}
+    with pytest.raises(ValueError, match="--env-options cannot be passed on"):
+        plan(["qmix"], envs, [1], tmp_path, passed=["--env-options", "N=3"])
+
+
 def test_variants_are_all_combinations_of_the_values_of_some_arguments(tmp_path):
     variants = ["td_lambda=0 0.6", "--double-q=True False"]
     tasks = plan(["qmix"], ["3m"], [1, 2], tmp_path, variants)

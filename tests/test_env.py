@@ -6,7 +6,6 @@ and for Gymnasium (see `Answers`).
 
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -267,8 +266,9 @@ def test_an_unavailable_action_is_an_error_that_names_agent_and_action(task):
     env = make_env(*task)
     env.reset(seed=0)
     legal = [np.flatnonzero(available)[0] for available in env.reset(seed=0)[0]["avail_actions"]]
+    name = env.unwrapped.agent_names[1]
     for action in (env.n_actions, -1):
-        with pytest.raises(ValueError, match=rf"(agent 1|{env.unwrapped.agent_names[1]})\b.* action {action}\b"):
+        with pytest.raises(ValueError, match=rf"(agent 1|{name})\b.* action {action}\b"):
             env.step([legal[0], action, *legal[2:]])
 
 
@@ -575,7 +575,7 @@ def test_an_episode_of_gymnasium_is_a_success_if_all_agents_succeed(said, expect
 def test_gymnasium_must_give_a_mask_for_each_agent():
     observation, *_ = answered(info={"action_mask": [[0, 1], [1, 0, 1]]})
     assert observation["avail_actions"].tolist() == [[0, 1, 0], [1, 0, 1]]
-    with pytest.raises(ValueError, match="action_mask must be a list with one entry for each of 2 agents"):
+    with pytest.raises(ValueError, match="action_mask must be a list with one entry for each"):
         answered(info={"action_mask": [[0, 1]]})
     with pytest.raises(ValueError, match="action_mask of agent 1 allows no action"):
         answered(info={"action_mask": [[0, 1], [0, 0, 0]]})

@@ -177,9 +177,7 @@ def test_a_stop_ends_an_endless_episode_and_keeps_what_was_stored(
     assert (tmp_path / "run/checkpoint.pt").exists()
 
 
-def test_a_run_that_was_stopped_within_an_episode_ends_like_one_that_was_not(
-    monkeypatch, tmp_path
-):
+def test_a_run_that_was_stopped_within_an_episode_ends_like_one_that_was_not(monkeypatch, tmp_path):
     options = {"total_timesteps": 60, "eval_steps": 10**6} | game()
     wanted = trained("qmix", tmp_path / "wanted", **options)
     steps = []

@@ -281,6 +281,16 @@ def test_each_episode_of_random_battles_is_shown_with_its_own_army(runs):
     assert len(armies) > 2
 
 
+def test_names_of_the_users_environment_are_on_the_page(tmp_path):
+    task = {"env_type": "pz", "env_family": "tests.games", "env_name": "faulty"}
+    run = load(trained("qmix", tmp_path / "run", **task, env_options={"pixels": 2}), "last", 1)
+    found = words(run, play(run)[0][0])
+    assert found["agents"] == ["red", "blue"]
+    assert found["actions"] == [["wait", "go"]] * 2
+    ids = ["number: is agent 0", "number: is agent 1"]
+    assert found["observation"] == [["part 0", "part 1", *ids]] * 2
+
+
 def test_the_page_can_be_written_elsewhere(runs, watch, tmp_path):
     status, out, _ = watch(runs("sum"), "--episodes", 1, "--out", tmp_path / "team.html")
     assert (status, out.strip()) == (0, str(tmp_path / "team.html"))

@@ -22,8 +22,8 @@ from cleanmarl.env import make_env
 from cleanmarl.env.check import check
 from cleanmarl.env.listing import table
 from cleanmarl.env.tasks import read_task
-from cleanmarl.training.arguments import option_words, parse, read_options, short_name
-from cleanmarl.training.memory import buffer_bytes, amount, memory, notes_on
+from cleanmarl.training.arguments import parse, read_options
+from cleanmarl.training.memory import amount, buffer_bytes, memory, notes_on
 
 
 @dataclass

@@ -168,8 +168,9 @@ def tell_masks(episodes: list[Episode], report: Report):
 def tell_episodes(episodes: list[Episode], report: Report):
     lengths = [len(one.rewards) for one in episodes]
     returns = [sum(one.rewards) for one in episodes]
-    span = f"{min(lengths)} to {max(lengths)} steps, reward {min(returns):.4g} to {max(returns):.4g}"
-    report.say("episodes", f"{len(episodes)} random ones: {span}")
+    steps = f"{min(lengths)} to {max(lengths)} steps"
+    reward = f"reward {min(returns):.4g} to {max(returns):.4g}"
+    report.say("episodes", f"{len(episodes)} random ones: {steps}, {reward}")
     terminated = sum(one.terminated for one in episodes)
     truncated = sum(one.truncated for one in episodes)
     report.say("ends", f"{terminated} by the task, {truncated} by the time limit")

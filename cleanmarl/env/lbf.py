@@ -7,9 +7,8 @@ from typing import ClassVar
 import numpy as np
 from gymnasium.spaces import Box, flatdim
 
-from cleanmarl.env.names import find, unexpected, unknown
+from cleanmarl.env.names import LISTED, find, unexpected, unknown
 from cleanmarl.env.team import TeamEnv
-
 
 ACTIONS = ("none", "north", "south", "west", "east", "load")  # in the order of foraging.Action
 NAME = re.compile(
@@ -33,7 +32,8 @@ def options_of(env_name: str) -> dict:
     """
     found = NAME.fullmatch(env_name)
     if not found:
-        find("LBF environment", env_name, dict.fromkeys(EXAMPLES), f"names are like {PATTERN}")
+        hint = f"names are like {PATTERN} {LISTED}"
+        find("LBF environment", env_name, dict.fromkeys(EXAMPLES), hint)
     rows, columns, players, food = map(int, found.group("rows", "columns", "players", "food"))
     sight = int(found["sight"] or max(rows, columns))
     inner = max(0, rows - 2) * max(0, columns - 2)  # food has no place at the border

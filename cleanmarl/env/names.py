@@ -9,6 +9,8 @@ from types import ModuleType
 
 from cleanmarl.errors import EnvFault
 
+LISTED = "(python -m cleanmarl.env list prints all)"
+
 
 def find(what: str, name: str, known: dict, hint: str = ""):
     """The entry of `known` for a name.
@@ -18,7 +20,7 @@ def find(what: str, name: str, known: dict, hint: str = ""):
     """
     if name in known:
         return known[name]
-    some = f"for example {', '.join(list(known)[:4])} (python -m cleanmarl.env list prints all)"
+    some = f"for example {', '.join(list(known)[:4])} {LISTED}"
     raise ValueError(unknown(what, name, list(known), hint or (some if len(known) > 4 else "")))
 
 

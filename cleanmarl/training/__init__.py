@@ -3,8 +3,8 @@
 `arguments.py` makes the command line, `run.py` run folders, curves and random numbers,
 `checkpoint.py` files that are whole or absent, `results.py` metrics, evaluations and GIFs,
 `acting.py` networks that act quickly, `learned.py` checks that edits are learned, `memory.py` what
-a replay buffer takes, `stopping.py` Ctrl-C, `session.py` how a run was made, and `errors.py` messages
-of one line.
+a replay buffer takes, `stopping.py` Ctrl-C, `session.py` how a run was made, and `errors.py`
+messages of one line.
 """
 
 from cleanmarl.errors import Refused, RunFailed

@@ -24,7 +24,8 @@ def acting(network: nn.Module) -> Callable:
     """`network` as a function of arrays, with its current weights and without gradients.
 
     Arguments and results are what `forward` takes and returns, with float32 arrays in place of
-    tensors, also inside tuples. (Observations may be bytes.) Use the function until the weights change, then make a new one.
+    tensors, also inside tuples. (Observations may be bytes.) Use the function until the weights
+    change, then make a new one.
     """
     parts = []
     try:

@@ -32,6 +32,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from cleanmarl.errors import EnvFault, Refused, RunFailed
 from cleanmarl.training import stopping
 from cleanmarl.training.arguments import script_of, title_of
 from cleanmarl.training.checkpoint import (
@@ -45,7 +46,6 @@ from cleanmarl.training.checkpoint import (
     write_json,
     write_sealed,
 )
-from cleanmarl.errors import EnvFault, Refused, RunFailed
 from cleanmarl.training.errors import in_one_line, refuse_on_error, warn
 from cleanmarl.training.learned import GradientCheck
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
@@ -61,9 +61,9 @@ class Run:
     """One training: its folder, curves, progress bar and checkpoints.
 
     Args:
-        args: the script's arguments; `Run` reads env_type, env_name, env_options, seed, total_timesteps, resume,
-            save_model, checkpoint_buffer, use_wnb, wnb_project, wnb_entity. With `resume`, the run
-            in that folder is resumed
+        args: the script's arguments; `Run` reads env_type, env_name, env_options, seed,
+            total_timesteps, buffer_size, resume, save_model, checkpoint_buffer, use_wnb,
+            wnb_project, wnb_entity. With `resume`, the run in that folder is resumed
         state: name -> part of the checkpoint: an object with a state_dict, or a dataclass.
             The networks in "networks" are also saved in model.pt and best.pt
         episodes: the deque of the replay buffer; an episode is a dict of arrays

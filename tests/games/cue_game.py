@@ -21,6 +21,7 @@ class CueGame(ParallelEnv):
 
     def __init__(self):
         self.metadata = {"name": "cue_game"}
+        self.max_cycles = LENGTH
         self.possible_agents = ["agent_1", "agent_2"]
 
     def observation_space(self, agent: str) -> Box:

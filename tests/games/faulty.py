@@ -12,10 +12,12 @@ class Faulty(ParallelEnv):
 
     metadata = {"name": "faulty"}  # noqa: RUF012
     possible_agents = ["red", "blue"]  # noqa: RUF012
+    action_names = ["wait", "go"]  # noqa: RUF012
 
     def __init__(self, fault="", at=0, endless=False, pixels=0, pause=0.0):
         self.fault, self.at, self.endless = fault, at, endless
         self.pixels, self.pause = pixels, pause
+        self.observation_names = [f"part {i}" for i in range(pixels or 3)]
         self.all_steps = 0
 
     def observation_space(self, agent):

@@ -19,6 +19,7 @@ class TwoStepGame(ParallelEnv):
 
     def __init__(self):
         self.metadata = {"name": "two_step_game"}
+        self.max_cycles = 2
         self.possible_agents = ["agent_1", "agent_2"]
 
     def observation_space(self, agent: str) -> Box:
