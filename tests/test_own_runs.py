@@ -45,7 +45,7 @@ def run_folder(path):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("observation", "'s observation: entry 1 is nan"),
+        ("observation", "'s observation: entry 1 (part 1) is nan"),
         ("reward", "'s reward is nan"),
     ],
 )
@@ -69,7 +69,7 @@ def test_a_fault_in_a_later_episode_ends_the_run_after_saving(command, tmp_path,
     status, out, err = command(script, *arguments(script, *options))
     assert (status, out) == (1, "")
     assert "Traceback" not in err
-    assert "episode 3 (seed " in err and "step 2: red's observation: entry 1 is nan" in err
+    assert "episode 3 (seed " in err and "step 2: red's observation: entry 1 (part 1) is nan" in err
     saved = load_checkpoint(run_folder(tmp_path), script, with_episodes=True)
     assert len(saved["episodes"]) == saved["progress"]["num_episodes"] >= 2
 
