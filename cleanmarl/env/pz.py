@@ -36,6 +36,8 @@ class PettingZooTeam(ParallelTeam):
         title = f"{env_family}:{env_name}"
         with calling("importing", title):
             module = load(env_name, env_family)
+        if env_family == "mpe":
+            team["env_state"] = False  # their state() repeats the agents' observations
         extra = {"max_cycles": time_limit, "render_mode": team["render_mode"]}
         with calling("opening", title):
             env = parallel(opened(module, title, options, extra), title)
@@ -45,6 +47,7 @@ class PettingZooTeam(ParallelTeam):
                 known = getattr(core, "max_cycles", None)
                 time_limit = known if isinstance(known, int) and known > 0 else None
             super().__init__(env, title, time_limit=time_limit, **team)
+        self.notes += getattr(env, "notes", ())
 
 
 def opened(module: ModuleType, title: str, options: dict, extra: dict):
