@@ -6,6 +6,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 
 import gymnasium
 from gymnasium.vector import VectorEnv
@@ -76,6 +77,11 @@ def make_env(
         return open_team(env_type, env_name, env_family, options, **team)
     except ModuleNotFoundError as error:
         source = error.name
+        package, _, inner = source.partition(".")
+        if inner and package in sys.modules:
+            raise ImportError(
+                f"{env_type} {env_name} imports {source}, which is not there"
+            ) from error
         if source == "smaclite":
             source = "git+https://github.com/uoe-agents/smaclite"
         advice = f"needs {error.name}: pip install {source}"
