@@ -489,7 +489,7 @@ def train(args: Args, folder: Path | None = None):
     buffer = EpisodeBuffer(args.buffer_size)
     progress = training.Progress()
     state = {"networks": networks, "optimizer": optimizer, "progress": progress}
-    with Run(args, state, buffer.episodes, folder) as run:
+    with Run(args, env, state, buffer.episodes, folder) as run:
         while progress.step < args.total_timesteps and not run.stopped:
             # Play an episode with the current agents, and store it
             number = progress.num_episodes

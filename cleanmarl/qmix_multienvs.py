@@ -539,7 +539,7 @@ def train(args: Args, folder: Path | None = None):
     progress = training.Progress()
     state = {"networks": networks, "optimizer": optimizer}
     state |= {"progress": progress, "collector": collector}
-    with closing(collector.envs.envs), Run(args, state, buffer.episodes, folder) as run:
+    with closing(collector.envs.envs), Run(args, eval_env, state, buffer.episodes, folder) as run:
         finished = progress.step >= args.total_timesteps
         while not collector.may_stop(finished or run.stopped):
             # Step every environment, and store the episodes that ended

@@ -2,7 +2,7 @@
 
 A script uses it like this:
 
-    with Run(args, state, buffer.episodes) as run:
+    with Run(args, env, state, buffer.episodes) as run:
         while progress.step < args.total_timesteps and not run.stopped:
             ...
             run.advance(progress.step)            # move the progress bar
@@ -64,6 +64,7 @@ class Run:
         args: the script's arguments; `Run` reads env_type, env_name, env_options, seed,
             total_timesteps, buffer_size, resume, save_model, checkpoint_buffer, use_wnb,
             wnb_project, wnb_entity. With `resume`, the run in that folder is resumed
+        env: the environment, whose sizes and names are written to team.json
         state: name -> part of the checkpoint: an object with a state_dict, or a dataclass.
             The networks in "networks" are also saved in model.pt and best.pt
         episodes: the deque of the replay buffer; an episode is a dict of arrays
@@ -73,8 +74,9 @@ class Run:
     step of an optimizer in `state`, if a parameter of the networks is not learned.
     """
 
-    def __init__(self, args, state: dict, episodes: deque, folder: Path | None = None):
+    def __init__(self, args, env, state: dict, episodes: deque, folder: Path | None = None):
         self.args = args
+        self.env = env
         self.episodes = episodes
         self.state = state
         self.stopped = 0  # otherwise the signal that asks the loop to end
