@@ -142,8 +142,10 @@ class Args:
     """folder of a run to resume, with its own arguments"""
     evaluate: str = ""
     """folder of a run to evaluate in num_eval_ep episodes"""
+    init_from: str = ""
+    """folder of a run with whose networks a new run begins"""
     which: Literal["best", "last"] = "last"
-    """networks to evaluate"""
+    """networks to evaluate, or to begin with"""
 
 
 def layer_init(layer: nn.Linear, scale: float) -> nn.Linear:
@@ -412,8 +414,7 @@ def action_values(networks: Networks, episode: dict, args: Args) -> torch.Tensor
 
 def linear_schedule(args: Args, step: int) -> float:
     """Epsilon at an environment step."""
-    span = args.exploration_fraction * args.total_timesteps
-    fraction = min(1.0, step / max(1, span))
+    fraction = min(1.0, step / max(1, args.exploration_fraction * args.total_timesteps))
     return args.start_e + fraction * (args.end_e - args.start_e)
 
 
@@ -515,6 +516,7 @@ def set_up(args: Args):
     env = open_env(args)
     training.warn_about(args, env)
     networks = Networks(args, env)
+    training.init_from(args, networks)
     fused = {"fused": True} if args.optimizer in ("Adam", "AdamW", "SGD") else {}
     kind = getattr(torch.optim, args.optimizer)
     optimizer = kind(networks.learned(), lr=args.learning_rate, **fused)
@@ -577,10 +579,8 @@ def evaluate_run(args: Args):
 def main():
     with training.one_line_errors(__file__):
         args = training.parse_args(Args, __doc__)
-        if args.evaluate:
-            evaluate_run(args)
-        else:
-            train(args)
+        job = evaluate_run if args.evaluate else train
+        job(args)
 
 
 if __name__ == "__main__":

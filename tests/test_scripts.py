@@ -293,6 +293,7 @@ DEFAULTS = {
     "torch_threads": 1,
     "resume": "",
     "evaluate": "",
+    "init_from": "",
     "which": "last",
 }
 OWN_DEFAULTS = {

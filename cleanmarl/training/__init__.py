@@ -1,10 +1,10 @@
 """What every training needs and no algorithm is.
 
 `arguments.py` makes the command line, `run.py` run folders, curves and random numbers,
-`checkpoint.py` files that are whole or absent, `results.py` metrics, evaluations and GIFs,
-`acting.py` networks that act quickly, `learned.py` checks that edits are learned, `memory.py` what
-a replay buffer takes, `stopping.py` Ctrl-C, `session.py` how a run was made, and `errors.py`
-messages of one line.
+`checkpoint.py` files that are whole or absent, `initial.py` networks of another run, `results.py`
+metrics, evaluations and GIFs, `acting.py` networks that act quickly, `learned.py` checks that edits
+are learned, `memory.py` what a replay buffer takes, `stopping.py` Ctrl-C, `session.py` how a run
+was made, and `errors.py` messages of one line.
 """
 
 from cleanmarl.errors import Refused, RunFailed
@@ -24,6 +24,7 @@ from cleanmarl.training.arguments import (
 )
 from cleanmarl.training.checkpoint import load_model
 from cleanmarl.training.errors import one_line_errors, refuse_on_error, warn, warn_on_error
+from cleanmarl.training.initial import init_from
 from cleanmarl.training.memory import warn_about
 from cleanmarl.training.results import (
     Progress,
@@ -52,6 +53,7 @@ __all__ = [
     "acting",
     "alias",
     "check",
+    "init_from",
     "load_model",
     "metrics_of",
     "one_line_errors",

@@ -7,6 +7,7 @@ help text.
 import importlib.util
 import inspect
 import json
+import math
 import os
 import re
 import sys
@@ -22,13 +23,21 @@ import torch
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from cleanmarl.training.checkpoint import load_checkpoint
+from cleanmarl.training.checkpoint import load_checkpoint, read_json
 from cleanmarl.training.errors import Refused
 
-# Arguments that may change when a run is resumed. (More total_timesteps also prolong exploration.)
+# Arguments that may change when a run is resumed, because it stays the same experiment
 FREE = {"total_timesteps", "checkpoint_every", "checkpoint_buffer", "device", "torch_threads"}
 FREE |= {"save_model", "capture_video", "use_wnb", "wnb_project", "wnb_entity"}
 FREE |= {"resume", "evaluate", "which"}
+# Arguments that a resumed run keeps. Its episodes would mean something else:
+FIXED = {"env_type", "env_name", "env_family", "env_options", "env_state", "agent_ids"}
+FIXED |= {"time_limit", "bootstrap_truncated", "seed"}
+# What it has learned would mean something else, or it began before:
+FIXED |= {"normalize_reward", "last_action", "init_from"}
+# Its networks, its optimizer or its environments would not fit its checkpoint:
+FIXED |= {"hidden_dim", "num_layers", "rnn", "mixer", "hyper_dim", "hypernet_layers"}
+FIXED |= {"optimizer", "num_envs"}
 
 
 @dataclass(frozen=True)
@@ -194,15 +203,23 @@ def parse_args(Args: type, description: str):
     about = {"prog": f"{script_of(Args)}.py", "description": description.partition("\n")[0]}
     args = parse(Args, words, **about)
     if args.resume or args.evaluate:
-        own = own_arguments(Args, Path(args.resume or args.evaluate))
+        own = own_arguments(Args, Path(args.resume or args.evaluate), bool(args.resume))
         args = parse(Args, words, default=own, **about)
+        if getattr(args, "init_from", "") != getattr(own, "init_from", ""):
+            purpose = "--resume" if args.resume else "--evaluate"
+            raise Refused(f"--init-from begins a new run: leave it out with {purpose}")
     check(args)
     return args
 
 
-def own_arguments(Args: type, folder: Path):
-    """The arguments with which a run was trained, as the script's `Args`. Raises Refused."""
-    own = load_checkpoint(folder, script_of(Args))["args"] | {"resume": "", "evaluate": ""}
+def own_arguments(Args: type, folder: Path, resume: bool = True):
+    """The arguments with which a run was trained, as the script's `Args`. Raises Refused.
+
+    To resume, they are those of its checkpoint; to evaluate, args.json is enough.
+    """
+    saved = load_checkpoint(folder, script_of(Args))["args"] if resume else sent(Args, folder)
+    own = saved | {"resume": "", "evaluate": ""}
+    own = with_newer(Args, own)
     if differ := own.keys() ^ {known.name for known in fields(Args)}:
         names = ", ".join(map(option, sorted(differ)))
         raise Refused(f"{folder} and this script have different arguments: {names}")
@@ -210,8 +227,31 @@ def own_arguments(Args: type, folder: Path):
     return Args(**own)
 
 
+def sent(Args: type, folder: Path) -> dict:
+    """The arguments of a team that may have no checkpoint. Raises Refused."""
+    saved = read_json(folder / "args.json")
+    made_by = script_of(Args)
+    if (folder / "team.json").exists():
+        made_by = read_json(folder / "team.json").get("script")
+    elif (folder / "run.json").exists():
+        made_by = read_json(folder / "run.json", list)[-1].get("script")
+    if made_by != script_of(Args):
+        raise Refused(f"{folder} is from {made_by}.py, not from {script_of(Args)}.py")
+    return saved
+
+
+def with_newer(Args: type, own: dict) -> dict:
+    """A run's own arguments, and those that a script had not yet when the run was made."""
+    newer = {"init_from": ""}
+    names = {known.name for known in fields(Args)}
+    return {name: value for name, value in newer.items() if name in names} | own
+
+
 def check(args):
-    """Raise Refused if an argument has a wrong type, is out of its bounds, or cannot be changed."""
+    """Raise Refused if an argument has a wrong type, is out of its bounds, or cannot be changed.
+
+    A resumed run that is made longer keeps its exploration: then `exploration_fraction` changes.
+    """
     for name, hint in typing.get_type_hints(type(args), include_extras=True).items():
         value = getattr(args, name)
         kind, *notes = typing.get_args(hint) if hasattr(hint, "__metadata__") else [hint]
@@ -279,13 +319,30 @@ def as_words(value) -> str:
 
 
 def check_resumed(args, own):
-    """Raise Refused if `args` would change the training of a run with the arguments `own`."""
+    """Raise Refused if a run with the arguments `own` cannot go on with `args`."""
     if args.evaluate:
         raise Refused("give either --resume or --evaluate, not both")
-    changed = [n for n, value in asdict(own).items() if value != getattr(args, n) and n not in FREE]
-    if changed:
-        values = ", ".join(f"{option(name)} {as_words(getattr(own, name))}" for name in changed)
+    fixed = [name for name in changed(own, args) if name in FIXED]
+    if fixed:
+        values = ", ".join(f"{option(name)} {as_words(getattr(own, name))}" for name in fixed)
         raise Refused(f"a resumed run keeps its own arguments: {values}")
     if args.total_timesteps < own.total_timesteps:
         least = own.total_timesteps
         raise Refused(f"--total-timesteps of a resumed run must be at least its own, {least}")
+    fraction = getattr(own, "exploration_fraction", None)
+    if fraction is not None and args.exploration_fraction == fraction:
+        args.exploration_fraction = fraction * own.total_timesteps / args.total_timesteps
+
+
+def changed(own, args) -> list[str]:
+    """Names of the arguments with which a resumed run is another experiment than before."""
+    names = [name for name, value in asdict(own).items() if value != getattr(args, name)]
+    return [name for name in names if name not in FREE and not keeps_exploration(name, own, args)]
+
+
+def keeps_exploration(name: str, own, args) -> bool:
+    """Whether an argument is an exploration_fraction of another run length, but as many steps."""
+    if name != "exploration_fraction":
+        return False
+    before = own.exploration_fraction * own.total_timesteps
+    return math.isclose(before, args.exploration_fraction * args.total_timesteps)

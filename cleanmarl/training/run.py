@@ -47,6 +47,7 @@ from cleanmarl.training.checkpoint import (
     write_sealed,
 )
 from cleanmarl.training.errors import in_one_line, refuse_on_error, warn
+from cleanmarl.training.initial import apply_changes
 from cleanmarl.training.learned import GradientCheck
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
 from cleanmarl.training.session import made_with, now
@@ -89,6 +90,7 @@ class Run:
         self.number = 0  # number of the next file of episodes
         self.last_packed = None  # the last episode in these files
         self.unsaved = False
+        self.changed: dict[str, list] = {}  # arguments that this session has changed
         with refuse_on_error():
             self.folder = self.open_folder(folder)
             self.keep_old = False  # whether checkpoint.pt is whole
@@ -135,6 +137,7 @@ class Run:
             except Exception as error:
                 reason = f"the {name} of {self.folder} do not fit this script or this environment"
                 raise ValueError(f"{reason}: {in_one_line(error)[:300]}") from None
+        self.changed = apply_changes(saved, args, self.state)
         for name, value in saved["run"].items():
             setattr(self, name, value)
         self.episodes.extend(saved["episodes"])
@@ -151,6 +154,7 @@ class Run:
         self.sessions = json.loads(path.read_text()) if path.is_file() else []
         file = str(Path(inspect.getfile(type(self.args))).resolve())
         session = made_with() | {"script": script_of(type(self.args)), "script_file": file}
+        session["changed"] = self.changed
         self.sessions.append(session | {"began": now(), "ended": None, "ending": None})
         write_json(path, self.sessions)
 

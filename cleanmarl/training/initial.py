@@ -1,0 +1,96 @@
+"""With what a run begins: networks of another run, or changed arguments when it is resumed."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from cleanmarl.training.arguments import as_words, changed, option, with_newer
+from cleanmarl.training.checkpoint import load_model, read_model, sizes_of
+from cleanmarl.training.errors import Refused, warn
+
+AGENTS = ("agent", "target_agent")  # networks of the agents in `Networks`
+SHAPED_BY = ("agent_ids", "hidden_dim", "num_layers", "rnn", "last_action")
+
+
+def init_from(args, networks: torch.nn.Module):
+    """Load the networks of the run `args.init_from`, if there is one, for a new run.
+
+    `args.which` chooses the "best" or the "last". If only the mixer does not fit, for example
+    because the state has another size, the agents' networks are loaded and a warning says so.
+    Raises Refused.
+    """
+    if not args.init_from or args.resume or args.evaluate:
+        return
+    folder = Path(args.init_from)
+    model = read_model(folder / ("best.pt" if args.which == "best" else "model.pt"))
+    parts = dict(networks.named_children())
+    agents = {name: part for name, part in parts.items() if name in AGENTS}
+    others = {name: part for name, part in parts.items() if name not in AGENTS}
+    for name, part in agents.items():
+        if not fits(model.get(name), part):
+            reason = misfit(folder, args, model.get(name), part)
+            raise Refused(f"the {name} of {folder} does not fit here: {reason}")
+    load_model(folder, args.which, **agents)
+    misfits = [name for name, part in others.items() if not fits(model.get(name), part)]
+    if misfits:
+        warn(f"the {misfits[0]} of {folder} does not fit here: only the agent network is taken")
+    else:
+        load_model(folder, args.which, **others)
+
+
+def fits(weights: dict | None, network: torch.nn.Module) -> bool:
+    """Whether the weights have the names and shapes of the network's own."""
+    return weights is not None and shapes(weights) == shapes(network.state_dict())
+
+
+def shapes(weights: dict) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}
+
+
+def misfit(folder: Path, args, weights: dict | None, network: torch.nn.Module) -> str:
+    """Why the agent network of a run does not fit."""
+    there, here = sizes_of(weights or {}), sizes_of(network.state_dict())
+    reason = f"it has {there}, not {here}" if there != here else "it has other layers"
+    own = own_args(folder)
+    names = [name for name in SHAPED_BY if own.get(name) != getattr(args, name, None)]
+    words = " ".join(f"{option(name)} {own[name]}" for name in names if name in own)
+    return f"{reason}; it was trained with {words}" if words else reason
+
+
+def own_args(folder: Path) -> dict:
+    """The arguments of a run, or none if they were not sent with its networks."""
+    try:
+        return dict(json.loads((folder / "args.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def apply_changes(saved: dict, args, state: dict) -> dict[str, list]:
+    """Tell which arguments of a resumed run have changed, and give optimizers the new rate.
+
+    `saved` is its checkpoint, `state` its parts. Returns name -> [value before, value now].
+    """
+    own = type(args)(**with_newer(type(args), saved["args"]))
+    changes = {name: [getattr(own, name), getattr(args, name)] for name in changed(own, args)}
+    if changes:
+        words = [f"{option(n)} {as_words(a)} -> {as_words(b)}" for n, (a, b) in changes.items()]
+        begin = f"{', '.join(words)} from step {saved['run']['step']} on"
+        warn(f"{begin}: the run is no longer one experiment")
+    tell_exploration(own, args, changes)
+    if "learning_rate" in changes:
+        before, now = changes["learning_rate"]
+        for part in state.values():
+            if isinstance(part, torch.optim.Optimizer):
+                for group in part.param_groups:  # a schedule may have lowered the rate
+                    group["lr"] = group["lr"] / before * now
+    return changes
+
+
+def tell_exploration(own, args, changes: dict):
+    """Tell if a longer run keeps the exploration that it had."""
+    fraction = getattr(args, "exploration_fraction", None)
+    if fraction == getattr(own, "exploration_fraction", None) or "exploration_fraction" in changes:
+        return
+    end = round(fraction * args.total_timesteps)
+    warn(f"exploration ends at step {end}, as before: --exploration-fraction is {fraction:.6g} now")
