@@ -7,3 +7,10 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small here
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # idle threads of PyTorch soon stop spinning
+
+
+def load_team(run, which="best", script=None):
+    """Load the trained team of a run; see `cleanmarl.team.load_team`."""
+    from cleanmarl.team import load_team as load  # only here: it loads PyTorch
+
+    return load(run, which, script)

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import zipfile
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +15,7 @@ import zstandard
 
 from cleanmarl.training.errors import Refused
 
+WANTED = "expected the folder of a run, for example runs/smaclite__3m__..."
 FORMAT = 4  # version of the checkpoint format
 
 
@@ -33,6 +35,18 @@ def write_atomically(path: Path, content: bytes):
 
 def write_json(path: Path, content):
     write_atomically(path, json.dumps(content, indent=2).encode())
+
+
+def read_json(path: Path, kind: type = dict):
+    """The content of a run's JSON file, a dict or a list. Raises Refused."""
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, kind) or not content:
+            raise ValueError
+        return content
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "is not a run's"
+        raise Refused(f"{path}: {reason}; {WANTED}") from None
 
 
 def plain(value):
@@ -127,8 +141,31 @@ def load_checkpoint(folder: Path, script: str, with_episodes: bool = False) -> d
             raise
         except ValueError as error:
             faults.append(str(error))
-    wanted = "expected the folder of a run, for example runs/smaclite__3m__..."
-    raise Refused(f"no complete checkpoint in {folder} ({', '.join(faults)}), {wanted}")
+    raise Refused(f"no complete checkpoint in {folder} ({', '.join(faults)}), {WANTED}")
+
+
+def read_model(path: Path) -> dict:
+    """The networks' weights in model.pt or best.pt, and the step at which they were saved.
+
+    PyTorch writes a CRC-32 of each part into the file, but does not look at it. Raises Refused.
+    """
+    try:
+        with zipfile.ZipFile(path) as parts:
+            damaged = parts.testzip()
+    except FileNotFoundError:
+        when = "a run writes it at its first evaluation or checkpoint, unless --no-save-model"
+        raise Refused(f"{path} is missing: {when}") from None
+    except Exception:
+        damaged = True
+    if damaged:
+        raise Refused(f"{path} is damaged")
+    try:
+        model = torch.load(path, map_location="cpu", weights_only=True)
+        model["step"] + 0
+        return model
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise Refused(f"{path} has no networks of a run: {reason}") from None
 
 
 def load_model(folder: Path, which: str, **networks: torch.nn.Module) -> int:
@@ -137,12 +174,9 @@ def load_model(folder: Path, which: str, **networks: torch.nn.Module) -> int:
     Returns the step at which the weights were saved. Raises Refused.
     """
     path = folder / ("best.pt" if which == "best" else "model.pt")
-    if not path.is_file():
-        when = "a run writes it at its first evaluation or checkpoint, unless --no-save-model"
-        raise Refused(f"{path} is missing: {when}")
     misfit = f"{path} does not fit the agent in this environment"
+    model = read_model(path)
     try:
-        model = torch.load(path, map_location="cpu", weights_only=True)
         for name, network in networks.items():
             there, here = sizes_of(model[name]), sizes_of(network.state_dict())
             if there != here:

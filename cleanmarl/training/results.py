@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cleanmarl.teams import folder_to_write
 from cleanmarl.training.arguments import title_of
 from cleanmarl.training.checkpoint import write_atomically, write_json
 from cleanmarl.training.errors import Refused
+from cleanmarl.training.run import random_stream
 
 # 97.5% quantiles of Student's t-distribution, over 1 / degrees of freedom; linear in between
 QUANTILES = (
@@ -93,13 +97,17 @@ def confidence(values: np.ndarray) -> dict[str, float]:
 
 
 def folder_of_results(args, run: Path) -> Path:
-    """The run's folder or, for another environment than the run's, a subfolder with its name."""
+    """The run's folder or, for another environment than the run's, a subfolder with its name.
+
+    A team of the project's results stays as it is: its folder is in the current one.
+    """
     own = {}
     with suppress(OSError, ValueError):
         own = json.loads((run / "args.json").read_text())
     is_own = all(own.get(name) == getattr(args, name) for name in ENVIRONMENT)
     title = title_of(args.env_name, args.env_options)
-    return run if is_own else run / f"in_{title}"
+    folder = folder_to_write(run)
+    return folder if is_own else folder / f"in_{title}"
 
 
 def worst_median_best(results: list[dict[str, float]]) -> dict[str, int]:
@@ -109,24 +117,75 @@ def worst_median_best(results: list[dict[str, float]]) -> dict[str, int]:
     return {name: int(order[place]) for name, place in places.items()}
 
 
+def is_one_battle(args) -> bool:
+    """Whether all greedy episodes are the same battle: nothing at its start is drawn."""
+    if args.env_type != "smaclite":
+        return False
+    from cleanmarl.battle.scenario import load_map, load_scenario  # only here: for battles
+
+    load = load_scenario if args.env_name.endswith(".toml") else load_map
+    return not load(args.env_name).is_random
+
+
+def seed_of(args, number: int) -> int:
+    """The seed of test episode `number`; `play_greedily` of the scripts draws the same."""
+    return int(random_stream(args, "test", number).integers(2**31))
+
+
+def evaluation_of(args, step: int, results: list[dict[str, float]]) -> dict:
+    """The content of evaluation.json: means, their intervals, and the results of each episode.
+
+    Episodes with the same reward, length and success are alike. Then there are no intervals: as far
+    as the results tell, all are one episode.
+    """
+    alike = len(results) > 1 and all(one == results[0] for one in results)
+    evaluation = {name: confidence(values) for name, values in by_name(results).items()}
+    if alike:
+        evaluation = {name: {"mean": of["mean"]} for name, of in evaluation.items()}
+    evaluation |= {"episodes": len(results), "alike": alike}
+    evaluation |= {"seed": args.seed, "which": args.which, "step": step}
+    evaluation |= {name: getattr(args, name) for name in ENVIRONMENT}
+    evaluation["per_episode"] = []
+    for number, one in enumerate(results):
+        # NumPy's and PyTorch's numbers become Python's, which JSON knows
+        plain = {name: np.asarray(value).item() for name, value in one.items()}
+        evaluation["per_episode"].append({"seed": seed_of(args, number)} | plain)
+    return evaluation
+
+
+def in_words(evaluation: dict, one_battle: bool) -> list[str]:
+    """A line for each mean of an evaluation."""
+    number, lines = evaluation["episodes"], []
+    for name in list(evaluation)[: list(evaluation).index("episodes")]:
+        of = evaluation[name]
+        if evaluation["alike"]:
+            what = f"which are alike{': one battle' if one_battle else ''}"
+            lines.append(f"{name}: {of['mean']:.3f} in all {number} episodes, {what}")
+        elif number == 1:
+            lines.append(f"{name}: {of['mean']:.3f} in one episode")
+        else:
+            interval = f"95% confidence {of['low']:.3f} to {of['high']:.3f}"
+            lines.append(f"{name}: mean {of['mean']:.3f}, {interval}")
+    return lines
+
+
 def write_evaluation(args, step: int, results: list[dict[str, float]]) -> Path:
-    """Print means over episodes with their intervals, and write them to evaluation.json.
+    """Write means over episodes with their intervals to evaluation.json, and print them.
 
     The file is in the folder of the run. For another environment than the run's, it is in a folder
     there, for example in_3m. Returns that folder. Raises Refused if the file cannot be written.
     """
-    run = Path(args.evaluate)
-    evaluation = {name: confidence(values) for name, values in by_name(results).items()}
-    for name, of in evaluation.items():
-        interval = f"95% confidence {of['low']:.3f} to {of['high']:.3f}"
-        print(f"{name}: mean {of['mean']:.3f}, {interval}")
-    evaluation |= {"episodes": len(results), "seed": args.seed, "which": args.which, "step": step}
-    evaluation |= {name: getattr(args, name) for name in ENVIRONMENT}
-    folder = folder_of_results(args, run)
+    folder = folder_of_results(args, Path(args.evaluate))
+    evaluation = evaluation_of(args, step, results)
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "evaluation.json", evaluation)
     except OSError as error:
         raise Refused(f"cannot write {folder / 'evaluation.json'}: {error}") from error
-    print(f"{args.which} networks, saved at step {step}: {folder / 'evaluation.json'}")
+    lines = in_words(evaluation, is_one_battle(args))
+    lines.append(f"{args.which} networks, saved at step {step}: {folder / 'evaluation.json'}")
+    try:
+        print(*lines, sep="\n", flush=True)
+    except BrokenPipeError:  # of | head -1; the file and the GIFs are written all the same
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return folder

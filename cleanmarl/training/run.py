@@ -50,7 +50,7 @@ from cleanmarl.training.errors import in_one_line, refuse_on_error, warn
 from cleanmarl.training.initial import apply_changes
 from cleanmarl.training.learned import GradientCheck
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
-from cleanmarl.training.session import made_with, now
+from cleanmarl.training.session import description, made_with, now
 from cleanmarl.training.stopping import Stopped
 
 # Shown beside the progress bar: the first of these that exists
@@ -97,6 +97,7 @@ class Run:
             if args.resume:
                 self.restore()
             write_json(self.folder / "args.json", asdict(args) | {"resume": ""})
+            write_json(self.folder / "team.json", description(args, env))
             self.begin_session()
             self.open_writer()
         optimizers = [part for part in state.values() if isinstance(part, torch.optim.Optimizer)]

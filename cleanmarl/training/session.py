@@ -1,5 +1,6 @@
-"""How a run was made: command, commit, versions, machine, time."""
+"""How a run was made, and what another program must know of its team."""
 
+import inspect
 import os
 import platform
 import re
@@ -11,9 +12,34 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
+from cleanmarl.training.arguments import script_of
+
 
 def now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S%z")
+
+
+def description(args, env) -> dict:
+    """What another program must know of a run's team, for team.json.
+
+    `inputs` says where the parts of an agent network's input stand.
+    """
+    env = env.unwrapped
+    ids = env.n_agents if args.agent_ids else 0
+    obs_size = env.obs_size - ids
+    inputs = {"obs": [0, obs_size], "agent_id": [obs_size, env.obs_size]}
+    if getattr(args, "last_action", False):
+        inputs["last_action"] = [env.obs_size, env.obs_size + env.n_actions]
+    about = {"package": version("cleanmarl-qmix"), "script": script_of(type(args))}
+    about |= {"script_file": str(Path(inspect.getfile(type(args))).resolve())}
+    about |= {"commit": made_with()["commit"]}
+    about |= {"n_agents": env.n_agents, "n_actions": env.n_actions, "obs_size": obs_size}
+    about |= {"state_size": env.state_size, "time_limit": env.time_limit, "inputs": inputs}
+    for name in ("env_type", "env_name", "env_family", "env_options"):
+        about[name] = getattr(args, name)
+    for name in ("agent_names", "action_names", "observation_names"):
+        about[name] = getattr(env, name, None)
+    return about
 
 
 def made_with() -> dict[str, str]:

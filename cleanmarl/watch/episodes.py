@@ -25,8 +25,10 @@ class Episode:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The episode as a script stores it: obs [T + 1, n_agents, obs_size], ..., reward [T]."""
-        names = ("obs", "state", "avail_actions")
-        found = {name: np.array([seen[name] for seen in self.observations]) for name in names}
+        dtypes = {"obs": np.float32, "state": np.float32, "avail_actions": np.int8}
+        found = {}
+        for name, dtype in dtypes.items():
+            found[name] = np.array([seen[name] for seen in self.observations], dtype)
         found["actions"] = np.array(self.actions, np.int64)
         found["reward"] = np.array(self.rewards, np.float32)
         return found

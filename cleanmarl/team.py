@@ -1,0 +1,196 @@
+"""A trained team in your own program: load it, reset it, let it act.
+
+    import cleanmarl
+
+    team = cleanmarl.load_team("runs/smaclite__3m__qmix__1__...", which="best")
+    team.reset()
+    actions = team.act(obs, avail_actions)
+
+A run's folder needs team.json, args.json and best.pt or model.pt. The environment is not needed.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from cleanmarl.training.acting import acting
+from cleanmarl.training.arguments import load_file
+from cleanmarl.training.checkpoint import load_model, read_json, write_atomically
+from cleanmarl.training.errors import Refused
+
+OWN = Path(__file__).parent  # folder of the project's own scripts
+
+
+class Team:
+    """A trained team, made by `load_team`.
+
+    Attributes:
+        n_agents, n_actions, obs_size, state_size: sizes; `obs_size` is without ids
+        agent_names: [n_agents]
+        action_names: [n_agents][n_actions]
+        step: environment step of its training at which the networks were saved
+        q_values: values of all actions in the last `act`, [..., n_agents, n_actions]; None before
+    """
+
+    def __init__(self, script: ModuleType, args, about: dict, agent: torch.nn.Module, step: int):
+        self.n_agents = about["n_agents"]
+        self.n_actions = about["n_actions"]
+        self.obs_size = about["obs_size"]
+        self.state_size = about["state_size"]
+        numbers = range(self.n_agents)
+        self.agent_names = about["agent_names"] or [f"agent {i}" for i in numbers]
+        actions = [f"action {j}" for j in range(self.n_actions)]
+        self.action_names = about["action_names"] or [actions] * self.n_agents
+        self.step = step
+        self.q_values: np.ndarray | None = None
+        self._args = args
+        self._agent = agent
+        self._act = script.act
+        self._remembers = "memory" in inspect.signature(script.act).parameters
+        self._ids = np.eye(self.n_agents, self.n_agents if args.agent_ids else 0, dtype=np.float32)
+        self._memory = None  # of recurrent agents
+        self._batch: tuple | None = None
+
+    def reset(self):
+        """Begin an episode, or a batch of episodes: recurrent agents forget."""
+        self._memory = self._batch = self.q_values = None
+
+    def act(self, obs: np.ndarray, avail_actions: np.ndarray | None = None) -> np.ndarray:
+        """The greedy actions that training's evaluations would take.
+
+        Args:
+            obs: [..., n_agents, obs_size], without ids; dimensions before the agents are a batch
+                of environments. Shorter observations are padded with zeros, as in training
+            avail_actions: [..., n_agents, n_actions], not 0 where an action is available; None if
+                all are
+
+        Returns: integers [..., n_agents]
+
+        Raises ValueError if a shape is wrong, or an agent has no available action.
+        """
+        obs = np.asarray(obs, np.float32)
+        wanted = (self.n_agents, self.obs_size)
+        if obs.shape[-2:] != wanted:
+            raise ValueError(f"obs must be [..., {wanted[0]}, {wanted[1]}], got {obs.shape}")
+        batch = obs.shape[:-2]
+        shape = (*batch, self.n_agents, self.n_actions)
+        available = (
+            np.ones(shape, bool) if avail_actions is None else np.asarray(avail_actions) != 0
+        )
+        if available.shape != shape:
+            raise ValueError(f"avail_actions must be {list(shape)}, got {available.shape}")
+        if not available.any(-1).all():
+            raise ValueError("an agent has no available action")
+        if self._remembers and self._batch not in (None, batch):
+            raise ValueError(f"a batch of {self._batch} is being played, not {batch}: reset()")
+        self._batch = batch
+        ids = np.broadcast_to(self._ids, (*batch, *self._ids.shape))
+        return self._choose(np.concatenate((obs, ids), axis=-1), available)
+
+    def _choose(self, obs: np.ndarray, available: np.ndarray) -> np.ndarray:
+        """Call the script's own `act`, and keep the values that it sees."""
+        shape = available.shape
+        if self._remembers:  # a row for each agent of each environment
+            obs, available = obs.reshape(-1, obs.shape[-1]), available.reshape(-1, shape[-1])
+            if self._memory is None:
+                self._memory = (None, np.full(len(obs), -1))
+        values = acting(self._agent)
+
+        def kept(*inputs):
+            answer = values(*inputs)
+            scores = answer[0] if isinstance(answer, tuple) else answer
+            self.q_values = scores.reshape(shape)
+            return answer
+
+        observation = {"obs": obs, "avail_actions": available.astype(np.int8)}
+        actions = call_act(self._act, kept, observation, self._memory, self._args)
+        if self._remembers:
+            actions, self._memory = actions
+        return actions.reshape(shape[:-1])
+
+    def export(self, path: str | Path):
+        """Write the team as a program of `torch.export`, which runs without this project.
+
+        See `Program` for its inputs and outputs. Raises ValueError if PyTorch cannot export it.
+        """
+        from cleanmarl.export import program
+
+        write_atomically(Path(path), program(self._agent, self._args, self._ids, self.n_actions))
+
+
+def call_act(act: Callable, values: Callable, observation: dict, memory, args):
+    """Call a script's `act` greedily; a copy may take its arguments in another order."""
+    given = {"values": values, "observation": observation, "memory": memory, "args": args}
+    given |= {"epsilon": 0.0, "rng": np.random.default_rng(0)}
+    names = inspect.signature(act).parameters
+    if strange := names.keys() - given.keys():
+        raise Refused(f"act() of the script takes {min(strange)}, which a team does not know")
+    return act(**{name: given[name] for name in names})
+
+
+def load_team(
+    run: str | Path, which: Literal["best", "last"] = "best", script: str | Path | None = None
+) -> Team:
+    """Load the trained team of a run.
+
+    Args:
+        run: folder of the run
+        which: its "best" or its "last" networks
+        script: the script that made it, if it was moved
+
+    Raises ValueError with a message of one line.
+    """
+    folder = Path(run)
+    if which not in ("best", "last"):
+        raise Refused(f'which must be "best" or "last", got {which!r}')
+    about = read_json(folder / "team.json")
+    module = load_script(find_script(about, script and Path(script)), ("Args", "Networks", "act"))
+    args = read_args(module, folder)
+    sizes = SimpleNamespace(**about)
+    sizes.obs_size = about["inputs"]["agent_id"][1]  # as networks see it, with ids
+    try:
+        with torch.random.fork_rng(devices=[]):  # initial weights draw from the user's stream
+            networks = module.Networks(args, sizes)
+    except AttributeError as error:
+        raise Refused(f"the networks of {module.__file__} need the environment: {error}") from None
+    step = load_model(folder, which, target_agent=networks.target_agent)
+    return Team(module, args, about, networks.target_agent, step)
+
+
+def read_args(module: ModuleType, folder: Path):
+    """A run's own arguments as the script's `Args`, for the CPU. Raises Refused."""
+    saved = read_json(folder / "args.json")
+    known = {field.name for field in fields(module.Args)}
+    if differ := sorted(saved.keys() ^ known):
+        raise Refused(f"{folder} and {module.__file__} have different arguments: {differ}")
+    return module.Args(**saved | {"device": "cpu"})
+
+
+def find_script(about: dict, script: Path | None) -> Path:
+    """The file of the script. Raises Refused if it cannot be found."""
+    if script is None and not about.get("script_file"):
+        raise Refused("the run does not say which script made it: give its file")
+    path = script or Path(about["script_file"])
+    if not path.is_file() and path.parent.name == OWN.name:
+        path = OWN / path.name  # made in another clone of this project
+    if not path.is_file():
+        raise Refused(f"there is no script {path}: give its place (--script FILE)")
+    return path
+
+
+def load_script(path: Path, needed: tuple[str, ...]) -> ModuleType:
+    """The script as a module. Raises Refused if it cannot be used."""
+    try:
+        module = load_file(path)
+    except Exception as error:
+        raise Refused(f"{path} cannot be imported: {error!r}") from error
+    missing = [name for name in needed if not hasattr(module, name)]
+    if missing:
+        raise Refused(f"{path.name} has no {', '.join(missing)}: copy it from cleanmarl/qmix.py")
+    return module

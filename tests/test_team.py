@@ -1,0 +1,293 @@
+"""A trained team in the user's own program, and as a program of `torch.export`."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import cleanmarl
+from cleanmarl import training
+from cleanmarl.errors import Refused
+from cleanmarl.training.checkpoint import read_model
+from cleanmarl.watch.episodes import Recorder
+from tests.helpers import LBF, MODULES, ROOT, every_script, run_program, trained
+
+TASK = {"env_name": "3m", "total_timesteps": 200}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """`runs(script, **options)`: the folder of a short training, made once."""
+    made = {}
+
+    def make(script: str, **options) -> Path:
+        key = (script, *sorted(options.items()))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("runs") / "run"
+            made[key] = trained(script, folder, **TASK | options)
+            strengthen(made[key])
+        return made[key]
+
+    return make
+
+
+def strengthen(folder: Path):
+    """Random weights, so that the choices of a short training differ."""
+    for name in ("best.pt", "model.pt"):
+        model = torch.load(folder / name, weights_only=True)
+        stream = torch.Generator().manual_seed(1)
+        for part in model.values():
+            for weights in part.values() if isinstance(part, dict) else ():
+                weights += 0.3 * torch.randn(weights.shape, generator=stream)
+        torch.save(model, folder / name)
+
+
+def evaluated(folder: Path, script: str):
+    """The episodes of --evaluate with the best networks."""
+    module = MODULES[script]
+    args = module.Args(**json.loads((folder / "args.json").read_text()))
+    env = Recorder(module.open_env(args))
+    networks = module.Networks(args, env)
+    training.load_model(folder, "best", target_agent=networks.target_agent)
+    module.evaluate(env, networks.target_agent, args, "test")
+    return env.episodes
+
+
+def choices(team, episode) -> list[np.ndarray]:
+    team.reset()
+    seen = episode.observations[:-1]
+    return [team.act(one["obs"][:, : team.obs_size], one["avail_actions"]) for one in seen]
+
+
+@every_script
+@pytest.mark.parametrize("options", [{}, {"agent_ids": False}], ids=["ids", "no ids"])
+def test_a_team_chooses_what_an_evaluation_chooses(runs, script, options):
+    folder = runs(script, **options)
+    team = cleanmarl.load_team(folder)
+    for episode in evaluated(folder, script):
+        np.testing.assert_array_equal(choices(team, episode), episode.actions)
+    assert len({tuple(actions) for actions in episode.actions}) > 1
+
+
+@pytest.mark.parametrize("options", [{"rnn": "gru"}, {"last_action": False}, {"num_layers": 2}])
+def test_recurrent_teams_of_all_kinds_choose_what_an_evaluation_chooses(runs, options):
+    folder = runs("qmix_lstm", **options)
+    (episode, *_) = evaluated(folder, "qmix_lstm")
+    np.testing.assert_array_equal(choices(cleanmarl.load_team(folder), episode), episode.actions)
+
+
+def test_a_team_of_a_copy_chooses_what_an_evaluation_chooses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = (ROOT / "cleanmarl/qmix.py").read_text()
+    copy = tmp_path / "my_qmix.py"
+    copy.write_text(source.replace("return self.layers(obs)", "return -self.layers(obs).abs()"))
+    words = ["--env-name", "3m", "--total-timesteps", "200", "--num-eval-ep", "1"]
+    status, _, err = run_program(str(copy), *words)
+    assert status == 0, err
+    (folder,) = tmp_path.glob("runs/*")
+    strengthen(folder)
+    team = cleanmarl.load_team(folder)
+    team.act(np.random.default_rng(1).random((3, team.obs_size)))
+    assert (team.q_values <= 0).all() and (team.q_values < 0).any()
+
+
+@every_script
+def test_many_environments_act_at_once_as_they_would_alone(runs, script):
+    team = cleanmarl.load_team(runs(script))
+    rng = np.random.default_rng(0)
+    obs = rng.random((4, 5, team.n_agents, team.obs_size))  # [steps, batch, n_agents, obs_size]
+    masks = rng.random((4, 5, team.n_agents, team.n_actions)) < 0.5
+    masks[..., 0] = True
+    team.reset()
+    together = [team.act(*step) for step in zip(obs, masks, strict=True)]
+    for i in range(5):
+        team.reset()
+        alone = [team.act(*step) for step in zip(obs[:, i], masks[:, i], strict=True)]
+        np.testing.assert_array_equal(alone, np.array(together)[:, i])
+
+
+def test_values_are_those_of_the_last_step(runs):
+    team = cleanmarl.load_team(runs("qmix"))
+    assert team.q_values is None
+    actions = team.act(np.ones((2, team.n_agents, team.obs_size)))
+    assert team.q_values.shape == (2, team.n_agents, team.n_actions)
+    np.testing.assert_array_equal(team.q_values.argmax(-1), actions)
+    team.reset()
+    assert team.q_values is None
+
+
+def test_recurrent_agents_forget_at_a_reset(runs):
+    team = cleanmarl.load_team(runs("qmix_lstm"))
+    obs = np.ones((team.n_agents, team.obs_size))
+    team.act(obs)
+    first = team.q_values
+    team.act(obs)
+    assert not np.array_equal(team.q_values, first)
+    team.reset()
+    team.act(obs)
+    np.testing.assert_array_equal(team.q_values, first)
+
+
+def test_a_team_has_sizes_and_names(runs):
+    team = cleanmarl.load_team(runs("qmix"))
+    assert (team.n_agents, team.n_actions, team.obs_size, team.state_size) == (3, 9, 30, 48)
+    assert team.agent_names == ["marine 0", "marine 1", "marine 2"]
+    assert team.action_names[0][:3] == ["no-op", "stop", "north"]
+    assert team.step > 0
+
+
+@pytest.mark.parametrize(
+    ("obs", "masks", "message"),
+    [
+        ((3, 33), None, r"obs must be \[..., 3, 30\], got \(3, 33\)"),
+        ((2, 30), None, r"obs must be \[..., 3, 30\]"),
+        ((3, 30), (3, 8), r"avail_actions must be \[3, 9\], got \(3, 8\)"),
+        ((2, 3, 30), (3, 9), r"avail_actions must be \[2, 3, 9\]"),
+    ],
+)
+def test_a_wrong_shape_is_an_error_of_one_line(runs, obs, masks, message):
+    team = cleanmarl.load_team(runs("qmix"))
+    with pytest.raises(ValueError, match=message):
+        team.act(np.zeros(obs), masks and np.ones(masks))
+
+
+def test_an_agent_without_an_available_action_is_an_error(runs):
+    team = cleanmarl.load_team(runs("qmix"))
+    with pytest.raises(ValueError, match="no available action"):
+        team.act(np.zeros((3, 30)), np.zeros((3, 9)))
+
+
+def test_another_batch_needs_a_reset(runs):
+    team = cleanmarl.load_team(runs("qmix_lstm"))
+    team.act(np.zeros((3, 30)))
+    with pytest.raises(ValueError, match=r"reset\(\)"):
+        team.act(np.zeros((2, 3, 30)))
+
+
+def test_loading_a_team_leaves_the_users_random_numbers_alone(runs):
+    folder = runs("qmix")
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    cleanmarl.load_team(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_team_acts_without_the_package_of_its_environment(tmp_path):
+    folder = trained("qmix", tmp_path / "run", **LBF, total_timesteps=100)
+    code = f"""
+import sys
+sys.modules["lbforaging"] = sys.modules["numba"] = None
+import cleanmarl, numpy
+team = cleanmarl.load_team({str(folder)!r})
+print(team.act(numpy.zeros((team.n_agents, team.obs_size))).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout, done.returncode) == ("(2,)\n", 0), done.stderr
+
+
+def sent(folder: Path, to: Path) -> Path:
+    """The three files of a team that are sent by mail."""
+    to.mkdir()
+    for name in ("team.json", "args.json", "model.pt"):
+        shutil.copy(folder / name, to)
+    return to
+
+
+@every_script
+def test_three_files_are_enough_to_act(runs, script, tmp_path):
+    folder = sent(runs(script), tmp_path / "sent")
+    team = cleanmarl.load_team(folder, which="last")
+    assert team.act(np.zeros((3, 30))).shape == (3,)
+
+
+@every_script
+def test_three_files_are_enough_to_evaluate(runs, script, tmp_path, command):
+    folder = sent(runs(script), tmp_path / "sent")
+    status, out, err = command(script, "--evaluate", str(folder), "--num-eval-ep", "1")
+    assert status == 0, err
+    assert "ep_length" in out
+
+
+@pytest.mark.parametrize("name", ["team.json", "args.json", "best.pt"])
+def test_a_missing_or_damaged_file_is_named(runs, tmp_path, name):
+    folder = tmp_path / "run"
+    shutil.copytree(runs("qmix"), folder)
+    (folder / name).write_bytes(b"[1, 2]")
+    with pytest.raises(Refused, match=name):
+        cleanmarl.load_team(folder)
+    (folder / name).unlink()
+    with pytest.raises(Refused, match=name):
+        cleanmarl.load_team(folder)
+
+
+def test_a_team_of_another_script_is_refused(runs, tmp_path):
+    with pytest.raises(Refused, match="different arguments"):
+        cleanmarl.load_team(runs("qmix"), script=ROOT / "cleanmarl/qmix_lstm.py")
+
+
+def test_a_flipped_bit_is_found_or_changes_no_weight(runs, tmp_path):
+    path = runs("qmix") / "best.pt"
+    content, good = path.read_bytes(), read_model(path)
+    places = np.random.default_rng(0).integers(8 * len(content), size=150)
+    copy, found = tmp_path / "best.pt", 0
+    for place in places.tolist():
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        copy.write_bytes(damaged)
+        try:
+            model = read_model(copy)
+        except Refused:
+            found += 1
+            continue
+        for name, weights in good["target_agent"].items():
+            assert torch.equal(model["target_agent"][name], weights)
+    assert found > 100
+
+
+def test_the_weights_open_with_plain_pytorch(runs):
+    path = runs("qmix") / "best.pt"
+    assert zipfile.is_zipfile(path)
+    assert torch.load(path, weights_only=True)["target_agent"].keys()
+
+
+def program_of(team, path: Path):
+    team.export(path)
+    return torch.export.load(path).module()
+
+
+@pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
+def test_an_exported_team_chooses_the_same(runs, script, tmp_path):
+    team = cleanmarl.load_team(runs(script))
+    run = program_of(team, tmp_path / "team.pt2")
+    rng = np.random.default_rng(0)
+    for batch in (1, 2, 7):
+        obs = rng.random((batch, 3, 30), np.float32)
+        masks = rng.random((batch, 3, 9)) < 0.5
+        masks[..., 1] = True
+        actions, values = run(torch.from_numpy(obs), torch.from_numpy(masks))
+        np.testing.assert_array_equal(actions, team.act(obs, masks))
+        np.testing.assert_allclose(values.detach(), team.q_values, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"rnn": "gru"}, {"last_action": False}])
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+def test_an_exported_recurrent_team_chooses_the_same(runs, options, tmp_path):
+    team = cleanmarl.load_team(runs("qmix_lstm", **options))
+    run = program_of(team, tmp_path / "team.pt2")
+    parts = 1 if options.get("rnn") == "gru" else 2
+    for batch in (1, 4):
+        hidden = (torch.zeros(1, 3 * batch, 8),) * parts
+        actions = torch.full((batch, 3), -1)
+        masks = torch.ones(batch, 3, 9, dtype=torch.bool)
+        team.reset()
+        for step in range(3):
+            obs = np.random.default_rng(step).random((batch, 3, 30), np.float32)
+            actions, values, hidden = run(torch.from_numpy(obs), masks, actions, hidden)
+            np.testing.assert_array_equal(actions, team.act(obs))
+            np.testing.assert_allclose(values.detach(), team.q_values, atol=1e-5)
