@@ -1,10 +1,15 @@
-"""Results of episodes: means, confidence intervals, pictures."""
+"""Results of episodes: means, confidence intervals, evaluation.json, pictures."""
+
+import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from cleanmarl.training.results import confidence, metrics_of, save_gif
+from cleanmarl import qmix
+from cleanmarl.training.results import confidence, metrics_of, save_gif, write_evaluation
 
 
 @pytest.mark.parametrize(
@@ -66,3 +71,99 @@ def test_a_gif_shows_all_pictures_in_their_order(tmp_path):
             picture.seek(number)
             assert np.abs(np.asarray(picture.convert("RGB"), int) - frame).max() <= 2
             assert picture.info["duration"] == 200
+
+
+# evaluation.json
+
+
+BATTLES = {"ep_reward": 20.0, "ep_length": 27, "battle_won": True}
+
+
+def evaluated(folder, results, **options) -> dict:
+    """The evaluation.json of these results."""
+    args = qmix.Args(**{"evaluate": str(folder)} | options)
+    (folder / "args.json").write_text(json.dumps(asdict(args)))
+    return json.loads((write_evaluation(args, 1000, results) / "evaluation.json").read_text())
+
+
+def test_an_evaluation_holds_each_episode_with_its_seed(tmp_path, monkeypatch):
+    rewards = (np.float32(0.5), torch.tensor(2.0), 3)
+    results = [{"ep_reward": one, "ep_length": 4, "success": np.bool_(True)} for one in rewards]
+    seeds, args = [], qmix.Args(seed=7, num_eval_ep=3)
+
+    def play_episode(env, values, epsilon, seed, rng, args):
+        seeds.append(seed)
+        return {}, results[len(seeds) - 1]
+
+    monkeypatch.setattr(qmix, "play_episode", play_episode)
+    played = qmix.evaluate(None, torch.nn.Identity(), args, "test")
+    evaluation = evaluated(tmp_path, played, seed=7)
+    expected = [
+        {"seed": seed, "ep_reward": reward, "ep_length": 4, "success": True}
+        for seed, reward in zip(seeds, (0.5, 2, 3), strict=True)
+    ]
+    assert evaluation["per_episode"] == expected
+    assert evaluation["ep_reward"] == confidence(np.array([0.5, 2, 3]))
+    assert (evaluation["episodes"], evaluation["alike"]) == (3, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"env_name": "3m"}, "in all 32 episodes, which are alike: one battle"),
+        ({"env_name": "zerg_5_vs_5"}, "in all 32 episodes, which are alike"),
+        ({"env_type": "lbf"}, "in all 32 episodes, which are alike"),
+    ],
+)
+def test_episodes_that_are_alike_have_no_interval(tmp_path, capsys, options, says):
+    evaluation = evaluated(tmp_path, [BATTLES] * 32, **options)
+    assert evaluation["alike"] is True
+    assert (evaluation["ep_reward"], evaluation["battle_won"]) == ({"mean": 20}, {"mean": 1})
+    assert len({one["seed"] for one in evaluation["per_episode"]}) == 32
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"ep_reward: 20.000 {says}"
+    assert lines[2] == f"battle_won: 1.000 {says}"
+
+
+SCENARIO = """
+terrain = "SIMPLE"
+episode_limit = 60
+attack_point = [9, 16]
+groups = [
+  { side = "ally", at = [9, 16], units = { MARINE = 3 } },
+  { side = "enemy", at = [23, 16], units = { MARINE = 3 } },
+]
+"""
+
+
+def test_your_own_scenario_without_random_parts_is_one_battle(tmp_path, capsys):
+    (tmp_path / "mine.toml").write_text(SCENARIO)
+    evaluated(tmp_path, [BATTLES] * 2, env_name=str(tmp_path / "mine.toml"))
+    assert "all 2 episodes, which are alike: one battle" in capsys.readouterr().out
+
+
+def test_a_single_episode_is_called_one_episode(tmp_path, capsys):
+    assert evaluated(tmp_path, [BATTLES])["alike"] is False
+    assert "ep_reward: 20.000 in one episode\n" in capsys.readouterr().out
+
+
+def test_an_evaluation_is_written_before_it_is_printed(tmp_path, monkeypatch):
+    def closed(*words, **options):
+        written.append((tmp_path / "evaluation.json").exists())
+        raise BrokenPipeError
+
+    written = []
+    monkeypatch.setattr("builtins.print", closed)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    evaluated(tmp_path, [BATTLES])
+    assert written == [True]
+
+
+def test_an_evaluation_of_a_published_team_leaves_its_folder_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cleanmarl.teams.TEAMS", tmp_path / "published")
+    folder = tmp_path / "published/3m-1"
+    folder.mkdir(parents=True)
+    evaluated(folder, [BATTLES])
+    assert [path.name for path in folder.iterdir()] == ["args.json"]
+    assert (tmp_path / "teams/3m-1/evaluation.json").exists()
