@@ -16,6 +16,8 @@ from cleanmarl import training
 from cleanmarl.errors import Refused
 from cleanmarl.training.checkpoint import read_model
 from cleanmarl.watch.episodes import Recorder
+from cleanmarl.watch.page import page
+from cleanmarl.watch.trained import load
 from tests.helpers import LBF, MODULES, ROOT, every_script, run_program, trained
 
 TASK = {"env_name": "3m", "total_timesteps": 200}
@@ -212,6 +214,12 @@ def test_three_files_are_enough_to_evaluate(runs, script, tmp_path, command):
     status, out, err = command(script, "--evaluate", str(folder), "--num-eval-ep", "1")
     assert status == 0, err
     assert "ep_length" in out
+
+
+def test_three_files_are_enough_to_watch(runs, tmp_path):
+    run = load(sent(runs("qmix"), tmp_path / "sent"), "last", 1)
+    assert run.session["script"] == "qmix"
+    assert page(run).startswith("<!doctype html>")
 
 
 @pytest.mark.parametrize("name", ["team.json", "args.json", "best.pt"])
