@@ -347,6 +347,37 @@ def test_a_record_has_the_command_the_versions_and_the_evaluations(copied, tmp_p
     assert record.values == pytest.approx([value for _, value in evaluations], abs=1e-4)
 
 
+def test_a_finished_run_keeps_its_team_beside_its_record(tmp_path):
+    task = task_of(tmp_path / "smaclite__3m__qmix__1", "-c", "")
+    run = saved_run(task.folder)
+    content = {name: name.encode() for name in ("team.json", "best.pt", "model.pt")}
+    for name, text in content.items():
+        (run / name).write_bytes(text)
+    content["args.json"] = (run / "args.json").read_bytes()
+    before = records.read_all(tmp_path)
+    assert train(task, "") == 0
+    assert task.team == tmp_path / "smaclite__3m__qmix__1.team"
+    assert {path.name: path.read_bytes() for path in task.team.iterdir()} == content
+    shutil.rmtree(task.folder)
+    assert len(records.read_all(tmp_path)) == len(before) == 1
+
+
+def test_a_run_that_saves_no_networks_keeps_no_team(tmp_path):
+    task = task_of(tmp_path / "run", "-c", "")
+    saved_run(task.folder)
+    assert sweep.keep(task) == 0
+    assert task.record.exists() and not task.team.exists()
+
+
+def test_a_run_is_not_finished_if_its_team_cannot_be_kept(tmp_path):
+    task = task_of(tmp_path / "run", "-c", "")
+    (saved_run(task.folder) / "best.pt").touch()
+    (task.team / "best.pt.tmp").mkdir(parents=True)
+    with pytest.raises(OSError):
+        sweep.keep(task)
+    assert not task.record.exists()
+
+
 def test_no_two_scripts_train_the_same_run(tmp_path):
     task = task_of(tmp_path / "run", "-c", "")
     saved_run(task.folder)

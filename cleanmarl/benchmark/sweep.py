@@ -37,12 +37,15 @@ from cleanmarl.training.arguments import (
     script_of,
     title_of,
 )
+from cleanmarl.training.checkpoint import write_atomically
 from cleanmarl.training.errors import Refused, refuse_on_error
 
 SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 # The sweep sets these arguments of the scripts itself.
 OWN = {"env_type", "env_name", "env_family", "env_options", "seed", "torch_threads"}
 OWN |= {"resume", "evaluate", "which"}
+# Files of a run folder that make its team, see `keep`.
+OF_TEAM = ("args.json", "team.json", "best.pt", "model.pt")
 # Runs of one curve may differ in these arguments.
 SAME_CURVE = FREE - {"total_timesteps", "device"}
 
@@ -62,6 +65,11 @@ class Task:
     def record(self) -> Path:
         """The file that `keep` writes when the run is finished."""
         return self.folder.with_name(self.folder.name + ".json")
+
+    @property
+    def team(self) -> Path:
+        """The folder beside the record in which `keep` puts the trained team."""
+        return self.folder.with_name(self.folder.name + ".team")
 
 
 def need(name: str) -> ModuleType:
@@ -316,9 +324,13 @@ def train(task: Task, python_path: str) -> int:
 
 
 def keep(task: Task) -> int:
-    """Write the record of a run whose script ended with 0; returns 1 if the run is not finished."""
+    """Keep the team and the record of a run whose script ended with 0.
+
+    The record comes last: a run with a record is finished. Returns 1 if the run is not finished.
+    """
     for path in task.folder.glob("runs/*/args.json"):
         if record := read_run(path.parent):
+            keep_team(path.parent, task.team)
             # The record's command does the whole run on any machine: no --resume, no local folder.
             words = [Path(word).name if word.endswith(".py") else word for word in task.command]
             command = shlex.join(["python", *words])
@@ -327,6 +339,16 @@ def keep(task: Task) -> int:
     with (task.folder / "log.txt").open("a") as log:
         print("the script has ended, but its run is not finished", file=log)
     return 1
+
+
+def keep_team(run: Path, folder: Path):
+    """Copy a run's networks, and what is needed to load them; nothing if none were saved."""
+    if not (run / "best.pt").exists():
+        return
+    folder.mkdir(exist_ok=True)
+    for name in OF_TEAM:
+        if (run / name).exists():
+            write_atomically(folder / name, (run / name).read_bytes())
 
 
 # Progress of the runs
