@@ -1,12 +1,11 @@
 """With what a run begins: networks of another run, or changed arguments when it is resumed."""
 
-import json
 from pathlib import Path
 
 import torch
 
 from cleanmarl.training.arguments import as_words, changed, option, with_newer
-from cleanmarl.training.checkpoint import load_model, read_model, sizes_of
+from cleanmarl.training.checkpoint import load_model, read_json, read_model, sizes_of
 from cleanmarl.training.errors import Refused, warn
 
 AGENTS = ("agent", "target_agent")  # networks of the agents in `Networks`
@@ -61,8 +60,8 @@ def misfit(folder: Path, args, weights: dict | None, network: torch.nn.Module) -
 def own_args(folder: Path) -> dict:
     """The arguments of a run, or none if they were not sent with its networks."""
     try:
-        return dict(json.loads((folder / "args.json").read_text()))
-    except (OSError, ValueError, TypeError):
+        return read_json(folder / "args.json")
+    except Refused:
         return {}
 
 
