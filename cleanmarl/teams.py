@@ -28,7 +28,7 @@ def order(name: str) -> tuple[str, int]:
 
 def team_names() -> list[str]:
     """The names of all teams. Raises Refused if this installation has none."""
-    names = [path.parent.name for path in TEAMS.glob("*/best.pt")]
+    names = [path.parent.name for path in TEAMS.glob("*/evaluation.json")]
     if not names:
         where = "they are in a clone of the repository, installed with pip install -e ."
         raise Refused(f"there are no trained teams in this installation: {where}")
