@@ -17,14 +17,17 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from cleanmarl import teams
 from cleanmarl.battle import BattleEnv, map_names
 from cleanmarl.battle.names import action_names
 from cleanmarl.battle.world import HEAL
+from cleanmarl.errors import Refused
 from cleanmarl.watch.episodes import Episode, places, play
 from cleanmarl.watch.explain import discounted, explain
 from cleanmarl.watch.page import page
 from cleanmarl.watch.scene import film, words
 from cleanmarl.watch.trained import load
+from docs.tools import collect_teams, gallery
 from tests.helpers import LBF, MODULES, ROOT, SOURCES, TWO_STEPS, every_script, trained
 
 # Runs to watch: a script and its arguments
@@ -726,32 +729,31 @@ def test_the_page_is_dark_if_the_reader_prefers_dark(opened):
 # The gallery
 
 
-def in_this_process(folder: Path, module: str, *arguments: str):
+def in_this_process(module: str, *arguments: str):
     """Run a module of the project as the program does, but in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
         patch.syspath_prepend(str(ROOT))
         patch.setattr(sys, "argv", [module, *arguments])
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")
-def test_the_gallerys_program_trains_a_team_once_and_writes_its_page(tmp_path, monkeypatch):
-    program = runpy.run_path(str(ROOT / "docs" / "tools" / "gallery.py"))
-    main, Args = program["main"], program["Args"]
-    small = "--total-timesteps 4 --batch-size 1 --buffer-size 2 --hidden-dim 8 --num-eval-ep 1"
-    game = "--env-type pz --env-family tests.games --env-name two_step_game"
-    ran = []
-    for name, value in {
-        "TEAMS": {"game": f"qmix {game} {small}"},
-        "run": lambda folder, *words: ran.append(words[0]) or in_this_process(folder, *words),
-    }.items():
-        monkeypatch.setitem(main.__globals__, name, value)
-    args = Args(runs=tmp_path / "gallery", out=tmp_path, teams=("game",))
-    main(args)
-    main(args)
-    assert "Q_tot" in (tmp_path / "_static" / "watch" / "game.html").read_text()
-    assert ran == ["cleanmarl.qmix", "cleanmarl.watch", "cleanmarl.watch"]
+def test_the_gallerys_program_writes_the_page_of_a_published_team(tmp_path, monkeypatch):
+    monkeypatch.setattr(teams, "TEAMS", tmp_path / "teams")
+    monkeypatch.setattr(collect_teams, "PAGE", tmp_path / "teams.md")
+    (tmp_path / "teams.md").touch()
+    trained("qmix", tmp_path / "runs/run", **TWO_STEPS)
+    collect_teams.main(collect_teams.Args(runs=(tmp_path / "runs",), episodes=1))
+    known = {"game": "team:two_step_game", "lost": "team:another_game"}
+    monkeypatch.setattr(gallery, "PAGES", known)
+    monkeypatch.setattr(gallery, "run", in_this_process)
+    with pytest.raises(Refused, match="there is no team 'another_game'"):
+        gallery.main(gallery.Args(out=tmp_path, pages=("game", "lost")))
+    assert not list(tmp_path.rglob("*.html"))
+    gallery.main(gallery.Args(out=tmp_path, pages=("game",)))
+    (page,) = tmp_path.rglob("*.html")
+    assert page == tmp_path / "_static/watch/game.html"
+    assert "Q_tot" in page.read_text()
 
 
 LINKS = [

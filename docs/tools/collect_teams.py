@@ -10,7 +10,7 @@ same name. Of its networks, only the targets are kept, since evaluations use the
 import json
 import re
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ import tyro
 
 from cleanmarl import teams
 from cleanmarl.benchmark.sweep import SCRIPTS
-from cleanmarl.training.arguments import title_of
+from cleanmarl.training.arguments import own_arguments, title_of
 from cleanmarl.training.checkpoint import (
     load_model,
     read_model,
@@ -137,10 +137,9 @@ def reason_against(team: Found, content: bytes, args: Args) -> str:
 
 def evaluate(folder: Path, script: str, episodes: int) -> dict:
     """What --evaluate --which best writes for a team. Raises Refused."""
-    module, saved = import_module(f"cleanmarl.{script}"), read(folder / "args.json")
-    if differ := saved.keys() ^ {known.name for known in fields(module.Args)}:
-        raise training.Refused(f"{folder} and {script}.py have different arguments: {differ}")
-    args = module.Args(**saved | {"device": "cpu", "num_eval_ep": episodes, "which": "best"})
+    module = import_module(f"cleanmarl.{script}")
+    own = own_arguments(module.Args, folder, resume=False)
+    args = replace(own, device="cpu", num_eval_ep=episodes, which="best")
     torch.set_num_threads(args.torch_threads)
     env = module.open_env(args)
     agent = module.Networks(args, env).target_agent

@@ -1,8 +1,8 @@
-"""Train the teams of the gallery in docs/watch.md, and write their pages.
+"""Write the pages of the gallery in docs/watch.md from the teams in docs/results/teams.
 
-    python docs/tools/gallery.py --runs gallery
+    python docs/tools/gallery.py
 
-Teams that are already in --runs are not trained again. The picture of the page needs Chromium.
+Nothing is trained. The picture of the page needs Chromium.
 """
 
 import io
@@ -17,44 +17,38 @@ from typing import Literal
 import tyro
 from PIL import Image
 
+from cleanmarl.teams import path_of
 from cleanmarl.training.checkpoint import write_atomically
+from cleanmarl.training.errors import one_line_errors
 
 ROOT = Path(__file__).parents[2]
-TEAMS = {
-    "3m": "qmix --env-name 3m --total-timesteps 200000 --buffer-size 1000 --td-lambda 0.6",
-    "MMM": "qmix --env-name MMM --total-timesteps 400000 --buffer-size 1000 --td-lambda 0.6",
-    "corridor": "qmix --env-name corridor --total-timesteps 500000 --buffer-size 1000 "
-    "--td-lambda 0.6",
-    "foraging": "qmix --env-type lbf --env-name Foraging-8x8-2p-3f-v3 --total-timesteps 300000",
+PAGES = {
+    "3m": "team:3m",
+    "MMM": "team:MMM",
+    "corridor": "team:corridor",
+    "lost": "team:corridor-2",  # it never learned to win
+    "foraging": "team:Foraging-8x8-2p-3f-v3",
+    "recurrent": "team:3s5z-qmix_lstm",
+    "random": "team:terran_5_vs_5",
+    "random_vdn": "team:terran_5_vs_5-vdn",  # beside QMIX: the same battles
 }
+"""page and team; a page shows the best networks"""
 MOMENT = "MMM", "#episode=median&t=12&agent=7"
 """page and address of the picture"""
 
 
 @dataclass
 class Args:
-    runs: Path = Path("gallery")
-    """folder to train in"""
     out: Path = ROOT / "docs"
     """folder of the documentation"""
-    teams: tuple[Literal[*TEAMS], ...] = tuple(TEAMS)
-    """teams to train"""
+    pages: tuple[Literal[*PAGES], ...] = tuple(PAGES)
+    """pages to write"""
 
 
-def run(folder: Path, *words: str):
-    """Run a module of the project in a folder. Raises CalledProcessError."""
+def run(*words: str):
+    """Run a module of the project. Raises CalledProcessError."""
     settings = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-m", *words], cwd=folder, env=settings, check=True)
-
-
-def train(command: str, folder: Path) -> Path:
-    """The run folder of a team; train the team if the folder is missing."""
-    if not list(folder.glob("runs/*/model.pt")):
-        folder.mkdir(parents=True, exist_ok=True)
-        script, *options = command.split()
-        run(folder, f"cleanmarl.{script}", *options, "--no-checkpoint-buffer")
-    (found,) = (path.parent for path in folder.glob("runs/*/model.pt"))
-    return found
+    subprocess.run([sys.executable, "-m", *words], env=settings, check=True)
 
 
 def photograph(page: Path, address: str) -> bytes:
@@ -83,11 +77,12 @@ def photograph(page: Path, address: str) -> bytes:
 def main(args: Args):
     pages = args.out.resolve() / "_static" / "watch"
     pages.mkdir(parents=True, exist_ok=True)
-    for name in args.teams:
-        folder = train(TEAMS[name], args.runs.resolve() / name)
-        run(folder.parent, "cleanmarl.watch", str(folder), "--out", str(pages / f"{name}.html"))
+    teams = {name: path_of(PAGES[name]) for name in args.pages}  # or an error before any page
+    for name, team in teams.items():
+        words = ("--which", "best", "--out", str(pages / f"{name}.html"))
+        run("cleanmarl.watch", str(team), *words)
     name, address = MOMENT
-    if name in args.teams:
+    if name in args.pages:
         picture = args.out / "images" / "watch.png"
         picture.parent.mkdir(exist_ok=True)
         write_atomically(picture, photograph(pages / f"{name}.html", address))
@@ -95,4 +90,5 @@ def main(args: Args):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    with one_line_errors("gallery"):
+        main(tyro.cli(Args, description=__doc__))
