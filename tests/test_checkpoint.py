@@ -643,13 +643,14 @@ def test_an_environment_whose_sizes_have_changed_is_refused(script, refused, cop
     assert "do not fit" in refused(script, "--resume", "run")
 
 
-OTHERS = ["--gamma 0.9", "--env-name MMM", "--seed 2", "--buffer-size 13", "--no-agent-ids"]
-OTHERS += ["--time-limit 9", "--mixer vdn", "--env-type lbf", "--learning-rate 0.1"]
-OTHERS += ["--log-every 4", "--num-eval-ep 2", "--eval-steps 8"]
+OTHERS = ["--env-name MMM", "--env-type lbf", "--no-agent-ids", "--no-env-state", "--time-limit 9"]
+OTHERS += ["--no-bootstrap-truncated", "--normalize-reward", "--seed 2", "--optimizer SGD"]
+OTHERS += ["--hidden-dim 9", "--num-layers 2", "--mixer vdn", "--hyper-dim 9"]
+OTHERS += ["--hypernet-layers 2"]
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_a_changed_argument_is_refused_with_the_runs_own_value(refused, copied, other):
+def test_a_change_that_does_not_fit_a_run_is_refused_with_its_own_value(refused, copied, other):
     copied("qmix", **LONG)
     name = other.split()[0].replace("--no-", "--")
     own = getattr(small_args("qmix", **LONG), name[2:].replace("-", "_"))
@@ -665,11 +666,11 @@ def test_a_training_is_resumed_from_python_with_its_own_arguments(script, undist
 
 
 @every_script
-def test_a_changed_argument_is_refused_from_python_too(script, copied):
+def test_a_change_that_does_not_fit_a_run_is_refused_from_python_too(script, copied):
     folder = copied(script, **SHORT)
     before = contents(folder)
-    with pytest.raises(Refused, match=r"own arguments: --gamma 0\.99, --eval-steps 4$"):
-        resumed(script, folder, gamma=0.9, eval_steps=5)
+    with pytest.raises(Refused, match=r"own arguments: --hidden-dim 8, --seed 1$"):
+        resumed(script, folder, hidden_dim=9, seed=2)
     with pytest.raises(Refused, match=r"--total-timesteps .* 40"):
         resumed(script, folder, total_timesteps=39)
     with pytest.raises(Refused, match="no complete checkpoint"):
@@ -683,11 +684,11 @@ def test_a_training_can_be_made_longer_from_python(script, copied):
     assert step_of(folder, script) >= 60
 
 
-def test_all_changed_arguments_are_named(refused, copied):
+def test_all_changes_that_do_not_fit_a_run_are_named(refused, copied):
     copied("qmix_multienvs", **SHORT)
-    said = refused("qmix_multienvs", "--resume", "run", "--num-envs", "5", "--gamma", "0.5")
+    said = refused("qmix_multienvs", "--resume", "run", "--num-envs", "5", "--seed", "2")
     assert "--num-envs 2" in said
-    assert "--gamma 0.99" in said
+    assert "--seed 1" in said
 
 
 def test_a_run_cannot_be_made_shorter(refused, copied):
