@@ -412,7 +412,7 @@ def two_optimizers(tmp_path):
         for name in ("actor", "critic"):
             state[name] = torch.optim.SGD(networks[name].parameters(), lr=0.1)
         args = small_args("qmix", **TWO_STEPS)
-        with Run(args, state, deque(), tmp_path / "run") as run:
+        with Run(args, qmix.open_env(args), state, deque(), tmp_path / "run") as run:
             yield run, state
 
     return start
