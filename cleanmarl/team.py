@@ -19,8 +19,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from cleanmarl.teams import path_of
 from cleanmarl.training.acting import acting
-from cleanmarl.training.arguments import load_file
+from cleanmarl.training.arguments import load_file, with_newer
 from cleanmarl.training.checkpoint import load_model, read_json, write_atomically
 from cleanmarl.training.errors import Refused
 
@@ -140,13 +141,13 @@ def load_team(
     """Load the trained team of a run.
 
     Args:
-        run: folder of the run
+        run: folder of the run, or the name of a published team, for example team:3m
         which: its "best" or its "last" networks
         script: the script that made it, if it was moved
 
     Raises ValueError with a message of one line.
     """
-    folder = Path(run)
+    folder = path_of(run)
     if which not in ("best", "last"):
         raise Refused(f'which must be "best" or "last", got {which!r}')
     about = read_json(folder / "team.json")
@@ -159,13 +160,13 @@ def load_team(
             networks = module.Networks(args, sizes)
     except AttributeError as error:
         raise Refused(f"the networks of {module.__file__} need the environment: {error}") from None
-    step = load_model(folder, which, target_agent=networks.target_agent)
+    step = load_model(run, which, target_agent=networks.target_agent)
     return Team(module, args, about, networks.target_agent, step)
 
 
 def read_args(module: ModuleType, folder: Path):
     """A run's own arguments as the script's `Args`, for the CPU. Raises Refused."""
-    saved = read_json(folder / "args.json")
+    saved = with_newer(module.Args, read_json(folder / "args.json"))
     known = {field.name for field in fields(module.Args)}
     if differ := sorted(saved.keys() ^ known):
         raise Refused(f"{folder} and {module.__file__} have different arguments: {differ}")

@@ -107,39 +107,15 @@ def test_an_evaluation_holds_each_episode_with_its_seed(tmp_path, monkeypatch):
     assert (evaluation["episodes"], evaluation["alike"]) == (3, False)
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"env_name": "3m"}, "in all 32 episodes, which are alike: one battle"),
-        ({"env_name": "zerg_5_vs_5"}, "in all 32 episodes, which are alike"),
-        ({"env_type": "lbf"}, "in all 32 episodes, which are alike"),
-    ],
-)
-def test_episodes_that_are_alike_have_no_interval(tmp_path, capsys, options, says):
-    evaluation = evaluated(tmp_path, [BATTLES] * 32, **options)
+def test_episodes_that_are_alike_have_no_interval(tmp_path, capsys):
+    evaluation = evaluated(tmp_path, [BATTLES] * 32)
     assert evaluation["alike"] is True
     assert (evaluation["ep_reward"], evaluation["battle_won"]) == ({"mean": 20}, {"mean": 1})
     assert len({one["seed"] for one in evaluation["per_episode"]}) == 32
+    says = "in all 32 episodes, which are alike: they count as one"
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"ep_reward: 20.000 {says}"
     assert lines[2] == f"battle_won: 1.000 {says}"
-
-
-SCENARIO = """
-terrain = "SIMPLE"
-episode_limit = 60
-attack_point = [9, 16]
-groups = [
-  { side = "ally", at = [9, 16], units = { MARINE = 3 } },
-  { side = "enemy", at = [23, 16], units = { MARINE = 3 } },
-]
-"""
-
-
-def test_your_own_scenario_without_random_parts_is_one_battle(tmp_path, capsys):
-    (tmp_path / "mine.toml").write_text(SCENARIO)
-    evaluated(tmp_path, [BATTLES] * 2, env_name=str(tmp_path / "mine.toml"))
-    assert "all 2 episodes, which are alike: one battle" in capsys.readouterr().out
 
 
 def test_a_single_episode_is_called_one_episode(tmp_path, capsys):

@@ -167,7 +167,7 @@ def test_a_script_imports_only_what_every_training_needs_and_the_environments(sc
 
 
 def test_what_every_training_needs_imports_no_script_and_no_environment():
-    assert packages_imported_by("training") == {"training", "errors"}
+    assert packages_imported_by("training") == {"training", "errors", "teams"}
 
 
 def test_battles_import_nothing_else_of_the_project():

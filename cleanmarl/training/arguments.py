@@ -23,6 +23,7 @@ import torch
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from cleanmarl.teams import path_of
 from cleanmarl.training.checkpoint import load_checkpoint, read_json
 from cleanmarl.training.errors import Refused
 
@@ -217,8 +218,11 @@ def own_arguments(Args: type, folder: Path, resume: bool = True):
 
     To resume, they are those of its checkpoint; to evaluate, args.json is enough.
     """
+    folder = path_of(folder)
     saved = load_checkpoint(folder, script_of(Args))["args"] if resume else sent(Args, folder)
     own = saved | {"resume": "", "evaluate": ""}
+    if not resume and not (folder / "model.pt").exists():
+        own["which"] = "best"  # all that was sent
     own = with_newer(Args, own)
     if differ := own.keys() ^ {known.name for known in fields(Args)}:
         names = ", ".join(map(option, sorted(differ)))

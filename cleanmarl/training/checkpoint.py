@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import zstandard
 
+from cleanmarl.teams import PREFIX, path_of
 from cleanmarl.training.errors import Refused
 
 WANTED = "expected the folder of a run, for example runs/smaclite__3m__..."
@@ -168,12 +169,19 @@ def read_model(path: Path) -> dict:
         raise Refused(f"{path} has no networks of a run: {reason}") from None
 
 
+def file_of(run: str | Path, which: str) -> str:
+    """The file of the "best" or the "last" networks; a published team has only its best."""
+    return "best.pt" if which == "best" or str(run).startswith(PREFIX) else "model.pt"
+
+
 def load_model(folder: Path, which: str, **networks: torch.nn.Module) -> int:
     """Load the "best" or the "last" weights of a run into networks, named as in `Networks`.
 
+    `folder` may also be the name of a published team, for example team:3m.
+
     Returns the step at which the weights were saved. Raises Refused.
     """
-    path = folder / ("best.pt" if which == "best" else "model.pt")
+    path = path_of(folder) / file_of(folder, which)
     misfit = f"{path} does not fit the agent in this environment"
     model = read_model(path)
     try:

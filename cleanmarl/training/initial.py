@@ -4,8 +4,15 @@ from pathlib import Path
 
 import torch
 
+from cleanmarl.teams import path_of
 from cleanmarl.training.arguments import as_words, changed, option, with_newer
-from cleanmarl.training.checkpoint import load_model, read_json, read_model, sizes_of
+from cleanmarl.training.checkpoint import (
+    file_of,
+    load_model,
+    read_json,
+    read_model,
+    sizes_of,
+)
 from cleanmarl.training.errors import Refused, warn
 
 AGENTS = ("agent", "target_agent")  # networks of the agents in `Networks`
@@ -21,8 +28,8 @@ def init_from(args, networks: torch.nn.Module):
     """
     if not args.init_from or args.resume or args.evaluate:
         return
-    folder = Path(args.init_from)
-    model = read_model(folder / ("best.pt" if args.which == "best" else "model.pt"))
+    folder = path_of(args.init_from)
+    model = read_model(folder / file_of(args.init_from, args.which))
     parts = dict(networks.named_children())
     agents = {name: part for name, part in parts.items() if name in AGENTS}
     others = {name: part for name, part in parts.items() if name not in AGENTS}
@@ -30,12 +37,12 @@ def init_from(args, networks: torch.nn.Module):
         if not fits(model.get(name), part):
             reason = misfit(folder, args, model.get(name), part)
             raise Refused(f"the {name} of {folder} does not fit here: {reason}")
-    load_model(folder, args.which, **agents)
+    load_model(args.init_from, args.which, **agents)
     misfits = [name for name, part in others.items() if not fits(model.get(name), part)]
     if misfits:
         warn(f"the {misfits[0]} of {folder} does not fit here: only the agent network is taken")
     else:
-        load_model(folder, args.which, **others)
+        load_model(args.init_from, args.which, **others)
 
 
 def fits(weights: dict | None, network: torch.nn.Module) -> bool:

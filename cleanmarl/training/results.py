@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cleanmarl.teams import folder_to_write
+from cleanmarl.teams import folder_to_write, path_of
 from cleanmarl.training.arguments import title_of
-from cleanmarl.training.checkpoint import write_atomically, write_json
+from cleanmarl.training.checkpoint import file_of, write_atomically, write_json
 from cleanmarl.training.errors import Refused
 from cleanmarl.training.run import random_stream
 
@@ -117,16 +117,6 @@ def worst_median_best(results: list[dict[str, float]]) -> dict[str, int]:
     return {name: int(order[place]) for name, place in places.items()}
 
 
-def is_one_battle(args) -> bool:
-    """Whether all greedy episodes are the same battle: nothing at its start is drawn."""
-    if args.env_type != "smaclite":
-        return False
-    from cleanmarl.battle.scenario import load_map, load_scenario  # only here: for battles
-
-    load = load_scenario if args.env_name.endswith(".toml") else load_map
-    return not load(args.env_name).is_random
-
-
 def seed_of(args, number: int) -> int:
     """The seed of test episode `number`; `play_greedily` of the scripts draws the same."""
     return int(random_stream(args, "test", number).integers(2**31))
@@ -143,7 +133,8 @@ def evaluation_of(args, step: int, results: list[dict[str, float]]) -> dict:
     if alike:
         evaluation = {name: {"mean": of["mean"]} for name, of in evaluation.items()}
     evaluation |= {"episodes": len(results), "alike": alike}
-    evaluation |= {"seed": args.seed, "which": args.which, "step": step}
+    which = file_of(args.evaluate, args.which).removesuffix(".pt").replace("model", "last")
+    evaluation |= {"seed": args.seed, "which": which, "step": step}
     evaluation |= {name: getattr(args, name) for name in ENVIRONMENT}
     evaluation["per_episode"] = []
     for number, one in enumerate(results):
@@ -153,14 +144,14 @@ def evaluation_of(args, step: int, results: list[dict[str, float]]) -> dict:
     return evaluation
 
 
-def in_words(evaluation: dict, one_battle: bool) -> list[str]:
+def in_words(evaluation: dict) -> list[str]:
     """A line for each mean of an evaluation."""
     number, lines = evaluation["episodes"], []
     for name in list(evaluation)[: list(evaluation).index("episodes")]:
         of = evaluation[name]
         if evaluation["alike"]:
-            what = f"which are alike{': one battle' if one_battle else ''}"
-            lines.append(f"{name}: {of['mean']:.3f} in all {number} episodes, {what}")
+            alike = f"{number} episodes, which are alike: they count as one"
+            lines.append(f"{name}: {of['mean']:.3f} in all {alike}")
         elif number == 1:
             lines.append(f"{name}: {of['mean']:.3f} in one episode")
         else:
@@ -175,15 +166,16 @@ def write_evaluation(args, step: int, results: list[dict[str, float]]) -> Path:
     The file is in the folder of the run. For another environment than the run's, it is in a folder
     there, for example in_3m. Returns that folder. Raises Refused if the file cannot be written.
     """
-    folder = folder_of_results(args, Path(args.evaluate))
+    folder = folder_of_results(args, path_of(args.evaluate))
     evaluation = evaluation_of(args, step, results)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "evaluation.json", evaluation)
     except OSError as error:
         raise Refused(f"cannot write {folder / 'evaluation.json'}: {error}") from error
-    lines = in_words(evaluation, is_one_battle(args))
-    lines.append(f"{args.which} networks, saved at step {step}: {folder / 'evaluation.json'}")
+    lines = in_words(evaluation)
+    where = folder / "evaluation.json"
+    lines.append(f"{evaluation['which']} networks, saved at step {step}: {where}")
     try:
         print(*lines, sep="\n", flush=True)
     except BrokenPipeError:  # of | head -1; the file and the GIFs are written all the same

@@ -18,6 +18,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from cleanmarl.teams import folder_to_write, path_of
 from cleanmarl.training.checkpoint import write_atomically
 from cleanmarl.watch.page import page
 from cleanmarl.watch.trained import load
@@ -28,7 +29,7 @@ class Args:
     """Watch a trained team: a page with its worst, median and best episode."""
 
     run: Positional[Path]
-    """folder of a run"""
+    """folder of a run, or a published team: team:3m"""
     episodes: int = 32
     """greedy episodes to play"""
     which: Literal["best", "last"] = "last"
@@ -43,8 +44,11 @@ def write_page(args: Args) -> Path:
     """Play the episodes and write their page. Raises Refused."""
     if args.episodes < 1:
         raise training.Refused(f"--episodes must be at least 1, got {args.episodes}")
-    path = args.out or args.run / "watch.html"
     run = load(args.run, args.which, args.episodes, args.script)
+    home = folder_to_write(path_of(args.run))
+    if home != args.run:  # a published team
+        home.mkdir(parents=True, exist_ok=True)
+    path = args.out or home / "watch.html"
     if not path.parent.is_dir():
         raise training.Refused(f"cannot write {path}: there is no folder {path.parent}")
     try:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from cleanmarl.team import find_script, load_script, read_args
+from cleanmarl.teams import path_of
 from cleanmarl.training.arguments import check
 from cleanmarl.training.checkpoint import load_model, read_json
 from cleanmarl.training.errors import Refused, refuse_on_error
@@ -42,6 +43,7 @@ def session_of(folder: Path) -> dict:
 
 def load(folder: Path, which: str, num_episodes: int, script: Path | None = None) -> Trained:
     """Load the "best" or the "last" networks of a run. Raises Refused."""
+    name, folder = folder, path_of(folder)
     saved = read_json(folder / "args.json")
     session = session_of(folder)
     module = load_script(find_script(session, script), NEEDED)
@@ -56,5 +58,5 @@ def load(folder: Path, which: str, num_episodes: int, script: Path | None = None
         if not hasattr(networks, "target_mixer"):
             raise Refused(f"the Networks of {module.__file__} have no target_mixer")
         asked = {name: getattr(networks, name) for name in ("target_agent", "target_mixer")}
-        step = load_model(folder, which, **asked)
+        step = load_model(name, which, **asked)
     return Trained(folder, module, args, saved, session, networks, step)
