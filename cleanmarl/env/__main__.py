@@ -12,6 +12,7 @@ if __name__ == "__main__":
 from cleanmarl import training  # first: it sets the threads of NumPy and PyTorch
 
 # isort: split
+import os
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -79,8 +80,11 @@ def main():
         args = parse(Check | List, sys.argv[1:], **about)
         if isinstance(args, Check):
             sys.exit(check_task(args))
-        for line in table():
-            print(line, flush=True)
+        try:
+            for line in table():
+                print(line, flush=True)
+        except BrokenPipeError:  # of list | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def read_model(path: Path) -> dict:
     try:
         with zipfile.ZipFile(path) as parts:
             damaged = parts.testzip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         when = "a run writes it at its first evaluation or checkpoint, unless --no-save-model"
         raise Refused(f"{path} is missing: {when}") from None
     except Exception:

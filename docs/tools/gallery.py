@@ -25,12 +25,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = {
     "3m": "team:3m",
     "MMM": "team:MMM",
+    "MMM_vdn": "team:MMM-vdn",  # beside QMIX: the same battle
     "corridor": "team:corridor",
-    "lost": "team:corridor-2",  # it never learned to win
+    "recurrent": "team:2s3z-qmix_lstm",
+    "random": "team:protoss_5_vs_5",
     "foraging": "team:Foraging-8x8-2p-3f-v3",
-    "recurrent": "team:3s5z-qmix_lstm",
-    "random": "team:terran_5_vs_5",
-    "random_vdn": "team:terran_5_vs_5-vdn",  # beside QMIX: the same battles
 }
 """page and team; a page shows the best networks"""
 MOMENT = "MMM", "#episode=median&t=12&agent=7"
