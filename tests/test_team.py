@@ -14,6 +14,7 @@ import torch
 import cleanmarl
 from cleanmarl import training
 from cleanmarl.errors import Refused
+from cleanmarl.training.arguments import load_file
 from cleanmarl.training.checkpoint import read_model
 from cleanmarl.watch.episodes import Recorder
 from cleanmarl.watch.page import page
@@ -50,9 +51,8 @@ def strengthen(folder: Path):
         torch.save(model, folder / name)
 
 
-def evaluated(folder: Path, script: str):
+def evaluated(folder: Path, module):
     """The episodes of --evaluate with the best networks."""
-    module = MODULES[script]
     args = module.Args(**json.loads((folder / "args.json").read_text()))
     env = Recorder(module.open_env(args))
     networks = module.Networks(args, env)
@@ -72,7 +72,7 @@ def choices(team, episode) -> list[np.ndarray]:
 def test_a_team_chooses_what_an_evaluation_chooses(runs, script, options):
     folder = runs(script, **options)
     team = cleanmarl.load_team(folder)
-    for episode in evaluated(folder, script):
+    for episode in evaluated(folder, MODULES[script]):
         np.testing.assert_array_equal(choices(team, episode), episode.actions)
     assert len({tuple(actions) for actions in episode.actions}) > 1
 
@@ -80,7 +80,7 @@ def test_a_team_chooses_what_an_evaluation_chooses(runs, script, options):
 @pytest.mark.parametrize("options", [{"rnn": "gru"}, {"last_action": False}, {"num_layers": 2}])
 def test_recurrent_teams_of_all_kinds_choose_what_an_evaluation_chooses(runs, options):
     folder = runs("qmix_lstm", **options)
-    (episode, *_) = evaluated(folder, "qmix_lstm")
+    (episode, *_) = evaluated(folder, MODULES["qmix_lstm"])
     np.testing.assert_array_equal(choices(cleanmarl.load_team(folder), episode), episode.actions)
 
 
@@ -95,7 +95,8 @@ def test_a_team_of_a_copy_chooses_what_an_evaluation_chooses(tmp_path, monkeypat
     (folder,) = tmp_path.glob("runs/*")
     strengthen(folder)
     team = cleanmarl.load_team(folder)
-    team.act(np.random.default_rng(1).random((3, team.obs_size)))
+    (episode,) = evaluated(folder, load_file(copy))
+    np.testing.assert_array_equal(choices(team, episode), episode.actions)
     assert (team.q_values <= 0).all() and (team.q_values < 0).any()
 
 
