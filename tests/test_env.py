@@ -22,7 +22,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from pettingzoo import ParallelEnv
 
-from cleanmarl.env import TeamEnv, make_env, make_vector_env
+from cleanmarl.env import EnvFault, TeamEnv, make_env, make_vector_env
 from cleanmarl.env.lbf import options_of
 from cleanmarl.env.vector import replay
 
@@ -687,6 +687,15 @@ def test_your_own_team_returns_its_observations_and_rewards():
     assert env.step([0, 0])[1:4] == (0, False, True)
 
 
+def test_a_mask_of_your_own_team_that_allows_nothing_is_a_fault_that_names_the_agent():
+    env = Countdown()
+    env.reset(seed=2)
+    env.see = lambda: env.observe([[0], [0]], [[1, 1, 1], [0, 0, 0]], [0, 0])
+    env.step([0, 0])
+    with pytest.raises(EnvFault, match=r"Countdown, .* step 1: avail_actions allows agent 1 no"):
+        env.step([0, 0])
+
+
 def test_a_task_that_ends_in_its_last_step_is_terminated_and_not_truncated():
     env = Countdown(time_limit=4)
     env.reset(seed=2)
@@ -740,6 +749,9 @@ def test_render_gives_an_image(task):
         (("gym", "Pendulum-v1"), {}, "Tuple of actions.* Pendulum-v1 has Box.* and Box"),
         (ANSWERS, {"choices": Tuple((TWO, PUSH))}, "Discrete actions.* agent 1 are Box"),
         (ANSWERS, {"choices": Tuple((TWO,))}, "one for each agent.* Tuple.* Tuple"),
+        (LBF, {"players": "two"}, "foraging cannot be opened with these options"),
+        (LBF, {"player": 2}, "unknown option of LBF 'player'; did you mean players"),
+        (BATTLE, {"wall": "upstream"}, "battles have the option walls .*only, not wall"),
         (LBF, {"reward_aggr": "max"}, "reward_aggr 'max'.* mean"),
         (LBF, {"time_limit": 0}, "time_limit must be at least 1"),
         (LBF, {"render_mode": "human"}, "render_mode 'human'.*'rgb_array'"),

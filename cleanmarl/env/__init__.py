@@ -138,7 +138,8 @@ def make_vector_env(
         from cleanmarl.battle import BattleVectorEnv
 
         many = {"num_envs": num_envs, "autoreset_mode": autoreset_mode}
-        return BattleVectorEnv(**battle(env_name, env_state, options), **many, **team)
+        known = ("walls", "num_threads")
+        return BattleVectorEnv(**battle(env_name, env_state, options, known), **many, **team)
     team |= {"env_state": env_state, "reward_aggr": reward_aggr}
     # Forking a process with PyTorch's threads may hang.
     # The fork server has no threads, and its children share the modules that it has imported.
@@ -165,12 +166,13 @@ def env_arguments(args) -> dict:
     return {name: getattr(args, name) for name in names} | args.env_options
 
 
-def battle(env_name: str, env_state: bool, options: dict) -> dict:
+def battle(env_name: str, env_state: bool, options: dict, known: tuple = ("walls",)) -> dict:
     """The arguments of `BattleEnv` for a map of the package or for a scenario file."""
     if not env_state:
         raise ValueError("battles always have their own state (--no-env-state)")
-    if unknown := options.keys() - {"walls", "num_threads"}:
-        raise ValueError(f"battles have the option walls only, not {', '.join(sorted(unknown))}")
+    if strange := options.keys() - known:
+        here = " and ".join(known)
+        raise ValueError(f"battles have the option {here} only, not {', '.join(sorted(strange))}")
     return {"map_file" if env_name.endswith(".toml") else "map_name": env_name} | options
 
 

@@ -27,8 +27,8 @@ PATTERN = "Foraging[-grid][-SIGHTs]-ROWSxCOLUMNS-PLAYERSp-FOODSf[-coop][-ind][-p
 def options_of(env_name: str) -> dict:
     """The options of `ForagingEnv` for a name, as its package registers names of this pattern.
 
-    `-coop`: all food needs all players; `-ind`: all food has level 1; `-pen`: loading in vain
-    costs 0.1. Raises ValueError.
+    `-coop`: all food has the highest level that is drawn; `-ind`: all food has level 1; `-pen`:
+    loading in vain costs 0.1. Raises ValueError.
     """
     found = NAME.fullmatch(env_name)
     if not found:
@@ -71,6 +71,8 @@ def opened(options: dict):
         # gymnasium.make would keep max_episode_steps for its own wrapper, and add slow checks.
         return Foraging(**options)
     except TypeError as error:
+        if unexpected(error) not in options:
+            raise ValueError(f"foraging cannot be opened with these options: {error}") from None
         known = list(inspect.signature(ForagingEnv).parameters)
         raise ValueError(unknown("option of LBF", unexpected(error), known)) from None
 

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Set
 
 import numpy as np
-from gymnasium.spaces import Box, Space, flatdim
+from gymnasium.spaces import Space, flatdim
 from pettingzoo import AECEnv, ParallelEnv
 
 from cleanmarl.env.masks import MASK, refuse_elsewhere
 from cleanmarl.env.names import called
 from cleanmarl.env.padded import PaddedTeam
+from cleanmarl.env.team import numbers
 from cleanmarl.env.values import (
     DICT,
     array_of,
@@ -294,5 +295,4 @@ def state_space_of(env: ParallelEnv) -> Space | None:
         return None
     example = array_of(state, "state()", f"an array of numbers, {NO_STATE}")
     dtype = np.uint8 if example.dtype == np.uint8 else np.float32
-    bounds = (0, 255) if dtype == np.uint8 else (-np.inf, np.inf)
-    return Box(*bounds, example.shape, dtype)
+    return numbers(dtype, example.shape)

@@ -217,7 +217,7 @@ class TeamEnv(gymnasium.Env):
         actions = np.asarray(actions).tolist()
         for agent, (action, available) in enumerate(zip(actions, self._available, strict=True)):
             if not (0 <= action < self.n_actions and available[action]):
-                raise ValueError(self._refusal(agent, action))
+                raise self._refusal(agent, action)
         self._steps += 1
         try:
             observation, rewards, terminated, truncated, info = self.advance(actions)
@@ -232,11 +232,16 @@ class TeamEnv(gymnasium.Env):
         truncated = (truncated or over_time) and not terminated
         return observation, reward, terminated, truncated, info
 
-    def _refusal(self, agent: int, action: int) -> str:
+    def _refusal(self, agent: int, action: int) -> ValueError:
         who, names = self.agent_names[agent], self.action_names[agent]
         legal = np.flatnonzero(self._available[agent]).tolist()
+        if not legal:
+            remedy = "leave at least one, for example to do nothing"
+            fault = EnvFault(f"avail_actions allows {who} no action: {remedy}")
+            self._locate(fault, "step" if self._steps else "reset")
+            return fault
         named = f" ({names[action]})" if 0 <= action < self.n_actions else ""
-        return f"{who} cannot do action {action}{named}, only {legal}"
+        return ValueError(f"{who} cannot do action {action}{named}, only {legal}")
 
     def _team_reward(self, rewards: float | Sequence[float]) -> float:
         """The team's reward; `rewards` is one number for all, or one for each agent."""

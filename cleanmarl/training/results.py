@@ -133,7 +133,7 @@ def evaluation_of(args, step: int, results: list[dict[str, float]]) -> dict:
     if alike:
         evaluation = {name: {"mean": of["mean"]} for name, of in evaluation.items()}
     evaluation |= {"episodes": len(results), "alike": alike}
-    which = file_of(args.evaluate, args.which).removesuffix(".pt").replace("model", "last")
+    which = "best" if file_of(args.evaluate, args.which) == "best.pt" else "last"
     evaluation |= {"seed": args.seed, "which": which, "step": step}
     evaluation |= {name: getattr(args, name) for name in ENVIRONMENT}
     evaluation["per_episode"] = []

@@ -77,7 +77,6 @@ class Run:
 
     def __init__(self, args, env, state: dict, episodes: deque, folder: Path | None = None):
         self.args = args
-        self.env = env
         self.episodes = episodes
         self.state = state
         self.stopped = 0  # otherwise the signal that asks the loop to end
@@ -366,7 +365,7 @@ class Run:
         if isinstance(error, Exception) and not isinstance(error, FloatingPointError | Refused):
             try:
                 self.save()
-            except (Exception, MemoryError) as another:  # tell the first error, too
+            except Exception as another:  # tell the first error, too
                 warn(f"nothing was saved at step {self.step}: {another}")
         if isinstance(error, Stopped):
             error = None

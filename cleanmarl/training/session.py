@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def description(args, env) -> dict:
         inputs["last_action"] = [env.obs_size, env.obs_size + env.n_actions]
     about = {"package": version("cleanmarl-qmix"), "script": script_of(type(args))}
     about |= {"script_file": str(Path(inspect.getfile(type(args))).resolve())}
-    about |= {"commit": made_with()["commit"]}
+    about |= {"commit": commit()}
     about |= {"n_agents": env.n_agents, "n_actions": env.n_actions, "obs_size": obs_size}
     about |= {"state_size": env.state_size, "time_limit": env.time_limit, "inputs": inputs}
     for name in ("env_type", "env_name", "env_family", "env_options"):
@@ -42,12 +43,18 @@ def description(args, env) -> dict:
     return about
 
 
+@cache
+def commit() -> str:
+    """The commit of this clone; empty without git."""
+    words = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    here = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
+    with suppress(OSError):
+        return subprocess.run(words, **here).stdout.strip()
+    return ""
+
+
 def made_with() -> dict[str, str]:
     """Command, commit, versions and machine of a run."""
-    words, commit = ["git", "describe", "--always", "--dirty", "--exclude=*"], ""
-    with suppress(OSError):
-        here = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
-        commit = subprocess.run(words, **here).stdout.strip()
     machine = platform.processor()
     with suppress(OSError, IndexError):  # the processor's name on Linux
         machine = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
@@ -56,7 +63,7 @@ def made_with() -> dict[str, str]:
     versions = [f"{name} {version(name)}" for name in ("torch", "numpy", "numba", "gymnasium")]
     return {
         "command": shlex.join(["python", *program, *sys.argv[1:]]),
-        "commit": commit,
+        "commit": commit(),
         "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
         "machine": f"{machine}, {os.cpu_count()} cores, {platform.platform(terse=True)}",
     }
