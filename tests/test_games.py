@@ -7,7 +7,6 @@ from itertools import product
 import numpy as np
 import pytest
 
-from cleanmarl.benchmark.games.rooms_game import RoomsGame
 from cleanmarl.env import make_env
 from cleanmarl.env.check import check
 
@@ -24,6 +23,8 @@ ROOMS = {
     "three players": {"rooms": THREE, "chooser": False, "gaps": 0},
     "unequal": {"rooms": UNEQUAL, "gaps": 2},
     "unequal, no masks": {"rooms": UNEQUAL, "chooser": False, "masks": False, "gaps": 2},
+    "all cost, no waiting": {"rooms": [[[-2, -2], [-2, -1]]], "wait": False},
+    "all cost": {"rooms": [[[-2, -2], [-2, -1]]]},
     "four rooms": {"rooms": np.arange(16).reshape(4, 2, 2).tolist(), "chooser": False},
 }
 every_rooms_game = pytest.mark.parametrize("options", ROOMS.values(), ids=ROOMS)
@@ -75,10 +76,10 @@ def test_a_matrix_game_pays_the_team_what_its_table_says(name, options, payoffs)
 
 def test_a_matrix_game_looks_the_same_for_25_steps_and_is_then_truncated():
     env = opened("climbing_game")
-    first, _ = env.reset(seed=0)
+    env.reset(seed=0)
     for step in range(25):
         observation, _, terminated, truncated, _ = env.step([0, 0])
-        assert (observation["obs"] == first["obs"]).all()
+        assert (observation["obs"][:, 0] == 1).all()  # then agent ids and the time left
         assert not terminated and truncated == (step == 24)
 
 
@@ -107,17 +108,6 @@ def test_the_two_step_game_has_the_papers_payoffs_and_values():
     assert game("two_step_game").optimum == 8
 
 
-def way_to(rooms: RoomsGame, state: str) -> list[tuple]:
-    """Joint actions that lead from the hall to a state."""
-    if state == "hall":
-        return []
-    masks = rooms.available["hall"]
-    for joint in product(*(mask.nonzero()[0] for mask in masks)):
-        if rooms.choices("hall", joint)[0] == rooms.states.index(state) - 1:
-            return [joint]
-    raise AssertionError(f"no way to {state}")
-
-
 @every_rooms_game
 def test_values_of_rooms_are_what_available_joint_actions_pay(options):
     rooms, env = game("rooms_game", **options), opened("rooms_game", **options)
@@ -126,7 +116,7 @@ def test_values_of_rooms_are_what_available_joint_actions_pay(options):
             continue
         for joint in np.ndindex(values.shape):
             env.reset(seed=0)
-            for actions in way_to(rooms, state):
+            for actions in rooms.way_to(state):
                 observation, *_ = env.step(actions)
             available = observation["avail_actions"][range(len(joint)), joint].all()
             assert np.isnan(values[joint]) == (not available)
@@ -145,6 +135,13 @@ def test_values_of_the_hall_are_discounted_values_of_what_follows(options):
         state = rooms.states[seen.argmax()]
         best = GAMMA * np.nanmax(values[state])
         assert values["hall"][tuple(joint)] == pytest.approx(best)
+
+
+def test_who_can_wait_need_not_enter_a_room_that_costs():
+    costly = [[[-2, -2], [-2, -1]]]
+    rooms = game("rooms_game", rooms=costly)
+    assert rooms.optimum == 0 and np.nanmax(rooms.exact_values(GAMMA)["hall"]) == 0
+    assert game("rooms_game", rooms=costly, wait=False).optimum == -1
 
 
 @every_rooms_game

@@ -75,13 +75,14 @@ def train(args: qmix.Args) -> tuple[float, qmix.Networks, object]:
 
 
 @torch.no_grad()
-def q_tot(networks: qmix.Networks, observation: dict) -> list[list[float]]:
-    """Q_tot of the joint actions of two agents with two actions each, [2, 2]."""
+def q_tot(networks: qmix.Networks, observation: dict) -> list:
+    """Q_tot of all joint actions, as lists: [actions of agent 1, actions of agent 2, ...]."""
     obs = torch.from_numpy(observation["obs"])
     q = networks.target_agent(obs)  # [n_agents, n_actions]
-    joint = torch.cartesian_prod(*q)  # [4, n_agents]
-    state = torch.from_numpy(observation["state"]).expand(4, -1)
-    return networks.target_mixer(joint, state).view(2, 2).tolist()
+    joint = torch.cartesian_prod(*q)  # [joint actions, n_agents]
+    state = torch.from_numpy(observation["state"]).expand(len(joint), -1)
+    n_agents, n_actions = q.shape
+    return networks.target_mixer(joint, state).view([n_actions] * n_agents).tolist()
 
 
 def learned_values(networks: qmix.Networks, env) -> dict[str, list[list[float]]]:

@@ -57,6 +57,7 @@ class RoomsGame(ParallelEnv):
         if max_cycles < 2:
             raise ValueError(f"max_cycles must be at least 2 steps, got {max_cycles}")
         num_rooms, *played = self.payoffs.shape
+        self.wait = wait
         self.masks = masks
         self.max_cycles = max_cycles
         self.states = ["hall", *(f"room {number + 1}" for number in range(num_rooms))]
@@ -74,7 +75,8 @@ class RoomsGame(ParallelEnv):
     @property
     def optimum(self) -> float:
         """The highest return of an episode."""
-        return float(self.payoffs.max())
+        best = float(self.payoffs.max())
+        return max(best, 0.0) if self.wait else best
 
     def exact_values(self, gamma: float) -> dict[str, np.ndarray]:
         """State -> values of the joint actions if the best ones follow, [actions of agent 1, ...].
@@ -83,7 +85,8 @@ class RoomsGame(ParallelEnv):
         step: two steps before the time limit, one can still wait and then enter the best room.
         """
         best = self.payoffs.reshape(len(self.payoffs), -1).max(-1)  # [rooms]
-        later = [*(gamma * best), gamma**2 * best.max()]
+        waits = max(gamma**2 * best.max(), 0.0)  # until the time limit, if no room pays
+        later = [*(gamma * best), waits]
         values = {state: np.full(self.num_actions, np.nan) for state in self.states}
         for state, of_state in values.items():
             masks = self.available[state]
@@ -92,6 +95,16 @@ class RoomsGame(ParallelEnv):
                 in_hall = state == "hall"
                 of_state[joint] = later[choices[0]] if in_hall else self.payoff(state, choices)
         return values
+
+    def way_to(self, state: str) -> list[tuple[int, ...]]:
+        """The joint actions that lead from the first step to a state."""
+        if state == "hall":
+            return []
+        number = self.states.index(state) - 1
+        actions = [mask.nonzero()[0] for mask in self.available["hall"]]
+        others = [int(available[0]) for available in actions[1:]]
+        chosen = [int(one) for one in actions[0] if one // self.width[0] == number]
+        return [(chosen[0], *others)]
 
     def payoff(self, room: str, choices: list[int]) -> float:
         players = choices[len(choices) - self.payoffs.ndim + 1 :]
