@@ -35,7 +35,7 @@ from cleanmarl import battle, env, qmix, qmix_memefficient, training
 from cleanmarl.battle.scenario import load_scenario
 from cleanmarl.training.arguments import option, parse
 from docs._ext.code_lines import lines_of
-from docs.tools import battle_teams, peers, speed, spread_teams
+from docs.tools import battle_teams, mpe_teams, peers, speed
 from tests.helpers import (
     MODULES,
     ROOT,
@@ -401,17 +401,23 @@ def test_where_the_time_goes_is_printed_for_each_script_and_map():
     assert {len(row) for row in rows} == {len(head)}
 
 
-def test_the_better_hand_written_teams_on_simple_spread_know_more():
-    # all but the random one, from standing still to sharing by distance
-    _, *teams = spread_teams.TEAMS.values()
-    earned = [spread_teams.play(team, 30).mean() for team in teams]
-    assert earned == sorted(earned) and earned[-1] > earned[0] / 2
+@pytest.mark.parametrize("task", mpe_teams.TASKS)
+def test_the_better_hand_written_teams_know_more(task):
+    env = mpe_teams.open_task(task)
+    # all but the random one, from standing still to the one that knows most
+    _, *teams = mpe_teams.teams_of(task, env).values()
+    earned = [mpe_teams.play(env, team, 30).mean() for team in teams]
+    assert earned == sorted(earned)
 
 
 def test_the_rewards_of_the_hand_written_teams_are_printed():
-    printed = program("spread_teams.py", "--episodes 2")
-    assert re.findall(r"^(.+): -[\d.]+, standard error [\d.]+$", printed, re.MULTILINE) == [
-        *spread_teams.TEAMS
+    printed = program("mpe_teams.py", "--episodes 1 --tasks simple_spread_v3 tag")
+    names = re.findall(r"^(\w+, .+): -?[\d.]+, standard error [\d.]+$", printed, re.MULTILINE)
+    still = ["at random", "standing still"]
+    assert names == [
+        f"{task}, {team}"
+        for task in ("simple_spread_v3", "tag")
+        for team in [*still, *mpe_teams.TASKS[task]]
     ]
 
 

@@ -35,6 +35,9 @@ GAMES = [
     ("matrix_game", {"payoffs": [[[1, 2, 3], [4, 5, 6]]], "max_cycles": 3}),
     ("two_step_game", {}),
     *(("rooms_game", options) for options in ROOMS.values()),
+    ("tag", {}),
+    ("tag", {"num_good": 2, "num_adversaries": 2, "errs": 0.0}),
+    ("world_comm", {}),
 ]
 every_game = pytest.mark.parametrize(("name", "options"), GAMES)
 
@@ -202,6 +205,68 @@ def test_default_payoffs_are_no_sum_but_a_mixer_can_represent_them(name):
     assert added(payoffs[-1]).max() > 0
 
 
+# Predators and their prey
+
+
+def chased(seed: int, **options) -> list[float]:
+    """The prey's distance to its nearest predator at each step, while the predators stand still."""
+    env = game("tag", **options)
+    env.reset(seed=seed)
+    (prey,) = env.prey
+    distances = []
+    while env.agents:
+        env.step(dict.fromkeys(env.agents, 0))
+        gaps = [np.linalg.norm(prey.state.p_pos - one.state.p_pos) for one in env.predators]
+        distances.append(min(gaps))
+    return distances
+
+
+@pytest.mark.parametrize("name", ["tag", "world_comm"])
+def test_the_team_consists_of_predators_only(name):
+    env = opened(name)
+    assert all("adversary" in agent for agent in env.agent_names)
+
+
+def test_the_prey_keeps_its_distance():
+    for seed in range(10):
+        distances = chased(seed, errs=0)
+        assert len(distances) == 25
+        assert distances[-1] > max(distances[0], 0.5)
+
+
+def test_prey_that_errs_keeps_less_distance():
+    distances = {errs: [chased(seed, errs=errs)[-1] for seed in range(10)] for errs in (0, 1)}
+    assert np.mean(distances[1]) < np.mean(distances[0]) - 0.2
+
+
+def test_the_prey_stays_in_the_field():
+    env = game("tag", num_good=2, errs=0)
+    for seed in range(10):
+        env.reset(seed=seed)
+        while env.agents:
+            env.step(dict.fromkeys(env.agents, 0))
+        assert max(np.abs(prey.state.p_pos).max() for prey in env.prey) < 1
+
+
+def test_the_seed_decides_when_the_prey_errs():
+    one, same, other = chased(1, errs=0.5), chased(1, errs=0.5), chased(2, errs=0.5)
+    assert one == same != other
+
+
+def test_predators_that_touch_the_prey_all_earn_10():
+    env = opened("tag", num_obstacles=0)
+    env.reset(seed=0)
+    chase = env.unwrapped._env
+    (prey,) = chase.prey
+    for predator, place in zip(chase.predators, ([0, 0], [1, 1], [1, -1]), strict=True):
+        predator.state.p_pos = np.array(place, float)
+    prey.state.p_pos = np.array([0.01, 0])
+    assert env.step([0, 0, 0])[1] == 30
+
+
+# What is refused
+
+
 @pytest.mark.parametrize(
     ("name", "options", "named"),
     [
@@ -213,6 +278,9 @@ def test_default_payoffs_are_no_sum_but_a_mixer_can_represent_them(name):
         ("rooms_game", {"gaps": -1}, "gaps must be at least 0"),
         ("rooms_game", {"max_cycles": 1}, "max_cycles must be at least 2"),
         ("rooms_game", {"romos": 1}, "unknown option of .*'romos'.* rooms"),
+        ("tag", {"errs": 2}, "errs is a probability"),
+        ("tag", {"num_adversaries": 0}, "num_adversaries must be at least 1"),
+        ("world_comm", {"num_good": 0}, "num_good must be at least 1"),
     ],
 )
 def test_wrong_options_are_refused_by_name(name, options, named):
