@@ -23,6 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from cleanmarl import qmix
 from cleanmarl.benchmark import __main__ as benchmark
 from cleanmarl.benchmark import plot, records, sweep
+from cleanmarl.benchmark.suite import choose_tasks, read_suite
 from cleanmarl.benchmark.sweep import Task, plan, train
 from tests.helpers import ROOT, TWO_STEPS, equal_weights, scalars, trained
 
@@ -543,7 +544,9 @@ def test_a_sweep_that_loses_a_machine_ends_with_the_same_numbers(call, cluster, 
 # Figures and tables
 
 
-def write_run(folder: Path, script: str, env: str, seed: int, values: list, won=True, **args):
+def write_run(
+    folder: Path, script: str, env: str, seed: int, values: list, won=True, q_tot=(), **args
+):
     """A run folder with an evaluation and a speed every 100 steps, which take a second."""
     kind = "smaclite" if won else "lbf"
     run = folder / f"{kind}__{env}__{script}__{seed}__20260101-000000"
@@ -560,6 +563,8 @@ def write_run(folder: Path, script: str, env: str, seed: int, values: list, won=
             if won:
                 writer.add_scalar("eval/battle_won", value, 100 * i)
             writer.add_scalar("charts/SPS", 100, 100 * i)
+        for i, value in enumerate(q_tot, 1):
+            writer.add_scalar("train/q_tot", value, 10 * i)
 
 
 def rows(path: Path) -> list[dict]:
@@ -829,6 +834,312 @@ def test_a_file_that_is_not_a_record_is_named(call, tmp_path):
     assert "sweep/smaclite__3m__qmix__3.json is not the record of a run" in err
 
 
+def test_a_record_has_the_lowest_and_the_highest_q_tot(tmp_path):
+    write_run(tmp_path, "qmix", "3m", 1, [0.5], q_tot=[0.0, 4.5, -70.25, 3.0])
+    (record,) = records.read_all(tmp_path)
+    assert record.q_tot == [-70.25, 4.5]
+    records.write_record(tmp_path / "record.json", record)
+    assert records.read_record(tmp_path / "record.json").q_tot == [-70.25, 4.5]
+
+
+def test_records_that_were_made_without_q_tot_are_read(tmp_path, record):
+    records.write_record(tmp_path / "record.json", record)
+    text = (tmp_path / "record.json").read_text()
+    assert '"q_tot": null' in text
+    (tmp_path / "record.json").write_text(text.replace(',\n"q_tot": null', ""))
+    assert records.read_record(tmp_path / "record.json").q_tot is None
+
+
+# Suites
+
+SUITE = """
+[arguments]
+num_eval_ep = 8
+
+[[tasks]]
+family = "foraging"
+envs = ["lbf:Foraging-8x8-2p-3f-v3", "lbf:Foraging-8x8-2p-2f-coop-v3"]
+script = "qmix_lstm"
+total_timesteps = 3000
+
+[[tasks]]
+family = "battles"
+envs = ["3m"]
+total_timesteps = 2000
+seeds = [1, 2, 3, 4]
+arguments = { gamma = 0.9, double_q = false }
+
+[[tasks]]
+family = "games"
+envs = ["pz:tests.games:two_step_game"]
+total_timesteps = 1000
+seeds = [7]
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A small suite in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(SUITE)
+    return "mine.toml"
+
+
+def plan_suite(name: str, **options) -> list[Task]:
+    return plan((), (), options.pop("seeds", ()), suite=name, **options)
+
+
+def test_a_suite_is_trained_with_the_first_seeds_first_and_of_these_the_shortest_runs(mine):
+    folders = [task.folder.name for task in plan_suite(mine)]
+    foraging = [
+        "lbf__Foraging-8x8-2p-3f-v3__qmix_lstm",
+        "lbf__Foraging-8x8-2p-2f-coop-v3__qmix_lstm",
+    ]
+    first = ["pz__two_step_game__qmix__7", "smaclite__3m__qmix__1"]
+    assert folders[:4] == [*first, *(f"{name}__1" for name in foraging)]
+    assert folders[4:7] == ["smaclite__3m__qmix__2", *(f"{name}__2" for name in foraging)]
+    assert folders[-1] == "smaclite__3m__qmix__4"
+    assert not Path("sweep").exists()
+
+
+def test_a_task_of_a_suite_has_its_arguments_and_those_of_the_suite(mine):
+    (battle, *_) = plan_suite(mine, families=["battles"])
+    names = ("num_eval_ep", "total_timesteps", "gamma", "double_q", "eval_steps")
+    assert [battle.args[name] for name in names] == [8, 2000, 0.9, False, 50]
+    assert battle.command[:2] == ["-m", "cleanmarl.qmix"]
+    (foraging, *_) = plan_suite(mine, families=["foraging"])
+    assert [foraging.args[name] for name in names] == [8, 3000, 0.99, True, 50]
+
+
+def test_words_after_the_dashes_win_over_a_suite(mine):
+    passed = ["--total-timesteps", "50", "--num_eval_ep=2", "--double-q"]
+    tasks = plan_suite(mine, passed=passed)
+    assert {task.args["total_timesteps"] for task in tasks} == {50}
+    assert {task.args["num_eval_ep"] for task in tasks} == {2}
+    assert {task.args["double_q"] for task in tasks} == {True}
+    assert {task.args["gamma"] for task in tasks} == {0.9, 0.99}
+    assert all(task.command.count("--total-timesteps") == 1 for task in tasks)
+
+
+def test_tasks_of_a_suite_are_chosen_by_family_environment_and_seed(mine):
+    def titles(**options) -> list[str]:
+        return [task.title for task in plan((), suite=mine, **{"envs": (), "seeds": ()} | options)]
+
+    assert titles(families=["games"]) == ["qmix pz:tests.games:two_step_game 7"]
+    assert len(titles(families=["games", "battles"])) == 5
+    assert titles(envs=["3m"], seeds=[5, 6]) == ["qmix 3m 5", "qmix 3m 6"]
+    coop = "qmix_lstm lbf:Foraging-8x8-2p-2f-coop-v3"
+    for env in ("lbf:Foraging-8x8-2p-2f-coop-v3", "Foraging-8x8-2p-2f-coop-v3"):
+        assert titles(envs=[env], seeds=[9]) == [f"{coop} 9"]
+
+
+def test_the_command_trains_the_suite_that_it_is_given(call, mine, monkeypatch):
+    trained = []
+    monkeypatch.setattr(benchmark, "sweep", lambda tasks, *_: trained.extend(tasks) or 0)
+    words = ["--suite", mine, "--families", "battles", "--seeds", "2", "--", "--gamma", "0.5"]
+    assert call("run", *words)[0] == 0
+    assert [task.title for task in trained] == ["qmix 3m 2"]
+    assert trained[0].args["gamma"] == 0.5
+    trained.clear()
+    assert call("run", "--suite", mine)[0] == 0
+    assert len(trained) == 3 + 3 + 4 + 1
+
+
+def test_your_own_script_is_trained_on_a_suite(copied, mine):
+    Path(mine).write_text(SUITE.replace('"qmix_lstm"', '"./my_qmix.py"'))
+    task = plan_suite(mine, families=["foraging"])[0]
+    assert task.folder.name == "lbf__Foraging-8x8-2p-3f-v3__my_qmix__1"
+    assert task.command[0] == str(copied)
+    assert read_suite(mine)[0].script_name == "my_qmix"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('family = "games"', 'fmaily = "games"', "tasks[2].fmaily: unknown field; did you mean"),
+        ('family = "games"', "", "tasks[2].family: missing"),
+        ('family = "games"', 'family = "my games"', "tasks[2].family: expected a word of letters"),
+        ("[arguments]", "[argument]", "mine.toml: argument: unknown field; did you mean arguments"),
+        ("num_eval_ep = 8", "num_eval = 8", "mine.toml: arguments.num_eval: unknown argument of"),
+        ("num_eval_ep = 8", 'num_eval_ep = "8"', "--num-eval-ep must be a whole number, got '8'"),
+        ("num_eval_ep = 8", "seed = 8", "mine.toml: arguments.seed: the sweep sets it"),
+        ("gamma = 0.9", "gama = 0.9", "tasks[1].arguments.gama: unknown argument of qmix.py; did"),
+        ("gamma = 0.9", "gamma = 2", "tasks[1]: --gamma must be from 0 to 1, got 2"),
+        ("gamma = 0.9", "gamma = [1]", "tasks[1]: --gamma must be a number, got [1]"),
+        ("gamma = 0.9", "total_timesteps = 9", "tasks[1].total_timesteps: is in arguments, too"),
+        ("{ gamma = 0.9, double_q = false }", "3", "tasks[1].arguments: expected a table of arg"),
+        (
+            "timesteps = 2000",
+            "timesteps = 2e3",
+            "tasks[1].total_timesteps: expected a whole number",
+        ),
+        ("timesteps = 2000", "timesteps = 0", "tasks[1].total_timesteps: expected a whole number"),
+        ("[1, 2, 3, 4]", "[1, 2, 2]", "tasks[1].seeds: expected a list of seeds, each once"),
+        ("[1, 2, 3, 4]", "[]", "tasks[1].seeds: expected a list of seeds, each once, got []"),
+        ("[1, 2, 3, 4]", '["1"]', "tasks[1].seeds[0]: expected a whole number"),
+        ('["3m"]', '["4m"]', "tasks[1].envs: unknown map '4m'; did you mean 8m"),
+        ('["3m"]', '"3m"', "tasks[1].envs: expected a list of names"),
+        ('["3m"]', "[]", "tasks[1].envs: give an environment"),
+        ('["3m"]', '["3m", "3m"]', "tasks[1].envs: 3m is there twice with qmix"),
+        ('["3m"]', '["3m walls"]', "tasks[1].envs: unknown map '3m walls'"),
+        ('["3m"]', '["3m a=1 b"]', "tasks[1].envs: an option must be like N=5, got 'b'"),
+        ('"qmix_lstm"', '"qmix_lsmt"', "tasks[0].script: there is no script 'qmix_lsmt'; did you"),
+        ('"qmix_lstm"', "1", "tasks[0].script: expected a name or a path, got 1"),
+        ("[[tasks]]", "[[task]]", "mine.toml: task: unknown field; did you mean tasks"),
+        (SUITE, "", "mine.toml: tasks: a suite needs a task, [[tasks]]"),
+        (SUITE, "[tasks]", "mine.toml: tasks: expected tables [[tasks]], got {}"),
+        (SUITE, "tasks = [1]", "mine.toml: tasks[0]: expected a table with family, envs"),
+        ("[arguments]", "[arguments", "mine.toml: Expected"),
+    ],
+)
+def test_a_wrong_suite_is_refused_in_one_line_that_names_the_file_and_the_key(
+    call, mine, old, new, says
+):
+    assert old in SUITE
+    Path(mine).write_text(SUITE.replace(old, new))
+    status, out, err = call("run", "--suite", mine)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("benchmark: error: mine.toml: ")
+    assert says in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--suite fild", "there is no suite 'fild'; did you mean field?"),
+        ("--suite no.toml", "there is no suite 'no.toml'; give field, or a TOML file"),
+        (
+            "--suite field --families matrices",
+            "unknown family of field 'matrices'; did you mean ma",
+        ),
+        ("--suite mine.toml --envs 4m", "unknown task of mine.toml '4m'; did you mean 3m"),
+        ("--suite mine.toml --families games --envs 3m", "unknown task of mine.toml '3m'"),
+        ("--families games", "--families chooses tasks of a suite: give --suite, too"),
+    ],
+)
+def test_a_wrong_choice_of_a_suite_is_refused_in_one_line(call, mine, words, says):
+    for command in ("run", "plot runs"):
+        status, out, err = call(*command.split(), *words.split())
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert says in err
+
+
+@pytest.mark.parametrize("words", ["--scripts qmix", "--variants gamma=1"])
+def test_a_suite_has_its_own_scripts_and_arguments(call, mine, words):
+    status, _, err = call("run", "--suite", mine, *words.split())
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"--suite has scripts and arguments, so no {words.split()[0]}: copy the suite" in err
+
+
+def test_a_missing_package_is_named_with_its_remedies(call, mine):
+    Path(mine).write_text(SUITE.replace('"games"', '"games"\npackage = "no_such_package"'))
+    status, _, err = call("run", "--suite", mine)
+    says = "tasks of games need no_such_package, which is not installed: pip install "
+    says += "no_such_package; to train the rest, give --families foraging battles\n"
+    assert (status, err) == (2, f"benchmark: error: {says}")
+    assert len(plan_suite(mine, families=["foraging", "battles"])) == 10
+    err = call("run", "--suite", mine, "--families", "games")[2]
+    assert err.endswith("pip install no_such_package\n")
+
+
+FAMILIES = dict.fromkeys(task.family for task in read_suite("field"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_environments_of_the_suite_of_the_field_open(tmp_path, family):
+    for task in choose_tasks("field", [family]):
+        if task.package:
+            pytest.importorskip(task.package)
+    tasks = plan_suite("field", families=[family], runs=tmp_path)
+    assert len({task.args["env_name"] for task in tasks}) > 0
+    assert {task.args["num_eval_ep"] for task in tasks} == {32}
+
+
+def test_the_table_of_a_suite_has_a_row_for_each_task_in_its_order(call, mine):
+    for seed in (1, 2):
+        values, q_tot = [0.0] * 9 + [0.5 * seed], [0.5, -1234.5 * seed]
+        write_run(Path("runs"), "qmix_lstm", "Foraging-8x8-2p-3f-v3", seed, values, False, q_tot)
+    for seed in (1, 2, 3, 4, 5):
+        write_run(Path("runs"), "qmix", "3m", seed, [1.0] * 4, gamma=0.9, double_q=False)
+    write_run(Path("runs"), "qmix_lstm", "3m", 1, [0.0])  # another script
+    write_run(Path("runs"), "qmix", "8m", 1, [0.0])  # another environment
+    status, out, _ = call("plot", "runs", "--suite", mine, "--out", "figures", "--reps", "20")
+    assert (status, out) == (0, Path("figures/results.md").read_text())
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
+    head, _, *body = cells
+    assert [row[:2] for row in body] == [
+        ["foraging", "Foraging-8x8-2p-3f-v3"],
+        ["foraging", "Foraging-8x8-2p-2f-coop-v3"],
+        ["battles", "3m"],
+        ["games", "two_step_game"],
+    ]
+    found = [dict(zip(head, row, strict=True)) for row in body]
+    lstm, coop, battle, game = found
+    assert (lstm["script"], lstm["arguments"], lstm["seeds"]) == ("`qmix_lstm.py`", "", "2 of 3")
+    assert (lstm["metric"], lstm["final score"], lstm["worst seed"]) == ("reward", "0.750", "0.500")
+    assert (lstm["steps"], lstm["minutes"]) == ("1,000", "0.2")
+    assert lstm["largest `train/q_tot`"] == "2,469.00"
+    assert (battle["arguments"], battle["seeds"]) == ("`--gamma 0.9 --no-double-q`", "4")
+    assert (battle["time to win"], battle["largest `train/q_tot`"]) == ("3 s", "")
+    for row, steps, seeds in ((coop, "3,000", "0 of 3"), (game, "1,000", "0 of 1")):
+        assert (row["final score"], row["steps"], row["seeds"]) == ("not trained yet", steps, seeds)
+    listed = rows(Path("figures/results.csv"))
+    assert [row["seeds"] for row in listed] == ["2", "0", "4", "0"]
+    assert [row["largest_q_tot"] for row in listed] == ["2469.0", "", "", ""]
+
+
+def test_runs_of_a_task_with_several_settings_have_a_row_each(call, mine):
+    for gamma in (0.9, 0.95):
+        write_run(Path(f"runs/{gamma}"), "qmix", "3m", 1, [1.0], gamma=gamma)
+    out = call("plot", "runs", "--suite", mine, "--families", "battles", "--reps", "20")[1]
+    assert [row["arguments"] for row in rows(Path("figures/results.csv"))] == [
+        "--gamma 0.9",
+        "--gamma 0.95",
+    ]
+    assert out.count("1 of 4") == 2
+
+
+def test_a_suite_has_a_figure_for_each_family_with_a_panel_for_each_task(call, mine):
+    for env in ("Foraging-8x8-2p-3f-v3", "Foraging-8x8-2p-2f-coop-v3"):
+        write_run(Path("runs"), "qmix_lstm", env, 1, [0.5, 1.0], won=False)
+    write_run(Path("runs"), "qmix", "3m", 1, [0.5, 1.0])
+    words = ("--suite", mine, "--out", "figures", "--reps", "20")
+    assert call("plot", "runs", *words)[0] == 0
+    figures = {path.stem: path.read_text() for path in Path("figures").glob("*.svg")}
+    assert figures.keys() == {"foraging", "battles"}
+    for text in ("Foraging-8x8-2p-3f-v3", "Foraging-8x8-2p-2f-coop-v3", "qmix_lstm.py", "reward"):
+        assert f">{text}<" in figures["foraging"]
+    assert ">win rate<" in figures["battles"] and ">qmix_lstm.py<" not in figures["battles"]
+
+
+def test_the_table_of_a_suite_has_other_seeds_if_they_are_given(call, mine):
+    for seed in (1, 8):
+        write_run(Path("runs"), "qmix", "3m", seed, [seed / 8])
+    words = ("--suite", mine, "--envs", "3m", "--seeds", "8", "9", "--reps", "20")
+    assert call("plot", "runs", *words)[0] == 0
+    (row,) = rows(Path("figures/results.csv"))
+    assert (row["seeds"], row["of_seeds"], row["IQM"]) == ("1", "2", "1.000")
+
+
+def test_tasks_of_equal_names_in_two_packages_are_kept_apart(call, mine):
+    own = {"env_type": "pz", "env_family": "my_games"}
+    write_run(Path("runs"), "qmix", "two_step_game", 7, [3.0], won=False, **own)
+    out = call("plot", "runs", "--suite", mine, "--families", "games", "--reps", "20")[1]
+    assert "not trained yet" in out
+
+
+def test_the_suite_of_the_page_is_planned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (text,) = (text for text in blocks(ROOT / "docs/benchmark.md", "text") if "[[tasks]]" in text)
+    Path("my_suite.toml").write_text(text)
+    assert len(plan_suite("my_suite.toml")) == 2 * 3 + 2 * 5
+
+
+def test_a_suite_without_any_run_says_so(call, mine):
+    says = "benchmark: error: no finished run in nowhere\n"
+    assert call("plot", "nowhere", "--suite", mine) == (2, "", says)
+
+
 RESULTS = ROOT / "docs/results.md"
 TRIALS = ROOT / "docs/trials.md"
 RANDOM_BATTLES = ROOT / "docs/random_battles.md"
@@ -853,6 +1164,7 @@ def parsed(kind: str, words: str) -> dict:
     args = vars(benchmark.read([kind, *shlex.split(own)]))
     if kind == "run":
         args["passed"] = passed.split()
+        args["try_envs"] = not args["suite"]  # the packages of a suite may be missing
     return {name: args[name] for name in args if name not in ("address", "cpus")}
 
 
@@ -883,8 +1195,14 @@ PLOTTED = [(page, words) for page in PAGES for words in shown("plot", page)]
 def test_the_published_tables_are_those_of_the_published_records(monkeypatch, page, words):
     monkeypatch.chdir(ROOT)
     args = parsed("plot", words)
-    groups = plot.choose(args["runs"], args["envs"], args["seeds"])
-    lines = plot.markdown(plot.table(groups, args["reps"])).splitlines()
+    if args["suite"]:
+        tasks = choose_tasks(*(args[name] for name in ("suite", "families", "envs", "seeds")))
+        found = plot.find_runs(tasks, args["runs"])
+        text = plot.suite_markdown(plot.suite_table(found, args["reps"]))
+    else:
+        groups = plot.choose(args["runs"], args["envs"], args["seeds"])
+        text = plot.markdown(plot.table(groups, args["reps"]))
+    lines = text.splitlines()
     assert [line for line in lines if line not in page.read_text().splitlines()] == []
 
 

@@ -3,6 +3,8 @@
     python -m cleanmarl.benchmark run --scripts qmix ./my_qmix.py --envs 3m 2s3z --seeds 1 2 3 \\
         -- --total-timesteps 200000
     python -m cleanmarl.benchmark plot sweep --out figures
+    python -m cleanmarl.benchmark run --suite field --families foraging mpe
 
-`sweep.py` trains, `records.py` stores the results, `plot.py` draws them.
+`sweep.py` trains, `suite.py` reads lists of tasks, `records.py` stores the results, `plot.py` draws
+them. `games/` has small games to train in.
 """

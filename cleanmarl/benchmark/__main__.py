@@ -21,7 +21,7 @@ from cleanmarl.benchmark.sweep import plan, sweep
 
 @dataclass
 class Run:
-    """Train every combination of scripts, environments, variants and seeds.
+    """Train every combination of scripts, environments, variants and seeds, or a suite.
 
     Words after -- are arguments of the scripts.
     """
@@ -34,6 +34,10 @@ class Run:
     """seeds of each script in each environment"""
     variants: tuple[str, ...] = ()
     """values of an argument, "td_lambda=0 0.6 0.9"; several arguments are combined"""
+    suite: str = ""
+    """field, or a TOML file, with tasks and their scripts; --envs and --seeds choose some"""
+    families: tuple[str, ...] = ()
+    """families of the suite to train; without it, all"""
     runs: Path = Path("sweep")
     """folder of the sweep; finished runs in it are not trained again"""
     address: str = ""
@@ -52,6 +56,10 @@ class Plot:
     """environments to draw, in this order, named as for run; without it, all"""
     seeds: tuple[int, ...] = ()
     """seeds to draw; without it, all"""
+    suite: str = ""
+    """field, or a TOML file: one table with a row for each of its tasks"""
+    families: tuple[str, ...] = ()
+    """families of the suite to draw; without it, all"""
     out: Path = Path("figures")
     """folder to write to"""
     points: int = 20
@@ -61,9 +69,18 @@ class Plot:
 
 
 def read(words: list[str]) -> Run | Plot:
-    """The command and its arguments. If they are wrong, tyro says why and exits with status 2."""
+    """The command and its arguments. If they are wrong, tyro says why and exits with status 2.
+
+    With a suite, scripts, environments and seeds have no defaults.
+    """
     about = {"prog": "benchmark", "description": cleanmarl.benchmark.__doc__}
-    return training.arguments.parse(Run | Plot, words, **about)
+    args = training.arguments.parse(Run | Plot, words, **about)
+    if isinstance(args, Run) and args.suite:
+        given = {word.partition("=")[0] for word in words}
+        for name in ("scripts", "envs", "seeds"):
+            if f"--{name}" not in given:
+                setattr(args, name, ())
+    return args
 
 
 def main():
@@ -74,7 +91,8 @@ def main():
         if isinstance(args, Plot):
             print(plot(**vars(args)), end="")
             sys.exit()
-        tasks = plan(args.scripts, args.envs, args.seeds, args.runs, args.variants, passed)
+        which = (args.scripts, args.envs, args.seeds, args.runs, args.variants, passed)
+        tasks = plan(*which, args.suite, args.families)
         sys.exit(sweep(tasks, args.address, args.cpus))
     except (ValueError, ImportError, OSError) as error:
         print(f"benchmark: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -1,5 +1,7 @@
 """Curves and tables of finished runs: interquartile means and their 95% bootstrap intervals.
 
+`plot` compares scripts and variants; for a suite, it makes one table of all tasks.
+
 The statistics are those of Agarwal et al. (2021), "Deep RL at the edge of the statistical
 precipice". Scores are [tasks][seeds, points]: a number for each task, seed and part of a training.
 """
@@ -10,14 +12,16 @@ import itertools
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from cleanmarl.benchmark.records import Record, read_all
-from cleanmarl.benchmark.sweep import OWN, SAME_CURVE, SCRIPTS, need
-from cleanmarl.env.tasks import read_task
-from cleanmarl.training.arguments import option, read_options, title_of
+from cleanmarl.benchmark.suite import MEASURED, SuiteTask, choose_tasks, key_of, title_of_env
+from cleanmarl.benchmark.sweep import OWN, SAME_CURVE, SCRIPTS, load_scripts, need, words_of
+from cleanmarl.training.arguments import FREE, option
 from cleanmarl.training.checkpoint import write_atomically
 
 GREY = "#808080"  # legible on white and on black
@@ -78,16 +82,22 @@ def group(records: list[Record]) -> Groups:
     }
 
 
-def choose(folders: Sequence[Path], envs: Sequence[str] = (), seeds: Sequence[int] = ()) -> Groups:
-    """Group the runs in some folders: all, or only those of the given environments and seeds.
-
-    Raises ValueError if there are no runs, or none of a given environment or seed.
-    """
+def read_runs(folders: Sequence[Path]) -> list[Record]:
+    """All finished runs in some folders. Raises ValueError if there are none."""
     if not folders:
         raise ValueError("give a folder with runs")
     records = [record for folder in folders for record in read_all(folder)]
     if not records:
         raise ValueError(f"no finished run in {', '.join(map(str, folders))}")
+    return records
+
+
+def choose(folders: Sequence[Path], envs: Sequence[str] = (), seeds: Sequence[int] = ()) -> Groups:
+    """Group the runs in some folders: all, or only those of the given environments and seeds.
+
+    Raises ValueError if there are no runs, or none of a given environment or seed.
+    """
+    records = read_runs(folders)
     known = sorted({record.seed for record in records})
     if missing := sorted(set(seeds).difference(known)):
         there = ", ".join(map(str, known))
@@ -95,8 +105,7 @@ def choose(folders: Sequence[Path], envs: Sequence[str] = (), seeds: Sequence[in
         raise ValueError(f"no finished run with seed {wanted}; there are runs with {there}")
     groups = group([record for record in records if record.seed in (seeds or known)])
     names = list(dict.fromkeys(env for env, _ in groups))
-    tasks = map(read_task, envs)
-    order = [title_of(task.env_name, read_options(task.options)) for task in tasks] or names
+    order = [title_of_env(env) for env in envs] or names
     if missing := sorted(set(order).difference(names)):
         there = ", ".join(names)
         raise ValueError(f"no finished run of {', '.join(missing)}; there are runs of {there}")
@@ -160,6 +169,12 @@ def estimate(tasks: list[np.ndarray], statistic, reps: int) -> tuple[np.ndarray,
 
 
 # Figures
+
+
+def looks_of(groups: Groups) -> dict[str, tuple]:
+    """label -> colour and dashes of its line."""
+    labels = dict.fromkeys(itertools.chain(*groups.values()))
+    return dict(zip(labels, itertools.cycle(LOOKS), strict=False))
 
 
 def new_figure(number: int, width: float):
@@ -274,6 +289,8 @@ def table(groups: Groups, reps: int) -> list[dict]:
                 steps, seconds = np.median([run.until_won() for run in runs], axis=0)
                 row |= {"steps_to_win": steps, "seconds_to_win": seconds}
             row["minutes"] = " ".join(f"{run.seconds[-1] / 60:.1f}" for run in runs)
+            bounds = [abs(bound) for run in runs for bound in run.q_tot or ()]
+            row["largest_q_tot"] = max(bounds, default=None)
             rows.append(row)
     return rows
 
@@ -314,10 +331,14 @@ def markdown(rows: list[dict]) -> str:
     for name in ("script", "seeds", "steps"):
         if len(rows) > 1 and len({row[name] for row in rows}) == 1:
             del columns[name]
+    return in_markdown(columns, [row | medians(row) for row in rows])
+
+
+def in_markdown(columns: dict[str, tuple[str, str]], rows: list[dict]) -> str:
+    """A table with these columns: head -> alignment, format of a row's cell."""
     alignments, cells = zip(*columns.values(), strict=True)
     lines = [f"| {' | '.join(line)} |" for line in (columns, alignments)]
-    for row in rows:
-        lines.append(f"| {' | '.join(cells)} |".format(**row | medians(row)))
+    lines += [f"| {' | '.join(cells)} |".format(**row) for row in rows]
     return "\n".join([*lines, ""])
 
 
@@ -340,6 +361,119 @@ def in_csv(rows: list[dict]) -> str:
     return file.getvalue()
 
 
+# Suites
+
+RESULTS = ("metric", "seeds", "steps", "IQM", "low", "high", "worst_seed")
+RESULTS += ("steps_to_win", "seconds_to_win", "minutes", "largest_q_tot")
+
+
+class Found(NamedTuple):
+    """A task of a suite, and its finished runs."""
+
+    task: SuiteTask
+    groups: Groups
+    """empty if there are none; several labels if runs differ in arguments"""
+
+
+def find_runs(tasks: list[SuiteTask], folders: Sequence[Path]) -> list[Found]:
+    """The tasks with their runs in some folders. Raises ValueError if there are no runs at all."""
+    runs_of = defaultdict(list)
+    for record in read_runs(folders):
+        args = record.args
+        names = (args["env_type"], args["env_name"], args.get("env_family", ""))
+        key = key_of(*names, args.get("env_options", {}))
+        runs_of[record.script, key, record.seed].append(record)
+    found = []
+    for task in tasks:
+        runs = [runs_of[task.script_name, task.key, seed] for seed in task.seeds]
+        found.append(Found(task, group(list(itertools.chain(*runs)))))
+    return found
+
+
+def not_default(args: dict, Args: type) -> str:
+    """The arguments that are not the script's defaults, as on its command line.
+
+    Those that choose the task, the number of steps, or only what is measured, are left out.
+    """
+    left_out = OWN | FREE | MEASURED
+    differ = {}
+    for name, default in asdict(Args()).items():
+        if name not in left_out and args.get(name, default) != default:
+            differ[name] = str(args[name])
+    return " ".join(words_of(Args, differ))
+
+
+def suite_table(found: list[Found], reps: int) -> list[dict]:
+    """A row for each task; if its runs differ in arguments, a row for each of their settings.
+
+    `of_seeds` is the number of seeds that the suite asks for. Without runs, results are None.
+    """
+    loaded = load_scripts([task for task, _ in found])
+    rows = []
+    for task, groups in found:
+        Args = loaded[task.script][0].Args
+        head = {"family": task.family, "environment": task.title}
+        head |= {"script": f"{task.script_name}.py", "arguments": "", "of_seeds": len(task.seeds)}
+        results = table(groups, reps)
+        settings = [runs[0].args for labels in groups.values() for runs in labels.values()]
+        if not results:
+            planned = asdict(Args()) | task.all_arguments
+            results = [{"seeds": 0, "steps": planned["total_timesteps"]}]
+            settings = [planned]
+        for args, result in zip(settings, results, strict=True):
+            row = head | {"arguments": not_default(args, Args)}
+            rows.append(row | {name: result.get(name) for name in RESULTS})
+    return rows
+
+
+def suite_cells(row: dict) -> dict[str, str]:
+    """The cells of a row in Markdown."""
+    cells = {name: "" if row[name] is None else str(row[name]) for name in row}
+    cells["steps"] = f"{row['steps']:,}"
+    if row["arguments"]:
+        cells["arguments"] = f"`{row['arguments']}`"
+    if row["seeds"] < row["of_seeds"]:
+        cells["seeds"] = f"{row['seeds']} of {row['of_seeds']}"
+    if row["seeds"] == 0:
+        return cells | {"IQM": "not trained yet", "interval": "", "time_to_win": ""}
+    if row["largest_q_tot"] is not None:
+        cells["largest_q_tot"] = f"{row['largest_q_tot']:,.2f}"
+    return cells | medians(row) | {"interval": f"{row['low']} to {row['high']}"}
+
+
+def suite_markdown(rows: list[dict]) -> str:
+    """The rows of a suite as a Markdown table."""
+    columns = {  # head -> alignment, cell
+        "family": ("---", "{family}"),
+        "task": ("---", "{environment}"),
+        "script": ("---", "`{script}`"),
+        "arguments": ("---", "{arguments}"),
+        "steps": ("---:", "{steps}"),
+        "seeds": ("---:", "{seeds}"),
+        "metric": ("---", "{metric}"),
+        "final score": ("---:", "{IQM}"),
+        "95% interval": ("---:", "{interval}"),
+        "worst seed": ("---:", "{worst_seed}"),
+        "time to win": ("---:", "{time_to_win}"),
+        "minutes": ("---:", "{minutes}"),
+        "largest `train/q_tot`": ("---:", "{largest_q_tot}"),
+    }
+    return in_markdown(columns, [suite_cells(row) for row in rows])
+
+
+def draw_families(found: list[Found], out: Path, points: int, reps: int):
+    """Draw a figure for each family that has runs."""
+    families = defaultdict(lambda: defaultdict(dict))
+    for task, groups in found:
+        for panel, labels in groups.items():
+            families[task.family][panel] |= labels
+    for family, groups in families.items():
+        draw_curves(groups, looks_of(groups), "steps", out / f"{family}.svg", points, reps)
+
+
+# Everything
+
+
 def plot(
     runs: Sequence[Path],
     envs: Sequence[str] = (),
@@ -347,6 +481,8 @@ def plot(
     out: Path = Path("figures"),
     points: int = 20,
     reps: int = 2000,
+    suite: str = "",
+    families: Sequence[str] = (),
 ) -> str:
     """Draw the runs in some folders, and write their tables; returns the table in Markdown.
 
@@ -355,16 +491,25 @@ def plot(
     for name, number in (("points", points), ("reps", reps)):
         if number < 1:
             raise ValueError(f"--{name} must be at least 1, got {number}")
-    groups = choose(runs, envs, seeds)
-    labels = dict.fromkeys(itertools.chain(*groups.values()))
-    looks = dict(zip(labels, itertools.cycle(LOOKS), strict=False))
-    rows = table(groups, reps)
-    text = markdown(rows)
+    if families and not suite:
+        raise ValueError("--families chooses tasks of a suite: give --suite, too")
+    if suite:
+        found = find_runs(choose_tasks(suite, families, envs, seeds), runs)
+        rows = suite_table(found, reps)
+        text = suite_markdown(rows)
+    else:
+        groups = choose(runs, envs, seeds)
+        rows = table(groups, reps)
+        text = markdown(rows)
     out.mkdir(parents=True, exist_ok=True)
     with need("matplotlib").rc_context(STYLE):
-        draw_curves(groups, looks, "steps", out / "curves_steps.svg", points, reps)
-        draw_curves(groups, looks, "seconds", out / "curves_seconds.svg", points, reps)
-        draw_aggregate(groups, looks, out / "aggregate.svg", points, reps)
+        if suite:
+            draw_families(found, out, points, reps)
+        else:
+            looks = looks_of(groups)
+            draw_curves(groups, looks, "steps", out / "curves_steps.svg", points, reps)
+            draw_curves(groups, looks, "seconds", out / "curves_seconds.svg", points, reps)
+            draw_aggregate(groups, looks, out / "aggregate.svg", points, reps)
     write_atomically(out / "results.csv", in_csv(rows).encode())
     write_atomically(out / "results.md", text.encode())
     return text

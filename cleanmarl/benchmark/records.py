@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ METRICS = {
     "eval/success": "success rate",
     "eval/ep_reward": "reward",
 }
+Q_TOT = "train/q_tot"
 WON = 0.95  # least win rate of a winning team
 IN_A_ROW = 3  # evaluations in a row that need this win rate
 
@@ -40,6 +41,8 @@ class Record:
     """[n] training time until each evaluation, without interruptions"""
     values: np.ndarray
     """[n] mean over the greedy episodes of each evaluation"""
+    q_tot: list[float] | None = None
+    """lowest and highest `train/q_tot`; None in records that were made without it"""
 
     @property
     def env(self) -> str:
@@ -79,6 +82,7 @@ def read_run(folder: Path) -> Record | None:
     tag = next(tag for tag in METRICS if tag in tags)
     reported = {event.step: event.value for event in events.Scalars(tag)}
     values = np.array([reported.get(step, 0) for step in steps])  # no success reported: none
+    q_tot = [event.value for event in events.Scalars(Q_TOT)] if Q_TOT in tags else []
     return Record(
         command=session["command"],
         commit=session["commit"],
@@ -90,6 +94,7 @@ def read_run(folder: Path) -> Record | None:
         steps=np.array(steps),
         seconds=times(events, evaluations).round(1),
         values=values.round(4),
+        q_tot=[round(min(q_tot), 4), round(max(q_tot), 4)] if q_tot else None,
     )
 
 
@@ -117,7 +122,8 @@ def read_record(path: Path) -> Record:
     """Read a record. Raises ValueError, with a message of one line, if the file is not a record."""
     try:
         found = json.loads(path.read_text())
-        values = {field.name: found[field.name] for field in fields(Record)}
+        given = [one.name for one in fields(Record) if one.name in found or one.default is MISSING]
+        values = {name: found[name] for name in given}
         for name in ("steps", "seconds", "values"):
             values[name] = np.array(values[name])
         return Record(**values)

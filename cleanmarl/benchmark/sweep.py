@@ -1,4 +1,4 @@
-"""Train every combination of scripts, environments, variants and seeds on Ray.
+"""Train a suite, or every combination of scripts, environments, variants and seeds, on Ray.
 
 `plan` lists the runs, `train` does one run, `sweep` lets Ray do all.
 """
@@ -19,14 +19,16 @@ import time
 import typing
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from tqdm import tqdm
 
+from cleanmarl.battle.reading import check_known, nearest
 from cleanmarl.benchmark.records import METRICS, read_record, read_run, write_record
+from cleanmarl.benchmark.suite import SuiteTask, check_packages, choose_tasks
 from cleanmarl.env.tasks import read_task
 from cleanmarl.training.arguments import (
     FREE,
@@ -100,8 +102,6 @@ def load_script(word: str) -> tuple[ModuleType, list[str]]:
     except ModuleNotFoundError as error:
         if not word.startswith(str(error.name)):
             raise ValueError(f"{word} needs {error.name}, which is not installed") from None
-        from cleanmarl.battle.reading import nearest  # only here: it loads the battles
-
         known = f"give {', '.join(SCRIPTS)}, a path such as ./my_qmix.py, or a module"
         raise ValueError(f"there is no script {word!r}; {nearest(word, SCRIPTS, known)}") from None
     except Exception as error:
@@ -177,17 +177,70 @@ def words_of(Args: type, variant: dict[str, str]) -> list[str]:
     return words
 
 
+def names_in(passed: Sequence[str], aliases: dict[str, str]) -> dict[str, str]:
+    """The fields that are set by some words, and by which: gamma -> --gamma."""
+    options = [word for word in passed if word.startswith("--")]
+    names = [field_name(word.partition("=")[0], aliases) for word in options]
+    return dict(zip([name.removeprefix("no_") for name in names], options, strict=True))
+
+
 def check_passed(passed: Sequence[str], varied: Sequence[str], aliases: dict[str, str]):
     """Raise ValueError if the sweep itself sets one of the arguments passed to the scripts."""
-    for word in passed:
-        if not word.startswith("--"):
-            continue
-        name = field_name(word.partition("=")[0], aliases).removeprefix("no_")
+    for name, word in names_in(passed, aliases).items():
         if name in OWN:
             reason = "cannot be passed on to the scripts: the sweep sets it, see run --help"
             raise ValueError(f"{word} {reason}")
         if name in varied:
             raise ValueError(f"{word} is given twice: as a variant, and after --")
+
+
+@contextlib.contextmanager
+def naming(task: SuiteTask, key: str = ""):
+    """If a task is of a suite, begin the messages of errors with its place there."""
+    try:
+        yield
+    except (ValueError, ImportError) as error:
+        if not task.where:
+            raise
+        raise ValueError(f"{task.where}{key}: {error}") from error
+
+
+def load_scripts(tasks: Sequence[SuiteTask]) -> dict[str, tuple[ModuleType, list[str]]]:
+    """The scripts of some tasks, see `load_script`. Raises ValueError."""
+    loaded = {}
+    for task in tasks:
+        if task.script not in loaded:
+            with naming(task, ".script"):
+                loaded[task.script] = load_script(task.script)
+    return loaded
+
+
+def own_words(task: SuiteTask, Args: type, passed: Sequence[str]) -> list[str]:
+    """The command line of a task's own arguments; those that are passed come before them.
+
+    Raises ValueError if they are not arguments of the script.
+    """
+    known = [field.name for field in fields(Args)]
+    for where, arguments in task.places.items():
+        for name in arguments:
+            if name in OWN:
+                raise ValueError(f"{where}.{name}: the sweep sets it, see run --help")
+            check_known(name, f"{where}.{name}", f"argument of {task.script_name}.py", known)
+    own = task.all_arguments
+    if own:
+        with naming(task):
+            check(replace(Args(), **own))
+    given = names_in(passed, aliases_of(Args))
+    return words_of(Args, {name: str(own[name]) for name in own if name not in given})
+
+
+def of_suite(suite: str, families, scripts, envs, seeds, variants) -> list[SuiteTask]:
+    """The chosen tasks of a suite, with the chosen seeds. Raises ValueError."""
+    for name, given in (("scripts", scripts), ("variants", variants)):
+        if given:
+            remedy = "copy the suite and change the copy"
+            raise ValueError(f"--suite has scripts and arguments, so no --{name}: {remedy}")
+    return choose_tasks(suite, families, envs, seeds)
 
 
 def plan(
@@ -197,43 +250,78 @@ def plan(
     runs: str | Path = "sweep",
     variants: Sequence[str] = (),
     passed: Sequence[str] = (),
+    suite: str = "",
+    families: Sequence[str] = (),
+    try_envs: bool = True,
 ) -> list[Task]:
     """The runs of a sweep; their arguments are checked as the scripts check them.
 
-    Parameters are the options of the command `run`; `passed` goes to every script. Raises
-    ValueError with a message of one line. Arguments that a script cannot read end the program: tyro
-    says why and exits with status 2.
+    Parameters are the options of the command `run`; `passed` goes to every script. A suite has its
+    own scripts; then `envs` and `seeds` are empty, or choose some. Each environment is opened once,
+    unless `try_envs` is False. The first seeds of all tasks come first; of these, the shortest run.
+
+    Raises ValueError with a message of one line. Arguments that a script cannot read end the
+    program: tyro says why and exits with status 2.
     """
-    if not (scripts and envs and seeds):
+    if suite:
+        wanted = of_suite(suite, families, scripts, envs, seeds, variants)
+    elif families:
+        raise ValueError("--families chooses tasks of a suite: give --suite, too")
+    elif scripts and envs and seeds:
+        wanted = [SuiteTask(env, script, tuple(seeds)) for env in envs for script in scripts]
+    else:
         raise ValueError("a sweep needs a script, an environment and a seed")
-    loaded = {script: load_script(script) for script in scripts}
+    if try_envs:
+        check_packages(wanted)
+    loaded = load_scripts(wanted)
     aliases = {}
     for module, _ in loaded.values():
         aliases |= aliases_of(module.Args)
     combinations = read_variants(variants, aliases)
     check_passed(passed, [*combinations[0]], aliases)
-    tasks = {}
-    for seed, env, variant, script in itertools.product(seeds, envs, combinations, scripts):
-        module, program = loaded[script]
-        words = [*read_env(env), "--seed", str(seed), "--torch-threads", "1"]
+    rounds = []  # the place of the seed, and the run
+    for task, variant in itertools.product(wanted, combinations):
+        module, _ = script = loaded[task.script]
+        words = own_words(task, module.Args, passed)
         words += [*words_of(module.Args, variant), *passed]
-        args = read_arguments(module, words)
-        if seed == seeds[0]:
-            with refuse_on_error():
-                module.open_env(args).close()
-        differs = [f"{name}={value}".replace("/", "-") for name, value in variant.items()]
-        name = title_of(args.env_name, args.env_options)
-        parts = [args.env_type, name, script_of(module.Args), *differs, str(seed)]
-        folder = Path(runs).resolve() / "__".join(parts)
-        title = " ".join([script, env, *differs, str(seed)])
-        task = Task(title, folder, [*program, *words], asdict(args))
-        if folder in tasks:
-            both = f"{tasks[folder].title} and {title}"
-            raise ValueError(f"{both} would share the folder {folder.name}")
-        tasks[folder] = task
+        for place, seed in enumerate(task.seeds):
+            try_env = try_envs and place == 0
+            run = plan_run(task, variant, seed, script, words, Path(runs), try_env)
+            rounds.append((place, run))
+    rounds.sort(key=lambda one: (one[0], one[1].args["total_timesteps"]))
+    tasks = {}
+    for _, task in rounds:
+        if task.folder in tasks:
+            both = f"{tasks[task.folder].title} and {task.title}"
+            raise ValueError(f"{both} would share the folder {task.folder.name}")
+        tasks[task.folder] = task
     for task in tasks.values():
         check_folder(task)
     return list(tasks.values())
+
+
+def plan_run(
+    task: SuiteTask,
+    variant: dict[str, str],
+    seed: int,
+    script: tuple[ModuleType, list[str]],
+    words: Sequence[str],
+    runs: Path,
+    try_env: bool,
+) -> Task:
+    """One run; its environment is opened if `try_env`. Raises ValueError."""
+    module, program = script
+    words = [*read_env(task.env), "--seed", str(seed), "--torch-threads", "1", *words]
+    args = read_arguments(module, words)
+    if try_env:
+        with naming(task, ".envs"), refuse_on_error():
+            module.open_env(args).close()
+    differs = [f"{name}={value}".replace("/", "-") for name, value in variant.items()]
+    name = title_of(args.env_name, args.env_options)
+    parts = [args.env_type, name, script_of(module.Args), *differs, str(seed)]
+    title = " ".join([task.script, task.env, *differs, str(seed)])
+    folder = runs.resolve() / "__".join(parts)
+    return Task(title, folder, [*program, *words], asdict(args))
 
 
 def read_arguments(module: ModuleType, words: list[str]):
