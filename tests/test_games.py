@@ -264,6 +264,51 @@ def test_predators_that_touch_the_prey_all_earn_10():
     assert env.step([0, 0, 0])[1] == 30
 
 
+# Overcooked, if its package is installed
+
+UP, DOWN, RIGHT, LEFT, STAY, INTERACT = range(6)
+ONION = [LEFT, INTERACT, RIGHT, UP, INTERACT]
+DISH = [LEFT, DOWN, DOWN, INTERACT, UP, RIGHT, UP]
+SERVED = [UP, *ONION, *ONION, *ONION, *DISH, *[STAY] * 13, INTERACT, DOWN, RIGHT, DOWN, INTERACT]
+
+
+def cook(**options) -> tuple[list[float], dict]:
+    """The first cook serves a soup in the cramped room: rewards, and the last info."""
+    env = opened("kitchen", **options)
+    env.reset(seed=0)
+    answers = [env.step([action, STAY]) for action in SERVED]
+    return [reward for _, reward, *_ in answers], answers[-1][-1]
+
+
+@pytest.fixture
+def overcooked():
+    return pytest.importorskip("overcooked")
+
+
+def test_a_soup_of_three_onions_pays_20(overcooked):
+    rewards, info = cook()
+    assert rewards == [0] * (len(SERVED) - 1) + [20]
+    assert info["is_success"]
+
+
+def test_with_shaping_steps_on_the_way_to_a_soup_pay_too(overcooked):
+    rewards, _ = cook(shaping=1)
+    assert [reward for reward in rewards if reward] == [3, 3, 3, 3, 5, 20]
+    assert sum(cook(shaping=0.5)[0]) == 20 + 17 / 2
+
+
+@pytest.mark.parametrize("layout", ["cramped_room", "counter_circuit_o_1order"])
+def test_kitchens_pass_the_check(layout, overcooked):
+    report, env = check(partial(opened, "kitchen", layout=layout), 1)
+    assert not report.problems
+    assert env.time_limit == 400
+
+
+def test_an_unknown_kitchen_is_refused_with_the_nearest_one(overcooked):
+    with pytest.raises(ValueError, match=r"unknown layout 'cramped_rom'.* cramped_room"):
+        opened("kitchen", layout="cramped_rom")
+
+
 # What is refused
 
 
