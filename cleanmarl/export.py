@@ -14,7 +14,8 @@ class Program(nn.Module):
 
     - `obs` [batch, n_agents, obs_size] float32
     - `avail_actions` [batch, n_agents, n_actions] bool
-    - recurrent agents also: `last_actions` [batch, n_agents] int64, -1 at the first step, and
+    - agents that see a clock also: `time_left` [batch] float32, from 1 to 0
+    - recurrent agents also (after None if they see no clock): `last_actions` [batch, n_agents] int64, -1 at the first step, and
       `hidden`, a tuple of tensors [layers, batch * n_agents, hidden_dim], zeros at the first step
 
     Returns the actions [batch, n_agents], the values of all actions [batch, n_agents, n_actions]
@@ -28,9 +29,12 @@ class Program(nn.Module):
         self.n_actions = n_actions
         self.register_buffer("ids", torch.from_numpy(ids.copy()))
 
-    def forward(self, obs, avail_actions, last_actions=None, hidden=None):
+    def forward(self, obs, avail_actions, time_left=None, last_actions=None, hidden=None):
         ids = self.ids.expand(obs.shape[0], -1, -1)
         inputs = torch.cat((obs, ids), dim=-1)
+        if time_left is not None:
+            left = time_left[:, None, None].expand(-1, inputs.shape[1], 1)
+            inputs = torch.cat((inputs, left), dim=-1)
         if hidden is None:
             values = self.agent(inputs)
             return masked_argmax(values, avail_actions), values
@@ -50,17 +54,23 @@ def masked_argmax(values: torch.Tensor, avail_actions: torch.Tensor) -> torch.Te
     return torch.where(avail_actions, values, -torch.inf).argmax(-1)
 
 
-def program(agent: nn.Module, args, ids: np.ndarray, n_actions: int) -> bytes:
+def program(agent: nn.Module, args, ids: np.ndarray, n_actions: int, clock: bool) -> bytes:
     """The content of a .pt2 file. Raises ValueError if PyTorch cannot export the network."""
     n_agents, last_action = len(ids), getattr(args, "last_action", False)
     module = Program(agent, ids, last_action, n_actions).eval()
     first = next(agent.parameters())
-    obs_size = first.shape[-1] - ids.shape[1] - (n_actions if last_action else 0)
+    obs_size = first.shape[-1] - ids.shape[1] - clock - (n_actions if last_action else 0)
     batch = 2
     inputs = [torch.zeros(batch, n_agents, obs_size)]
     inputs.append(torch.ones(batch, n_agents, n_actions, dtype=torch.bool))
     size = torch.export.Dim("batch", min=1)
     shapes = [{0: size}, {0: size}]
+    if clock:
+        inputs.append(torch.ones(batch))
+        shapes.append({0: size})
+    elif hasattr(args, "rnn"):
+        inputs.append(None)
+        shapes.append(None)
     if hasattr(args, "rnn"):
         inputs.append(torch.full((batch, n_agents), -1))
         parts = 2 if args.rnn == "lstm" else 1

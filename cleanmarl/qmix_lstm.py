@@ -46,6 +46,8 @@ class Args:
     """the mixer sees the task's own state; if it has none, all observations"""
     agent_ids: bool = True
     """append a one-hot agent id to each observation"""
+    clock: bool = True
+    """append the share of time left to observations and state"""
     time_limit: Annotated[int | None, Between(1, 10**5)] = None
     """steps of an episode; None for the environment's own limit"""
 

@@ -55,14 +55,23 @@ class Team:
         self._act = script.act
         self._remembers = "memory" in inspect.signature(script.act).parameters
         self._ids = np.eye(self.n_agents, self.n_agents if args.agent_ids else 0, dtype=np.float32)
+        begin, end = about["inputs"].get("time_left", (0, 0))
+        self._time_limit = about["time_limit"] if end > begin else None  # None: agents see no clock
+        self._steps = 0
         self._memory = None  # of recurrent agents
         self._batch: tuple | None = None
 
     def reset(self):
         """Begin an episode, or a batch of episodes: recurrent agents forget."""
         self._memory = self._batch = self.q_values = None
+        self._steps = 0
 
-    def act(self, obs: np.ndarray, avail_actions: np.ndarray | None = None) -> np.ndarray:
+    def act(
+        self,
+        obs: np.ndarray,
+        avail_actions: np.ndarray | None = None,
+        time_left: np.ndarray | float | None = None,
+    ) -> np.ndarray:
         """The greedy actions that training's evaluations would take.
 
         Args:
@@ -70,6 +79,8 @@ class Team:
                 of environments. Shorter observations are padded with zeros, as in training
             avail_actions: [..., n_agents, n_actions], not 0 where an action is available; None if
                 all are
+            time_left: share of the time limit that is left, from 1 to 0, one number or [...]; None
+                counts the calls since `reset`. Without a clock it does not matter
 
         Returns: integers [..., n_agents]
 
@@ -91,8 +102,20 @@ class Team:
         if self._remembers and self._batch not in (None, batch):
             raise ValueError(f"a batch of {self._batch} is being played, not {batch}: reset()")
         self._batch = batch
-        ids = np.broadcast_to(self._ids, (*batch, *self._ids.shape))
-        return self._choose(np.concatenate((obs, ids), axis=-1), available)
+        parts = [obs, np.broadcast_to(self._ids, (*batch, *self._ids.shape))]
+        if self._time_limit:
+            parts.append(self._clock(time_left, batch))
+        self._steps += 1
+        return self._choose(np.concatenate(parts, axis=-1, dtype=np.float32), available)
+
+    def _clock(self, time_left: np.ndarray | float | None, batch: tuple) -> np.ndarray:
+        """The time left as agents see it, [..., n_agents, 1]."""
+        if time_left is None:
+            time_left = max(0, 1 - self._steps / self._time_limit)
+        left = np.asarray(time_left, np.float32)
+        if left.shape not in ((), batch):
+            raise ValueError(f"time_left must be one number or {list(batch)}, got {left.shape}")
+        return np.broadcast_to(left[..., None, None], (*batch, self.n_agents, 1))
 
     def _choose(self, obs: np.ndarray, available: np.ndarray) -> np.ndarray:
         """Call the script's own `act`, and keep the values that it sees."""
@@ -122,7 +145,8 @@ class Team:
         """
         from cleanmarl.export import program
 
-        write_atomically(Path(path), program(self._agent, self._args, self._ids, self.n_actions))
+        sizes = {"n_actions": self.n_actions, "clock": bool(self._time_limit)}
+        write_atomically(Path(path), program(self._agent, self._args, self._ids, **sizes))
 
 
 def call_act(act: Callable, values: Callable, observation: dict, memory, args):
@@ -154,7 +178,8 @@ def load_team(
     module = load_script(find_script(about, script and Path(script)), ("Args", "Networks", "act"))
     args = read_args(module, folder)
     sizes = SimpleNamespace(**about)
-    sizes.obs_size = about["inputs"]["agent_id"][1]  # as networks see it, with ids
+    # As networks see it, with ids and clock
+    sizes.obs_size = max(about["inputs"].get(name, [0, 0])[1] for name in ("agent_id", "time_left"))
     try:
         with torch.random.fork_rng(devices=[]):  # initial weights draw from the user's stream
             networks = module.Networks(args, sizes)

@@ -164,8 +164,25 @@ def test_a_battle_writes_only_into_its_own_arrays():
     seen = seen_of(env.world.rules[0], 2)
     for array in seen:
         array[:] = 7
-    compiled.look(env.world, env.units, seen)
+    compiled.look(env.world, env.units, env.battles, seen)
     assert all((array[1] == 7).all() for array in seen)
+
+
+def test_the_clock_is_the_share_of_time_left_also_for_the_dead():
+    plain, env = (BattleEnv("3m", agent_ids=True, clock=clock) for clock in (False, True))
+    assert (env.obs_size, env.state_size) == (plain.obs_size + 1, plain.state_size + 1)
+    (known, _), (seen, _) = plain.reset(seed=0), env.reset(seed=0)
+    over, steps = False, 0
+    while not over:
+        left = np.float32(1 - steps / 60)
+        np.testing.assert_array_equal(seen["obs"][:, -1], left)
+        np.testing.assert_array_equal(seen["obs"][:, :-1], known["obs"])
+        np.testing.assert_array_equal(seen["state"], [*known["state"], left])
+        stops = seen["avail_actions"].argmax(axis=1)  # the living stop, the dead do nothing
+        known, *_ = plain.step(stops)
+        seen, _, terminated, truncated, _ = env.step(stops)
+        steps, over = steps + 1, terminated or truncated
+    assert steps > 10
 
 
 def test_agent_ids_are_appended_to_every_observation():
@@ -415,7 +432,7 @@ def both(map_name: str, num_envs: int, mode: AutoresetMode, **options):
     [("3m", 300), ("so_many_baneling", 150), ("MMM", 150), ("terran_5_vs_6", 150)],
 )
 def test_a_vector_of_battles_equals_gymnasiums_vector(map_name, steps, mode):
-    ours, gymnasiums = both(map_name, 4, mode, time_limit=14, agent_ids=True)
+    ours, gymnasiums = both(map_name, 4, mode, time_limit=14, agent_ids=True, clock=True)
     assert ours.observation_space == gymnasiums.observation_space
     assert ours.single_action_space == gymnasiums.single_action_space
     assert ours.metadata["autoreset_mode"] == gymnasiums.metadata["autoreset_mode"]

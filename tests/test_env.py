@@ -274,17 +274,40 @@ def test_an_unavailable_action_is_an_error_that_names_agent_and_action(task):
 
 @pytest.mark.parametrize("task", [LBF, SPREAD, LISTENER, UPSTREAM], ids=lambda task: task[1])
 def test_agent_ids_are_appended_to_observations_but_not_to_the_state(task):
-    with_ids, _ = make_env(*task, agent_ids=True).reset(seed=0)
-    without, _ = make_env(*task, agent_ids=False).reset(seed=0)
+    with_ids, _ = make_env(*task, agent_ids=True, clock=False).reset(seed=0)
+    without, _ = make_env(*task, agent_ids=False, clock=False).reset(seed=0)
     n_agents = len(without["obs"])
     np.testing.assert_array_equal(with_ids["obs"][:, :-n_agents], without["obs"])
     np.testing.assert_array_equal(with_ids["obs"][:, -n_agents:], np.eye(n_agents))
     np.testing.assert_array_equal(with_ids["state"], without["state"])
 
 
+@pytest.mark.parametrize("agent_ids", [True, False], ids=["ids", "no ids"])
+@every_task
+def test_the_clock_is_the_share_of_time_left_in_observations_and_state(task, agent_ids):
+    env = make_env(*task, agent_ids=agent_ids, time_limit=8)
+    plain = make_env(*task, agent_ids=agent_ids, clock=False, time_limit=8)
+    assert (env.obs_size, env.state_size) == (plain.obs_size + 1, plain.state_size + 1)
+    for step, (with_clock, without) in enumerate(zip(play(env, 0), play(plain, 0), strict=True)):
+        (seen, *_), (known, *_) = with_clock, without
+        full = 255 if env.observation_space["obs"].dtype == np.uint8 else 1
+        left = seen["obs"].dtype.type(full * (1 - step / 8))
+        np.testing.assert_array_equal(seen["obs"][:, :-1], known["obs"])
+        np.testing.assert_array_equal(seen["obs"][:, -1], left)
+        np.testing.assert_array_equal(seen["state"][:-1], known["state"])
+        np.testing.assert_allclose(seen["state"][-1], left)
+
+
+def test_there_is_no_clock_without_a_known_time_limit():
+    env = make_env(*OWN, small=(2, "ends"), large=(2, "cut"))
+    assert env.time_limit is None
+    assert not env.clock
+    assert env.obs_size == make_env(*OWN, clock=False).obs_size
+
+
 @pytest.mark.parametrize("task", [LBF, SPREAD, LISTENER], ids=lambda task: task[1])
 def test_without_the_tasks_own_state_all_observations_are_the_state(task):
-    observation, _ = make_env(*task, agent_ids=False, env_state=False).reset(seed=0)
+    observation, _ = make_env(*task, agent_ids=False, clock=False, env_state=False).reset(seed=0)
     np.testing.assert_array_equal(observation["state"], observation["obs"].ravel())
 
 
@@ -353,7 +376,7 @@ def test_pettingzoo_is_truncated_if_an_agent_is_truncated_in_the_last_step(
 
 
 def test_smaller_observations_are_padded_and_missing_actions_unavailable():
-    env = make_env(*LISTENER, agent_ids=False)
+    env = make_env(*LISTENER, agent_ids=False, clock=False)
     observation, _ = env.reset(seed=0)
     speaker, listener = observation["obs"]
     assert speaker[:3].any()
@@ -363,7 +386,7 @@ def test_smaller_observations_are_padded_and_missing_actions_unavailable():
 
 
 def test_an_agent_that_has_left_sees_zeros_has_only_action_0_and_earns_nothing():
-    env = make_env(*OWN, agent_ids=False, small=(1, "ends"), large=(3, "ends"))
+    env = make_env(*OWN, agent_ids=False, clock=False, small=(1, "ends"), large=(3, "ends"))
     env.reset(seed=0)
     observation, reward, *_ = env.step([1, 2])
     assert reward == 1 + 2
@@ -377,7 +400,7 @@ def test_an_agent_that_has_left_sees_zeros_has_only_action_0_and_earns_nothing()
 
 
 def test_at_truncation_agents_are_shown_as_if_they_still_played():
-    env = make_env(*OWN, agent_ids=False, small=(2, "ends"), large=(2, "cut"))
+    env = make_env(*OWN, agent_ids=False, clock=False, small=(2, "ends"), large=(2, "cut"))
     env.reset(seed=0)
     env.step([0, 0])
     observation, _, terminated, truncated, _ = env.step([0, 0])
@@ -520,7 +543,7 @@ def answered(rewards=0, terminated=False, truncated=False, info=None, **options)
 
 
 def test_observations_of_gymnasiums_tuples_are_flattened_and_padded():
-    env = make_env(*ANSWERS, agent_ids=False)
+    env = make_env(*ANSWERS, agent_ids=False, clock=False)
     env.reset(seed=0)
     observation, *_ = env.step([1, 2])
     assert observation["obs"].tolist() == [[1, 1, 1, 1], [0, 1, 0, 0]]
@@ -607,7 +630,10 @@ def test_two_agents_that_meet_have_succeeded():
 
 
 def test_a_game_of_gymnasium_is_the_game_of_its_package():
-    theirs, ours = make_env(*FORAGING, agent_ids=False), make_env(*LBF, agent_ids=False)
+    theirs, ours = (
+        make_env(*FORAGING, agent_ids=False),
+        make_env(*LBF, agent_ids=False, clock=False),
+    )
     observation, _ = theirs.reset(seed=1)
     expected, _ = ours.reset(seed=1)
     over = False
@@ -630,7 +656,7 @@ def test_a_game_of_gymnasium_is_the_game_of_its_package():
     ],
 )
 def test_every_name_of_foragings_pattern_can_be_opened(name, sizes, options):
-    env = make_env("lbf", name, agent_ids=False)
+    env = make_env("lbf", name, agent_ids=False, clock=False)
     assert (env.n_agents, env.obs_size) == sizes
     assert {option: getattr(env._env, option) for option in options} == options
     play(env, seed=1)
@@ -676,7 +702,7 @@ def test_your_own_team_passes_gymnasiums_checker():
 
 
 def test_your_own_team_returns_its_observations_and_rewards():
-    env = Countdown(time_limit=3, reward_aggr="mean")
+    env = Countdown(time_limit=3, reward_aggr="mean", clock=False)
     assert (env.n_agents, env.n_actions, env.obs_size, env.state_size) == (2, 3, 3, 2)
     observation, info = env.reset(seed=2)
     assert observation["obs"].tolist() == [[4, 1, 0], [-1, 0, 1]]
@@ -706,7 +732,7 @@ def test_a_task_that_ends_in_its_last_step_is_terminated_and_not_truncated():
 
 def test_images_are_flattened():
     env = make_env("pz", "pursuit_v5", "sisl")
-    assert (env.obs_size, env.time_limit) == (7 * 7 * 3 + env.n_agents, 500)
+    assert (env.obs_size, env.time_limit) == (7 * 7 * 3 + env.n_agents + 1, 500)
 
 
 @pytest.mark.parametrize("task", [LBF, SPREAD, PURSUIT], ids=lambda task: task[1])
@@ -959,8 +985,8 @@ def test_a_scenario_file_makes_a_battle(tmp_path):
         ]""")
     env = make_env("smaclite", str(scenario))
     assert (env.n_agents, env.time_limit) == (2, 7)
-    envs = make_vector_env("smaclite", str(scenario), num_envs=2, agent_ids=False)
-    assert envs.obs_size == env.obs_size - env.n_agents
+    envs = make_vector_env("smaclite", str(scenario), num_envs=2, agent_ids=False, clock=False)
+    assert envs.obs_size == env.obs_size - env.n_agents - 1
 
 
 def test_the_original_gets_its_own_randomness_and_leaves_the_callers_alone():

@@ -76,9 +76,9 @@ def test_the_check_tells_sizes_names_masks_episodes_and_what_gymnasium_says(prog
     told = report(out)
     assert told["agents"] == "2: red, blue"
     assert told["actions"] == "3: stay, left, right"
-    assert told["observation"] == "4 numbers, float32, the first are place, goal"
-    assert told["state"] == "4 numbers, float32: the observations of all agents"
-    assert told["time limit"] == "3 steps"
+    assert told["observation"] == "5 numbers, float32, the first are place, goal"
+    assert told["state"] == "5 numbers, float32: the observations of all agents"
+    assert told["time limit"] == "3 steps; observations and state end with the share of time left"
     assert told["masks"] == "1 to 3 of 3 actions are available"
     assert told["episodes"] == "5 random ones: 3 to 3 steps, reward 0 to 0"
     assert told["ends"] == "0 by the task, 5 by the time limit"

@@ -214,14 +214,14 @@ def opened(package: str, map_name: str, **options) -> StarCraft2:
 def test_make_env_opens_a_battle(package):
     options = {"map_name": "limit"}
     env = make_env("pz", MODULE, f"{package}.env.pettingzoo", time_limit=2, **options)
-    assert (env.n_agents, env.n_actions, env.state_size, env.time_limit) == (2, 3, 3, 2)
+    assert (env.n_agents, env.n_actions, env.state_size, env.time_limit) == (2, 3, 4, 2)
     assert last_step(env)[0] == 2
     with pytest.raises(ValueError, match="option of smac"):
         make_env("pz", MODULE, f"{package}.env.pettingzoo", map_nam="limit")
 
 
 def team_of(env: StarCraft2) -> ParallelTeam:
-    return ParallelTeam(env, "battle", agent_ids=False, time_limit=env.max_cycles)
+    return ParallelTeam(env, "battle", agent_ids=False, clock=False, time_limit=env.max_cycles)
 
 
 def last_step(team: ParallelTeam) -> tuple:

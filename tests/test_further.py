@@ -140,7 +140,7 @@ def test_qmix_and_vdn_begin_with_each_others_agents(team, mixers, capsys):
 
 
 MISFITS = {
-    "another task": (LBF, r"it has 5 inputs and 2 outputs, not \d+ inputs and 6 outputs"),
+    "another task": (LBF, r"it has 6 inputs and 2 outputs, not \d+ inputs and 6 outputs"),
     "without ids": ({"agent_ids": False}, "it was trained with --agent-ids True"),
     "wider": ({"hidden_dim": 9}, "other layers; it was trained with --hidden-dim 8"),
     "deeper": ({"num_layers": 2}, "other layers; it was trained with --num-layers 1"),

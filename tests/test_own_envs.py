@@ -162,11 +162,11 @@ class Turns(AECEnv):
 
 
 def robots(**parts):
-    return make_env("pz", "test_own_envs", "tests", agent_ids=False, **parts)
+    return make_env("pz", "test_own_envs", "tests", agent_ids=False, clock=False, **parts)
 
 
 def pairs(**parts):
-    return make_env("gym", "tests.test_own_envs:Pair-v0", agent_ids=False, **parts)
+    return make_env("gym", "tests.test_own_envs:Pair-v0", agent_ids=False, clock=False, **parts)
 
 
 def first(env):

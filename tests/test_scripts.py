@@ -248,6 +248,7 @@ DEFAULTS = {
     "env_options": {},
     "env_state": True,
     "agent_ids": True,
+    "clock": True,
     "time_limit": None,
     # Learning
     "total_timesteps": 1000000,

@@ -68,7 +68,11 @@ def choices(team, episode) -> list[np.ndarray]:
 
 
 @every_script
-@pytest.mark.parametrize("options", [{}, {"agent_ids": False}], ids=["ids", "no ids"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"agent_ids": False}, {"clock": False}],
+    ids=["ids", "no ids", "no clock"],
+)
 def test_a_team_chooses_what_an_evaluation_chooses(runs, script, options):
     folder = runs(script, **options)
     team = cleanmarl.load_team(folder)
@@ -125,6 +129,22 @@ def test_values_are_those_of_the_last_step(runs):
     assert team.q_values is None
 
 
+def test_the_time_left_counts_down_from_a_reset_or_is_given(runs):
+    team = cleanmarl.load_team(runs("qmix"))
+    obs = np.ones((2, 3, 30))
+    team.act(obs)
+    team.act(obs)
+    counted = team.q_values
+    team.reset()
+    team.act(obs, time_left=1 - 1 / 60)
+    np.testing.assert_array_equal(team.q_values, counted)
+    team.act(obs, time_left=[1 - 1 / 60, 0.5])
+    np.testing.assert_array_equal(team.q_values[0], counted[0])
+    assert not np.array_equal(team.q_values[1], counted[1])
+    with pytest.raises(ValueError, match=r"time_left must be one number or \[2\], got \(3,\)"):
+        team.act(obs, time_left=[1, 1, 1])
+
+
 def test_recurrent_agents_forget_at_a_reset(runs):
     team = cleanmarl.load_team(runs("qmix_lstm"))
     obs = np.ones((team.n_agents, team.obs_size))
@@ -139,7 +159,7 @@ def test_recurrent_agents_forget_at_a_reset(runs):
 
 def test_a_team_has_sizes_and_names(runs):
     team = cleanmarl.load_team(runs("qmix"))
-    assert (team.n_agents, team.n_actions, team.obs_size, team.state_size) == (3, 9, 30, 48)
+    assert (team.n_agents, team.n_actions, team.obs_size, team.state_size) == (3, 9, 30, 49)
     assert team.agent_names == ["marine 0", "marine 1", "marine 2"]
     assert team.action_names[0][:3] == ["no-op", "stop", "north"]
     assert team.step > 0
@@ -270,21 +290,25 @@ def program_of(team, path: Path):
     return torch.export.load(path).module()
 
 
+@pytest.mark.parametrize("clock", [True, False], ids=["clock", "no clock"])
 @pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
-def test_an_exported_team_chooses_the_same(runs, script, tmp_path):
-    team = cleanmarl.load_team(runs(script))
+def test_an_exported_team_chooses_the_same(runs, script, clock, tmp_path):
+    team = cleanmarl.load_team(runs(script, clock=clock))
     run = program_of(team, tmp_path / "team.pt2")
     rng = np.random.default_rng(0)
     for batch in (1, 2, 7):
         obs = rng.random((batch, 3, 30), np.float32)
         masks = rng.random((batch, 3, 9)) < 0.5
         masks[..., 1] = True
-        actions, values = run(torch.from_numpy(obs), torch.from_numpy(masks))
-        np.testing.assert_array_equal(actions, team.act(obs, masks))
+        left = rng.random(batch, np.float32)
+        more = (torch.from_numpy(left),) if clock else ()
+        actions, values = run(torch.from_numpy(obs), torch.from_numpy(masks), *more)
+        team.reset()
+        np.testing.assert_array_equal(actions, team.act(obs, masks, left))
         np.testing.assert_allclose(values.detach(), team.q_values, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"rnn": "gru"}, {"last_action": False}])
+@pytest.mark.parametrize("options", [{}, {"rnn": "gru"}, {"last_action": False}, {"clock": False}])
 @pytest.mark.filterwarnings("ignore:The tensor attributes")
 def test_an_exported_recurrent_team_chooses_the_same(runs, options, tmp_path):
     team = cleanmarl.load_team(runs("qmix_lstm", **options))
@@ -297,6 +321,7 @@ def test_an_exported_recurrent_team_chooses_the_same(runs, options, tmp_path):
         team.reset()
         for step in range(3):
             obs = np.random.default_rng(step).random((batch, 3, 30), np.float32)
-            actions, values, hidden = run(torch.from_numpy(obs), masks, actions, hidden)
+            left = torch.full((batch,), 1 - step / 60) if options.get("clock", True) else None
+            actions, values, hidden = run(torch.from_numpy(obs), masks, left, actions, hidden)
             np.testing.assert_array_equal(actions, team.act(obs))
             np.testing.assert_allclose(values.detach(), team.q_values, atol=1e-5)

@@ -25,6 +25,7 @@ class Battles:
         map_name: name of the map or the scenario
         n_agents, n_actions, obs_size, state_size: sizes
         time_limit: environment steps after which a battle is truncated
+        clock: whether observations and state end with the share of time left
         agent_names: [n_agents], in the first battle
         action_names: [n_agents][n_actions], in the first battle
         observation_names: [n_agents][obs_size], without ids
@@ -44,6 +45,7 @@ class Battles:
         walls: str = "upstream",
         time_limit: int | None = None,
         agent_ids: bool = False,
+        clock: bool = False,
         render_mode: str | None = None,
     ):
         if walls not in WALLS:
@@ -57,15 +59,16 @@ class Battles:
         self.time_limit = self.scenario.episode_limit
         if time_limit is not None:
             self.time_limit = int(read_steps(time_limit, "time_limit"))
-        self.world, self.start = build(
-            self.scenario, walls=walls, time_limit=self.time_limit, agent_ids=agent_ids
-        )
+        options = {"walls": walls, "time_limit": self.time_limit}
+        options |= {"agent_ids": agent_ids, "clock": clock}
+        self.world, self.start = build(self.scenario, **options)
         rules = self.world.rules[0]
         self.n_agents = int(rules["n_allies"])
         self.n_actions = int(rules["n_actions"])
         self.obs_size = int(rules["obs_size"])
         self.state_size = int(rules["state_size"])
         self.num_envs = num_envs
+        self.clock = clock
         self.num_threads = min(num_envs, num_threads)
         self.units = np.repeat(self.start.units[None], num_envs, axis=0)
         self.battles = np.zeros(num_envs, BATTLE)
@@ -118,7 +121,7 @@ class Battles:
     def _look(self) -> Seen:
         """Observations, states and masks of all battles."""
         seen = Seen(*self._fresh())
-        machine_code("look")(self.world, self.units, seen)
+        machine_code("look")(self.world, self.units, self.battles, seen)
         return seen
 
     def _advance(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

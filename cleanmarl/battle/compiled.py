@@ -79,7 +79,7 @@ def step_battles(world, units, battles, actions, seen):
             reward += engine.tick(units[b], world, turns[:count], scratch)
         engine.finish_step(units[b], battles[b], world.rules[0], reward)
         one = Seen(seen.obs[b], seen.state[b], seen.avail_actions[b])
-        observe.observe(units[b], world, one)
+        observe.observe(units[b], battles[b].steps, world, one)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -118,11 +118,11 @@ def step_threaded(parts, world, units, battles, actions, seen):
 
 
 @njit(nogil=True, error_model="numpy")
-def look(world, units, seen):
+def look(world, units, battles, seen):
     """Write the observations, states and masks of all battles."""
     for b in range(units.shape[0]):
         one = Seen(seen.obs[b], seen.state[b], seen.avail_actions[b])
-        observe.observe(units[b], world, one)
+        observe.observe(units[b], battles[b].steps, world, one)
 
 
 # For replays
@@ -190,7 +190,8 @@ def load_threaded() -> dict:
 
 def types_of_arguments() -> dict[str, tuple]:
     """The argument types of each function above. They are the same for all scenarios."""
-    world, start = build(load_map("3m"), walls="upstream", time_limit=1, agent_ids=False)
+    options = {"walls": "upstream", "time_limit": 1, "agent_ids": False, "clock": False}
+    world, start = build(load_map("3m"), **options)
     units = start.units[None]
     battles = np.zeros(1, BATTLE)
     seen = seen_of(world.rules[0], 1)
@@ -200,7 +201,7 @@ def types_of_arguments() -> dict[str, tuple]:
         "restart": (world, start, units, battles, 0),
         "step": (world, units, battles, numbers, seen),
         "step_threaded": (1, world, units, battles, numbers, seen),
-        "look": (world, units, seen),
+        "look": (world, units, battles, seen),
         "order": (world, units, numbers),
         "tick": (world, units, numbers, rewards),
         "finish": (world, units, battles, rewards),

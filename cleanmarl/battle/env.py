@@ -27,6 +27,7 @@ class BattleEnv(Battles, gym.Env):
         walls: lines of walls as in the original SMAClite ("upstream") or as in ORCA ("published")
         time_limit: in environment steps; None for the limit of the map or scenario
         agent_ids: append a one-hot agent id to each observation
+        clock: append the share of time left to each observation and to the state
         render_mode: None or "rgb_array"
 
     Raises:

@@ -147,9 +147,14 @@ def observe_actions(units, i, world, mask):
 
 
 @inlined
-def observe(units, world, seen):
-    """Write observations, masks and state of one battle."""
+def observe(units, steps, world, seen):
+    """Write observations, masks and state of one battle after some steps."""
+    rules = world.rules[0]
     for i in range(world.allies.shape[0]):
         observe_agent(units, i, world, seen.obs[i])
         observe_actions(units, i, world, seen.avail_actions[i])
-    observe_state(units, world.rules[0], seen.state)
+    observe_state(units, rules, seen.state)
+    if rules.clock:
+        left = np.float32(1 - steps / rules.time_limit)
+        seen.obs[:, rules.obs_size - 1] = left
+        seen.state[rules.state_size - 1] = left

@@ -111,6 +111,7 @@ RULES = np.dtype(
         ("enemy_shields", "i8"),
         ("own_place", "i8"),  # whether agents observe where they are
         ("agent_ids", "i8"),
+        ("clock", "i8"),
         ("time_limit", "i8"),
         ("width", "i8"),
         ("height", "i8"),
@@ -216,7 +217,7 @@ class Seen(NamedTuple):
 
 
 def build(
-    scenario: Scenario, *, walls: str, time_limit: int, agent_ids: bool
+    scenario: Scenario, *, walls: str, time_limit: int, agent_ids: bool, clock: bool = False
 ) -> tuple[World, Start]:
     """The `World` and the `Start` of a scenario."""
     start = start_of(scenario)
@@ -225,6 +226,7 @@ def build(
     rules["time_limit"] = time_limit
     rules["published_walls"] = walls == "published"
     rules["agent_ids"] = agent_ids
+    rules["clock"] = clock
     rules["height"], rules["width"] = scenario.blocked.shape
     rules["own_place"] = scenario.is_random
     rules["max_radius"] = start.kinds["radius"].max()
@@ -290,12 +292,12 @@ def _set_layout(rules: np.void):
     rules["obs_own"] = rules["obs_allies"] + (n_allies - 1) * rules["obs_ally_size"]
     rules["obs_place"] = rules["obs_own"] + 1 + of_ally
     rules["obs_id"] = rules["obs_place"] + (2 if rules["own_place"] else 0)
-    rules["obs_size"] = rules["obs_id"] + (n_allies if rules["agent_ids"] else 0)
+    rules["obs_size"] = rules["obs_id"] + (n_allies if rules["agent_ids"] else 0) + rules["clock"]
     rules["state_ally_size"] = 4 + of_ally
     rules["state_enemy_size"] = 3 + of_enemy
     rules["state_enemies"] = n_allies * rules["state_ally_size"]
     rules["state_actions"] = rules["state_enemies"] + n_enemies * rules["state_enemy_size"]
-    rules["state_size"] = rules["state_actions"] + n_allies * rules["n_actions"]
+    rules["state_size"] = rules["state_actions"] + n_allies * rules["n_actions"] + rules["clock"]
 
 
 def start_of(scenario: Scenario) -> Start:

@@ -31,6 +31,7 @@ def make_env(
     env_family: str = "mpe",
     *,
     agent_ids: bool = True,
+    clock: bool = True,
     env_state: bool = True,
     time_limit: int | None = None,
     reward_aggr: str = "sum",
@@ -47,6 +48,8 @@ def make_env(
         env_family: only for "pz": mpe, sisl, butterfly, or a package, for example your own, whose
             module `env_name` has `parallel_env()`
         agent_ids: append a one-hot agent id to each observation
+        clock: append the share of time left to each observation and to the state, if the time limit
+            is known
         env_state: the state is the task's own, where it has one; otherwise it is the observations
             of all agents
         time_limit: steps after which an episode is truncated; None for the environment's own limit
@@ -63,7 +66,8 @@ def make_env(
     check_gymnasium()
     if time_limit is not None and time_limit < 1:
         raise ValueError(f"time_limit must be at least 1 step, got {time_limit}")
-    team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode}
+    team = {"agent_ids": agent_ids, "clock": clock, "time_limit": time_limit}
+    team |= {"render_mode": render_mode}
     if env_type == "smaclite":
         from cleanmarl.battle import BattleEnv
 
@@ -120,6 +124,7 @@ def make_vector_env(
     num_envs: int = 4,
     *,
     agent_ids: bool = True,
+    clock: bool = True,
     env_state: bool = True,
     time_limit: int | None = None,
     reward_aggr: str = "sum",
@@ -133,7 +138,8 @@ def make_vector_env(
     call. Other environments run in one process each: call this under `if __name__ == "__main__":`.
     """
     check_gymnasium()
-    team = {"agent_ids": agent_ids, "time_limit": time_limit, "render_mode": render_mode}
+    team = {"agent_ids": agent_ids, "clock": clock, "time_limit": time_limit}
+    team |= {"render_mode": render_mode}
     if env_type == "smaclite":
         from cleanmarl.battle import BattleVectorEnv
 
@@ -155,14 +161,15 @@ def make_vector_env(
     with ctrl_c_waits():
         mode = gymnasium.vector.AutoresetMode(autoreset_mode)
         envs = ProcessEnvs([make_one] * num_envs, context=context, autoreset_mode=mode)
-    for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):
+    for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit", "clock"):
         setattr(envs, name, envs.get_attr(name)[0])
     return envs
 
 
 def env_arguments(args) -> dict:
     """The arguments of `make_env` and `make_vector_env` among those of a script."""
-    names = ("env_type", "env_name", "env_family", "agent_ids", "env_state", "time_limit")
+    names = ("env_type", "env_name", "env_family")
+    names += ("agent_ids", "clock", "env_state", "time_limit")
     return {name: getattr(args, name) for name in names} | args.env_options
 
 

@@ -39,6 +39,8 @@ class Check:
     """steps of an episode; None for the environment's own limit"""
     agent_ids: bool = True
     """append a one-hot agent id to each observation"""
+    clock: bool = True
+    """append the share of time left to observations and state"""
     env_state: bool = True
     """the mixer sees the task's own state; if it has none, all observations"""
     episodes: int = 5
@@ -59,7 +61,8 @@ def check_task(args: Check) -> int:
     """Print the report; returns the exit status."""
     task = read_task(args.task)
     name = (task.env_type, task.env_name, task.env_family or "mpe")
-    team = {"agent_ids": args.agent_ids, "env_state": args.env_state, "time_limit": args.time_limit}
+    names = ("agent_ids", "clock", "env_state", "time_limit")
+    team = {name: getattr(args, name) for name in names}
     with training.refuse_on_error():
         options = read_options([*task.options, *args.options])
         make = partial(make_env, *name, **team, **options)

@@ -107,7 +107,8 @@ def describe(env, report: Report):
     source = "the task's own" if own else "the observations of all agents"
     report.say("state", f"{env.state_size} numbers, {space['state'].dtype}: {source}")
     limit = "unknown" if env.time_limit is None else f"{env.time_limit} steps"
-    report.say("time limit", limit)
+    clock = "; observations and state end with the share of time left" if env.clock else ""
+    report.say("time limit", limit + clock)
 
 
 def agent_names(env) -> list[str]:

@@ -21,7 +21,7 @@ def battles() -> Iterator[tuple]:
     for name in (*map_names(), *random_names()):
         scenario = load_map(name)
         limit = scenario.episode_limit
-        world, _ = build(scenario, walls="upstream", time_limit=limit, agent_ids=True)
+        world, _ = build(scenario, walls="upstream", time_limit=limit, agent_ids=True, clock=True)
         rules = world.rules[0]
         fields = ("n_allies", "n_actions", "obs_size", "state_size")
         yield *(str(int(rules[field])) for field in fields), str(limit), name

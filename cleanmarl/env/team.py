@@ -13,15 +13,19 @@ from cleanmarl.env.spaces import JointActions
 from cleanmarl.env.values import array_of, flag_of, number_of
 from cleanmarl.errors import EnvFault
 
+# The clock at the start of an episode
+FULL = {np.float32: 1, np.uint8: 255}
+
 
 class TeamEnv(gymnasium.Env):
     """A team of `n_agents` agents, each with `n_actions` actions, and one reward.
 
     An observation is a dict of
 
-    - `obs`: [n_agents, obs_size], what each agent sees and, with `agent_ids`, its one-hot id
+    - `obs`: [n_agents, obs_size], what each agent sees, with `agent_ids` its one-hot id and with
+      `clock` the share of time left
     - `state`: [state_size], for training only: the task's own state or, if it has none, the
-      observations of all agents without ids
+      observations of all agents without ids; with `clock` also the share of time left
     - `avail_actions`: int8 [n_agents, n_actions], 1 where the agent can take the action
 
     `obs` and `state` are float32, or uint8 if the task declares bytes, as for pictures.
@@ -43,6 +47,8 @@ class TeamEnv(gymnasium.Env):
             every episode; None if all are. `action_space.sample()` draws from these before the
             first reset
         agent_ids: append a one-hot agent id to each observation
+        clock: append the share of time left to each observation and to the state, if `time_limit`
+            is known
         env_state: whether the state is the task's own; otherwise it is the observations
         time_limit: steps after which an episode is truncated; None if no limit is known
         reward_aggr: the team's reward is the "sum" or "mean" of the agents' rewards
@@ -71,6 +77,7 @@ class TeamEnv(gymnasium.Env):
         state_size: int | None = None,
         avail_at_start: np.ndarray | None = None,
         agent_ids: bool = True,
+        clock: bool = True,
         env_state: bool = True,
         time_limit: int | None = None,
         reward_aggr: str = "sum",
@@ -95,16 +102,21 @@ class TeamEnv(gymnasium.Env):
         self.observation_names: list[list[str]] | None = None
 
         self._obs_dtype, self._state_dtype = dtypes
-        self._ids = np.eye(n_agents, n_agents if agent_ids else 0, dtype=self._obs_dtype)
+        self.clock = clock and time_limit is not None
+        ids = np.eye(n_agents, n_agents if agent_ids else 0)
+        # What follows an agent's observation: its id, and the time left, which `observe` writes
+        self._added = np.pad(ids, ((0, 0), (0, int(self.clock)))).astype(self._obs_dtype)
         self._seen_shape = (n_agents, obs_size)
+        self._state_shape = (state_size or 0,)
         lengths = {"obs": n_agents * obs_size, "state": state_size or 0}
         self._ones = {what: np.ones(length, np.float32) for what, length in lengths.items()}
         self._has_state = bool(env_state and state_size)
         self._episode = self._steps = 0
         self.n_agents = n_agents
         self.n_actions = n_actions
-        self.obs_size = obs_size + self._ids.shape[1]
+        self.obs_size = obs_size + self._added.shape[1]
         self.state_size = state_size if self._has_state else n_agents * obs_size
+        self.state_size += self.clock
         if not self._has_state:
             self._state_dtype = self._obs_dtype
         self.observation_space = Dict(
@@ -156,9 +168,9 @@ class TeamEnv(gymnasium.Env):
         if not self._has_state:
             state = obs.flatten()
         elif state is None:
-            raise EnvFault(f"a state of {self.state_size} numbers is declared, but none is given")
+            raise EnvFault(f"a state of {self._state_shape[0]} numbers is declared, but none is given")
         else:
-            state = self._numbers(state, (self.state_size,), self._state_dtype, "state")
+            state = self._numbers(state, self._state_shape, self._state_dtype, "state")
         if avail_actions is None:
             avail_actions = np.ones((self.n_agents, self.n_actions))
         avail_actions = np.array(avail_actions, np.int8)
@@ -166,7 +178,11 @@ class TeamEnv(gymnasium.Env):
             declared = f"{self.n_agents} agents with {self.n_actions} actions"
             raise EnvFault(f"avail_actions has shape {avail_actions.shape} for {declared}")
         self._available = self.action_space.available = avail_actions
-        obs = np.concatenate((obs, self._ids), axis=1)
+        if self.clock:
+            left = 1 - self._steps / self.time_limit
+            self._added[:, -1] = left * FULL[self._obs_dtype]
+            state = np.append(state, state.dtype.type(left * FULL[self._state_dtype]))
+        obs = np.concatenate((obs, self._added), axis=1)
         return {"obs": obs, "state": state, "avail_actions": avail_actions}
 
     def _numbers(self, values, shape: tuple, dtype, what: str) -> np.ndarray:

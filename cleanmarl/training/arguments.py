@@ -32,7 +32,7 @@ FREE = {"total_timesteps", "checkpoint_every", "checkpoint_buffer", "device", "t
 FREE |= {"save_model", "capture_video", "use_wnb", "wnb_project", "wnb_entity"}
 FREE |= {"resume", "evaluate", "which"}
 # Arguments that a resumed run keeps. Its episodes would mean something else:
-FIXED = {"env_type", "env_name", "env_family", "env_options", "env_state", "agent_ids"}
+FIXED = {"env_type", "env_name", "env_family", "env_options", "env_state", "agent_ids", "clock"}
 FIXED |= {"time_limit", "bootstrap_truncated", "seed"}
 # What it has learned would mean something else, or it began before:
 FIXED |= {"normalize_reward", "last_action", "init_from"}
@@ -246,7 +246,7 @@ def sent(Args: type, folder: Path) -> dict:
 
 def with_newer(Args: type, own: dict) -> dict:
     """A run's own arguments, and those that a script had not yet when the run was made."""
-    newer = {"init_from": ""}
+    newer = {"init_from": "", "clock": False}
     names = {known.name for known in fields(Args)}
     return {name: value for name, value in newer.items() if name in names} | own
 
@@ -277,7 +277,7 @@ def check(args):
 def check_options(args):
     """Raise Refused if an option of the task has an argument of its own."""
     for name in getattr(args, "env_options", {}):
-        if name in ("agent_ids", "env_state", "time_limit", "num_envs"):
+        if name in ("agent_ids", "clock", "env_state", "time_limit", "num_envs"):
             raise Refused(f"--env-options {name} has its own argument: {option(name)}")
         if name in ("render_mode", "autoreset_mode", "env_type", "env_name", "env_family"):
             raise Refused(f"--env-options {name} cannot be given: the script sets it")

@@ -16,7 +16,7 @@ from cleanmarl.training.checkpoint import (
 from cleanmarl.training.errors import Refused, warn
 
 AGENTS = ("agent", "target_agent")  # networks of the agents in `Networks`
-SHAPED_BY = ("agent_ids", "hidden_dim", "num_layers", "rnn", "last_action")
+SHAPED_BY = ("agent_ids", "clock", "hidden_dim", "num_layers", "rnn", "last_action")
 
 
 def init_from(args, networks: torch.nn.Module):

@@ -27,8 +27,10 @@ def description(args, env) -> dict:
     """
     env = env.unwrapped
     ids = env.n_agents if args.agent_ids else 0
-    obs_size = env.obs_size - ids
-    inputs = {"obs": [0, obs_size], "agent_id": [obs_size, env.obs_size]}
+    clock = int(env.clock)
+    obs_size = env.obs_size - ids - clock
+    inputs = {"obs": [0, obs_size], "agent_id": [obs_size, obs_size + ids]}
+    inputs["time_left"] = [obs_size + ids, env.obs_size]
     if getattr(args, "last_action", False):
         inputs["last_action"] = [env.obs_size, env.obs_size + env.n_actions]
     about = {"package": version("cleanmarl-qmix"), "script": script_of(type(args))}
