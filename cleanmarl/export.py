@@ -15,8 +15,9 @@ class Program(nn.Module):
     - `obs` [batch, n_agents, obs_size] float32
     - `avail_actions` [batch, n_agents, n_actions] bool
     - agents that see a clock also: `time_left` [batch] float32, from 1 to 0
-    - recurrent agents also (after None if they see no clock): `last_actions` [batch, n_agents] int64, -1 at the first step, and
-      `hidden`, a tuple of tensors [layers, batch * n_agents, hidden_dim], zeros at the first step
+    - recurrent agents also (after None, if they see no clock): `last_actions` [batch, n_agents]
+      int64, -1 at the first step, and `hidden`, a tuple of tensors
+      [layers, batch * n_agents, hidden_dim], zeros at the first step
 
     Returns the actions [batch, n_agents], the values of all actions [batch, n_agents, n_actions]
     and, for recurrent agents, the next `hidden`.

@@ -168,7 +168,8 @@ class TeamEnv(gymnasium.Env):
         if not self._has_state:
             state = obs.flatten()
         elif state is None:
-            raise EnvFault(f"a state of {self._state_shape[0]} numbers is declared, but none is given")
+            size = self._state_shape[0]
+            raise EnvFault(f"a state of {size} numbers is declared, but none is given")
         else:
             state = self._numbers(state, self._state_shape, self._state_dtype, "state")
         if avail_actions is None:
