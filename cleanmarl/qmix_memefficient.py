@@ -81,7 +81,7 @@ class Args:
     """standardise the rewards of each batch"""
     clip_gradients: Annotated[float, Between(-np.inf, np.inf)] = -1
     """largest norm of the gradient; 0 or less for no limit"""
-    bootstrap_truncated: bool = True
+    bootstrap_truncated: bool = False
     """bootstrap where the time limit ended the episode"""
 
     # Networks
@@ -93,7 +93,7 @@ class Args:
     """qmix, or vdn: Q_tot is the plain sum"""
     hyper_dim: Units = 64
     """units of the mixing network and of its hypernetworks"""
-    hypernet_layers: Annotated[int, Between(1, 2)] = 1
+    hypernet_layers: Annotated[int, Between(1, 2)] = 2
     """layers of the hypernetworks of W1 and W2: 1 or 2"""
 
     # Exploration
@@ -146,7 +146,7 @@ class Args:
 
 
 def layer_init(layer: nn.Linear, scale: float) -> nn.Linear:
-    """Scale a layer's initial weights; 0 also zeroes its bias. So Q_tot starts at 0."""
+    """Scale a layer's initial weights; 0 also zeroes its bias. So Q_tot starts near 0."""
     layer.weight.data *= scale
     if scale == 0:
         layer.bias.data.zero_()
@@ -184,7 +184,7 @@ class QMixer(nn.Module):
             return nn.Sequential(nn.Linear(env.state_size, dim), nn.ReLU(), last)
 
         self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers, 0.1)
-        self.b1 = hypernetwork(dim, 1, 0)
+        self.b1 = hypernetwork(dim, 1, 0.1)
         self.w2 = hypernetwork(dim, args.hypernet_layers, 0.1)
         self.b2 = hypernetwork(1, 2, 0)
 
@@ -358,12 +358,10 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
         columns = (reward, batch["terminated"], next_q_tot, batch["lengths"])
         target = td_target(*columns, args.gamma, args.td_lambda).to(args.device)
 
-    # Values of the actions taken, mixed
+    # Values of the actions taken, mixed, and their TD error
     actions = batch["actions"].unsqueeze(-1)
     taken_q = q.index_select(0, obs_row).gather(-1, actions).squeeze(-1)
     q_tot = networks.mixer(taken_q, batch["state"].index_select(0, obs_row))  # [N]
-
-    # TD error
     return F.mse_loss(q_tot, target), q_tot.detach()
 
 

@@ -161,10 +161,11 @@ def test_hypernetworks_have_the_layers_of_the_paper_or_two(hypernet_layers):
 
 @properties
 @given(seeds)
-def test_q_tot_of_a_new_mixer_is_0_if_all_values_are_0(seed):
+def test_q_tot_of_a_new_mixer_is_near_0_if_all_values_are_0(seed):
     torch.manual_seed(seed)
-    mixer = QMixer(small_args(), SIZES)
-    assert not mixer(torch.zeros(4, 2), torch.randn(4, 7)).any()
+    mixer = QMixer(qmix.Args(), SIZES)
+    q_tot = mixer(torch.zeros(64, 2), torch.randn(64, 7))
+    assert q_tot.abs().max() < 0.5
 
 
 @properties
@@ -966,20 +967,8 @@ def learn_rooms(**options) -> list[float]:
     return networks.mixer(chosen, state).tolist()
 
 
-def test_a_mixer_whose_b1_starts_at_0_stays_close_to_a_sum_for_long():
-    both_low, first_high, second_high, both_high = learn_rooms()
-    assert abs(both_low + both_high - first_high - second_high) < 2  # 0 for a sum, 6 is exact
-
-
 @pytest.mark.parametrize("hypernet_layers", [1, 2])
-def test_a_mixer_whose_b1_starts_at_random_learns_payoffs_that_are_not_a_sum(
-    monkeypatch, hypernet_layers
-):
-    def at_random(layer, scale):
-        return layer if layer.out_features == 64 else layer_init(layer, scale)  # b1, W2
-
-    layer_init = qmix.layer_init
-    monkeypatch.setattr(qmix, "layer_init", at_random)
+def test_a_mixer_learns_payoffs_that_are_not_a_sum(hypernet_layers):
     values = learn_rooms(hypernet_layers=hypernet_layers)
     assert values == pytest.approx([6, 7, 7, 14], abs=0.5)
 

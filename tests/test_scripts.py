@@ -265,13 +265,13 @@ DEFAULTS = {
     "polyak": 0.01,
     "normalize_reward": False,
     "clip_gradients": -1,
-    "bootstrap_truncated": True,
+    "bootstrap_truncated": False,
     # Networks
     "hidden_dim": 64,
     "num_layers": 1,
     "mixer": "qmix",
     "hyper_dim": 64,
-    "hypernet_layers": 1,
+    "hypernet_layers": 2,
     # Exploration
     "start_e": 1,
     "end_e": 0.025,
