@@ -57,6 +57,12 @@ def warn_about(args, env):
         return  # it was said when the training began
     for note in notes_on(env, args.buffer_size):
         warn(note)
+    env = env.unwrapped
+    limited = env.time_limit is not None
+    if limited and env.clock and args.bootstrap_truncated:
+        warn("agents see the time left, so the limit is an end: leave --bootstrap-truncated out")
+    if limited and not (env.clock or args.bootstrap_truncated):
+        warn("the time limit is an end, which agents do not see: add --bootstrap-truncated or --clock")
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
