@@ -257,25 +257,23 @@ class EpisodeBuffer:
         return {k: torch.from_numpy(v).to(args.device) for k, v in batch.items()}
 
 
-def td_target(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
-    """r + gamma (1 - terminated) next_q_tot, or the lambda-return.
+def td_target(reward, terminated, q_tot, next_q_tot, lengths, gamma, td_lambda):
+    """Targets of Q(lambda) (Harutyunyan et al., 2016), [N]; `lengths` is [B].
 
-    G_t = r_t + gamma ((1 - lambda) V_t+1 + lambda G_t+1); the last step of an
-    episode that was truncated bootstraps from V alone. `lengths` is [B].
+    G_t = r_t + gamma (1 - terminated) V_t+1 + gamma lambda (G_t+1 - Q_t+1): V is the value
+    of the best actions, Q that of the actions taken. So exploration is not held against them.
     """
-    columns = (reward, terminated, next_q_tot, lengths)
-    reward, terminated, value, lengths = [column.cpu().numpy() for column in columns]
-    bootstrap = gamma * (1 - terminated) * value  # [N]
-    share = np.full_like(reward, 1 - td_lambda)
-    share[lengths.cumsum() - 1] = 1
+    columns = (reward, terminated, q_tot, next_q_tot, lengths)
+    reward, terminated, q_tot, next_q_tot, lengths = [column.cpu().numpy() for column in columns]
     # Backwards over time; in NumPy, where small operations are faster
     real = np.arange(lengths.max()) < lengths[:, None]  # [B, T]
-    targets = np.zeros(real.shape, reward.dtype)
-    targets[real] = reward + share * bootstrap
-    following = 0.0
-    for target in targets.T[::-1]:  # of step T, T - 1, ..., 1
-        target += gamma * td_lambda * following
-        following = target
+    targets, taken = np.zeros((2, *real.shape), reward.dtype)
+    targets[real] = reward + gamma * (1 - terminated) * next_q_tot
+    taken[real] = q_tot
+    correction = 0.0
+    for target, value in zip(targets.T[::-1], taken.T[::-1], strict=True):  # T, T - 1, ..., 1
+        target += gamma * td_lambda * correction
+        correction = target - value
     return torch.from_numpy(targets[real])
 
 
@@ -289,12 +287,18 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
     lengths = batch["lengths"].cpu().numpy()  # [B]
     episode = np.repeat(np.arange(len(lengths)), lengths)  # [N]
     obs_row = torch.from_numpy(np.arange(len(reward)) + episode).to(args.device)
-    next_row = obs_row + 1
 
-    # Values of all actions
+    # Values of all actions, and Q_tot of the actions taken
+    actions = batch["actions"].unsqueeze(-1)
+    state = batch["state"].index_select(0, obs_row)
     q = networks.agent(batch["obs"])  # [N + B, n_agents, n_actions]
+    taken_q = q.index_select(0, obs_row).gather(-1, actions).squeeze(-1)
+    q_tot = networks.mixer(taken_q, state)  # [N]
     with torch.no_grad():
+        # The same by the target networks
         target_q = networks.target_agent(batch["obs"])
+        taken_q = target_q.index_select(0, obs_row).gather(-1, actions).squeeze(-1)
+        target_q_tot = networks.target_mixer(taken_q, state)
 
         # Next actions: each agent's best available one, together the argmax of Q_tot
         choosing_q = q if args.double_q else target_q
@@ -303,16 +307,11 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
 
         # Their values, mixed
         best_q = target_q.gather(-1, best_actions).squeeze(-1)  # [N + B, n_agents]
-        next_q_tot = networks.target_mixer(best_q, batch["state"]).index_select(0, next_row)
+        next_q_tot = networks.target_mixer(best_q, batch["state"]).index_select(0, obs_row + 1)
 
         # TD targets
-        columns = (reward, batch["terminated"], next_q_tot, batch["lengths"])
+        columns = (reward, batch["terminated"], target_q_tot, next_q_tot, batch["lengths"])
         target = td_target(*columns, args.gamma, args.td_lambda).to(args.device)
-
-    # Values of the actions taken, mixed, and their TD error
-    actions = batch["actions"].unsqueeze(-1)
-    taken_q = q.index_select(0, obs_row).gather(-1, actions).squeeze(-1)
-    q_tot = networks.mixer(taken_q, batch["state"].index_select(0, obs_row))  # [N]
     return F.mse_loss(q_tot, target), q_tot.detach()
 
 

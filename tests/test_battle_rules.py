@@ -89,7 +89,7 @@ class Stage:
         seen = seen_of(self.rules, 1)
         for array in seen:
             array.fill(-1)  # entries that are not written stay -1
-        compiled.look(self.world, self._units, seen)
+        compiled.look(self.world, self._units, self.battle, seen)
         obs, state, avail_actions = seen
         return obs[0], state[0], avail_actions[0]
 

@@ -195,8 +195,15 @@ def test_a_new_agent_values_all_actions_at_0():
 # The TD target
 
 
-def targets(reward, terminated, next_q_tot, lengths, gamma, td_lambda):
-    columns = [torch.tensor(c, dtype=torch.float32) for c in (reward, terminated, next_q_tot)]
+def greedy(next_q_tot):
+    """Q_tot of the actions taken if all are the best ones; that of first actions does not matter."""
+    return torch.cat((torch.tensor([1e3]), torch.as_tensor(next_q_tot)[:-1].float()))
+
+
+def targets(reward, terminated, next_q_tot, lengths, gamma, td_lambda, q_tot=None):
+    q_tot = greedy(next_q_tot) if q_tot is None else q_tot
+    columns = (reward, terminated, q_tot, next_q_tot)
+    columns = [torch.as_tensor(column, dtype=torch.float32) for column in columns]
     return td_target(*columns, torch.tensor(lengths), gamma, td_lambda)
 
 
@@ -218,6 +225,14 @@ def test_the_lambda_return_of_an_episode_that_is_truncated():
     assert_equal(targets([1, 2, 4], [0, 0, 0], [10, 20, 24], [3], 0.5, 0.25), [6.1875, 11.5, 16])
 
 
+def test_a_bad_action_is_not_held_against_the_actions_before_it():
+    # The best second action is worth 8, so the first one is worth 0.5 * 8. A bad one pays 2:
+    # its value is known (2), so the first target stays; if it is thought to be 1, the
+    # difference of 1 counts by gamma lambda = 0.25.
+    for known, first in ((2, 4), (1, 4.25)):
+        assert_equal(targets([0, 2], [0, 1], [8, 99], [2], 0.5, 0.5, [3, known]), [first, 2])
+
+
 def test_lambda_1_is_the_discounted_return_plus_the_value_at_truncation():
     # Q_tot of the steps between (99) does not matter
     target = targets([1, 2, 4, 8, 16], [0, 0, 1, 0, 0], [99, 99, 99, 99, 32], [3, 2], 0.5, 1)
@@ -229,24 +244,24 @@ lengths_of_episodes = st.lists(st.integers(1, 9), min_size=1, max_size=5)
 
 @properties
 @given(seeds, lengths_of_episodes, st.floats(0, 1), st.floats(0, 1))
-def test_the_lambda_return_is_its_backward_recursion_on_episodes_of_all_lengths(
+def test_the_target_is_its_backward_recursion_on_episodes_of_all_lengths(
     seed, lengths, gamma, td_lambda
 ):
     torch.manual_seed(seed)
     batch = random_batch(lengths)
     reward = batch["reward"]
     terminated = batch["terminated"]
-    value = torch.randn(sum(lengths))
+    q_tot, value = torch.randn(2, sum(lengths))
     expected = torch.zeros(sum(lengths))
     end = sum(lengths)
     for length in reversed(lengths):
-        future = value[end - 1]
         for t in reversed(range(end - length, end)):
+            future = value[t]
             if t < end - 1:
-                future = (1 - td_lambda) * value[t] + td_lambda * expected[t + 1]
+                future = value[t] + td_lambda * (expected[t + 1] - q_tot[t + 1])
             expected[t] = reward[t] + gamma * (1 - terminated[t]) * future
         end -= length
-    actual = td_target(reward, terminated, value, batch["lengths"], gamma, td_lambda)
+    actual = td_target(reward, terminated, q_tot, value, batch["lengths"], gamma, td_lambda)
     assert_equal(actual, expected)
 
 
@@ -255,7 +270,7 @@ def test_the_lambda_return_is_its_backward_recursion_on_episodes_of_all_lengths(
 def test_an_episodes_target_does_not_depend_on_the_others_in_the_batch(seed, lengths, td_lambda):
     torch.manual_seed(seed)
     batch = random_batch(lengths)
-    columns = (batch["reward"], batch["terminated"], torch.randn(sum(lengths)))
+    columns = (batch["reward"], batch["terminated"], *torch.randn(2, sum(lengths)))
     together = td_target(*columns, batch["lengths"], 0.9, td_lambda)
     split = zip(*(column.split(lengths) for column in columns), strict=True)
     alone = [td_target(*one, torch.tensor([len(one[0])]), 0.9, td_lambda) for one in split]
@@ -268,7 +283,7 @@ def test_an_episodes_target_does_not_depend_on_the_others_in_the_batch(seed, len
 def test_a_tiny_weight_of_the_future_stays_finite_over_a_long_episode(gamma, td_lambda):
     torch.manual_seed(0)
     batch = random_batch([200])
-    columns = (batch["reward"], batch["terminated"], torch.randn(200), batch["lengths"])
+    columns = (batch["reward"], batch["terminated"], *torch.randn(2, 200), batch["lengths"])
     target = td_target(*columns, gamma, td_lambda)
     assert_equal(target, td_target(*columns, gamma, 0))
 
@@ -279,7 +294,7 @@ def test_the_target_of_a_very_long_episode_needs_no_matrix_of_all_pairs_of_its_s
     torch.manual_seed(0)
     batch = random_batch([steps])
     value = torch.randn(steps)
-    columns = (batch["reward"], batch["terminated"], value)
+    columns = (batch["reward"], batch["terminated"], greedy(value), value)
     expected = (batch["reward"] + 0.99 * (1 - batch["terminated"]) * value).tolist()
     for t in reversed(range(steps - 1)):
         future = 0.1 * value[t].item() + 0.9 * expected[t + 1]

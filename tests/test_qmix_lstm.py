@@ -137,7 +137,10 @@ def plain_target(networks: Networks, episode: dict, args: Args) -> torch.Tensor:
     target_q = plain_q(networks.target_agent, inputs)
     q = plain_q(networks.agent, inputs)
     choosing_q = q if args.double_q else target_q
-    values = []
+    values, taken = [], []
+    for t, actions in enumerate(episode["actions"]):
+        chosen = target_q[t].gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        taken.append(networks.target_mixer(chosen[None], episode["state"][t][None])[0])
     for t in range(1, len(inputs)):
         chosen = []
         for agent in range(2):
@@ -146,7 +149,7 @@ def plain_target(networks: Networks, episode: dict, args: Args) -> torch.Tensor:
             chosen.append(target_q[t, agent, best])
         q_tot = networks.target_mixer(torch.stack(chosen)[None], episode["state"][t][None])
         values.append(q_tot[0])
-    columns = (episode["reward"], episode["terminated"], torch.stack(values))
+    columns = (episode["reward"], episode["terminated"], torch.stack(taken), torch.stack(values))
     return qmix.td_target(*columns, torch.tensor([len(values)]), args.gamma, args.td_lambda)
 
 

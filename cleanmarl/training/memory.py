@@ -62,7 +62,7 @@ def warn_about(args, env):
     if limited and env.clock and args.bootstrap_truncated:
         warn("agents see the time left, so the limit is an end: leave --bootstrap-truncated out")
     if limited and not (env.clock or args.bootstrap_truncated):
-        warn("the time limit is an end, which agents do not see: add --bootstrap-truncated or --clock")
+        warn("the time limit is an end, which agents do not see: add --bootstrap-truncated")
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
