@@ -1052,7 +1052,7 @@ def test_the_environments_of_the_suite_of_the_field_open(tmp_path, family):
             pytest.importorskip(task.package)
     tasks = plan_suite("field", families=[family], runs=tmp_path)
     assert len({task.args["env_name"] for task in tasks}) > 0
-    assert {task.args["num_eval_ep"] for task in tasks} == {32}
+    assert {task.args["num_eval_ep"] for task in tasks} <= {1, 32}
 
 
 def test_the_table_of_a_suite_has_a_row_for_each_task_in_its_order(call, mine):

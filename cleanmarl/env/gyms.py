@@ -78,19 +78,25 @@ def joint(env: gymnasium.Env, name: str) -> Space:
 
 
 def opened(env_name: str, options: dict, time_limit: int | None, render_mode: str | None) -> tuple:
-    """An environment, and the time limit with which it is registered. Raises ValueError."""
+    """An environment, and its time limit, if it is known. Raises ValueError.
+
+    The limit is that with which it is registered, or its own `max_steps`, as in RWARE.
+    """
     if render_mode:
         options = options | {"render_mode": render_mode}
     spec = registered(env_name)
     limit = {"max_episode_steps": time_limit, "disable_env_checker": True}
     try:
-        return gymnasium.make(spec, **limit, **options), spec.max_episode_steps
+        env = gymnasium.make(spec, **limit, **options)
     except gymnasium.error.Error as error:  # for example, a package is missing
         raise ValueError(f"cannot open {env_name}: {error}") from error
     except TypeError as error:
         if reason := refusal(error, env_name, spec, options):
             raise ValueError(reason) from None
         raise
+    own = getattr(env.unwrapped, "max_steps", None)
+    known = own if isinstance(own, int) and own > 0 else None
+    return env, spec.max_episode_steps or known
 
 
 def refusal(error: TypeError, env_name: str, spec: EnvSpec, options: dict) -> str | None:
