@@ -210,7 +210,7 @@ def test_a_layer_that_no_gradient_reaches_is_refused(tmp_path, edited, script, l
 BACKWARD = "    loss.backward()\n"
 ZERO_GRAD = "    optimizer.zero_grad()\n"
 STEP = "    optimizer.step()\n"
-Q_TOT = '    q_tot = networks.mixer(taken_q, state)  # [N]\n'
+Q_TOT = "    q_tot = networks.mixer(taken_q, state)  # [N]\n"
 TO_DEVICE = "        self.to(args.device)\n"
 
 

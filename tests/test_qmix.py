@@ -196,7 +196,7 @@ def test_a_new_agent_values_all_actions_at_0():
 
 
 def greedy(next_q_tot):
-    """Q_tot of the actions taken if all are the best ones; that of first actions does not matter."""
+    """Q_tot of the actions taken if all are the best ones; that of first ones does not matter."""
     return torch.cat((torch.tensor([1e3]), torch.as_tensor(next_q_tot)[:-1].float()))
 
 
