@@ -601,8 +601,8 @@ def test_the_diff_for_blind_agents_leaves_them_time_and_number(copy):
     for number in range(3):
         episode, _ = script.collect_episode(env, networks.agent, args, number, 0)
         for step, obs in enumerate(episode["obs"]):
-            assert (obs[:, 0] == np.float32(step / 100)).all()
-            assert (obs[:, -3:] == np.eye(3)).all() and (obs[:, 1:-3] == 0).all()
+            assert (obs[:, -1] == np.float32(1 - step / env.time_limit)).all()
+            assert (obs[:, -4:-1] == np.eye(3)).all() and (obs[:, :-4] == 0).all()
         assert episode["state"].any()
 
 
@@ -624,7 +624,7 @@ def test_the_metric_of_the_diff_for_the_largest_share_tells_how_unequal_the_agen
     script = copy("qmix_share")
     args = script.Args(**RANDOM, batch_size=4)
     env, networks = random_networks(script, args)
-    hypernetwork = networks.mixer.w1
+    hypernetwork = networks.mixer.w1[-1]
     torch.nn.init.zeros_(hypernetwork.weight)
     bias = torch.tensor(weights, dtype=torch.float32).repeat_interleave(args.hyper_dim)
     hypernetwork.bias.data.copy_(bias)  # of each agent to the hidden units

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanmarl.training.arguments import script_of, title_of
+from cleanmarl.training.arguments import script_of, title_of, with_newer
 from cleanmarl.training.errors import Refused, warn
 from cleanmarl.training.results import by_name, confidence
 from cleanmarl.watch.episodes import Episode, places, play
@@ -49,6 +49,7 @@ def contents(run: Trained) -> dict:
     """The content of the page: a tree of dicts, lists, plain values and arrays."""
     episodes, results = play(run)
     known = asdict(type(run.args)())
+    saved = with_newer(type(run.args), run.saved)
     evaluation = {name: confidence(values) for name, values in by_name(results).items()}
     chosen = places(episodes, results).items()
     shown = [described(run, episodes, results, *place) for place in chosen]
@@ -60,7 +61,7 @@ def contents(run: Trained) -> dict:
         "folder": run.folder.resolve().name,
         "step": run.step,
         "made": {name: run.session.get(name, "") for name in ("command", "commit", "versions")},
-        "args": {name: [run.saved[name], value] for name, value in known.items()},
+        "args": {name: [saved[name], value] for name, value in known.items()},
         "evaluation": evaluation,
         "returns": [one["ep_reward"] for one in results],
         "counts": action_counts(episodes),

@@ -92,7 +92,9 @@ def words(run: Trained, episode: Episode) -> dict:
     found["actions"] = getattr(team, "action_names", unnamed)
     if names := getattr(team, "observation_names", None):
         ids = [f"number: is agent {number}" for number in range(n_agents)]
-        full = [[*own, *ids][:obs_size] for own in names]
+        ids = ids if run.args.agent_ids else []
+        clock = ["clock: share of time left"] if getattr(team, "clock", False) else []
+        full = [[*own, *ids, *clock] for own in names]
         if all(len(own) == obs_size for own in full):
             found["observation"] = full
     env.close()

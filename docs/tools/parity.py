@@ -77,7 +77,7 @@ class Replay:
 
     def observe(self, units: np.ndarray) -> Seen:
         seen = seen_of(self.world.rules[0], len(units))
-        compiled.look(self.world, units, seen)
+        compiled.look(self.world, units, np.zeros(len(units), BATTLE), seen)
         return seen
 
     def tick(self, units: np.ndarray, turns: np.ndarray) -> np.ndarray:

@@ -56,11 +56,11 @@ def stored_bytes(episode: dict[str, np.ndarray]) -> int:
 def pymarl_bytes(env) -> int:
     """Bytes of an episode in PyMARL's `ReplayBuffer`, from the scheme in its `run.py`.
 
-    An episode has a row for each step up to the limit, and one more. Agent ids are not stored.
+    An episode has a row for each step up to the limit, and one more. There are no ids and no clock.
     """
     scheme = {
-        "state": (env.state_size, np.float32),
-        "obs": (env.n_agents * (env.obs_size - env.n_agents), np.float32),
+        "state": (env.state_size - 1, np.float32),
+        "obs": (env.n_agents * (env.obs_size - env.n_agents - 1), np.float32),
         "actions": (env.n_agents, np.int64),
         "actions_onehot": (env.n_agents * env.n_actions, np.float32),
         "avail_actions": (env.n_agents * env.n_actions, np.int32),
