@@ -963,7 +963,7 @@ def test_vdn_settles_for_7_in_the_two_step_game(tmp_path):
 
 def learn_rooms(**options) -> list[float]:
     """Learn the rooms game from random episodes: Q_tot of pairs of actions in the right room."""
-    args = qmix.Args(env_type="pz", env_family="tests.games", env_name="rooms_game")
+    args = qmix.Args(env_type="pz", env_family="cleanmarl.benchmark.games", env_name="rooms_game")
     args = replace(args, batch_size=32, learning_rate=0.002, **options)
     env, _, networks, optimizer = qmix.set_up(args)
     buffer = EpisodeBuffer(300)
@@ -974,7 +974,7 @@ def learn_rooms(**options) -> list[float]:
         networks.update_targets(args.polyak)
 
     env.reset(seed=0)
-    observation, *_ = env.step([1, 0, 0])
+    observation, *_ = env.step([1, 0, 1])
     q = networks.agent(torch.from_numpy(observation["obs"])).detach()
     pairs = torch.tensor([[0, 0, 1], [0, 0, 3], [0, 1, 1], [0, 1, 3]])
     chosen = q.gather(-1, pairs.T).T  # [4, n_agents]
