@@ -139,10 +139,28 @@ def test_a_buffer_that_cannot_fit_is_warned_of(monkeypatch, capsys):
     args = qmix.Args(**SMALL | game(pixels=1000) | {"time_limit": 200, "buffer_size": 5000})
     training.warn_about(args, qmix.open_env(args))
     (line,) = capsys.readouterr().err.splitlines()
-    # 201 observations of 2 agents with 1000 numbers and an id, and 2000 numbers of the state
-    size = 5000 * 201 * (2 * 1002 + 2000 + 2 * 2 + 8 * 2 + 8)
+    # 201 observations of 2 agents with 1000 numbers, id and clock, and 2001 numbers of the state
+    size = 5000 * 201 * (2 * 1003 + 2001 + 2 * 2 + 8 * 2 + 8)
     assert f"up to {size / 1e9:.2g} GB in a buffer of 5,000 episodes of 200 steps" in line
     assert line.endswith("lower --buffer-size")
+
+
+@pytest.mark.parametrize(
+    ("clock", "bootstraps", "said"),
+    [
+        (True, False, ""),
+        (False, True, ""),
+        (True, True, "leave --bootstrap-truncated out"),
+        (False, False, "add --bootstrap-truncated"),
+    ],
+)
+def test_a_time_limit_that_agents_see_is_an_end_and_one_that_they_do_not_see_is_none(
+    capsys, clock, bootstraps, said
+):
+    args = qmix.Args(clock=clock, bootstrap_truncated=bootstraps)
+    training.warn_about(args, qmix.open_env(args))
+    warned = capsys.readouterr().err
+    assert said in warned and bool(said) == bool(warned)
 
 
 def test_a_buffer_that_fits_is_not_warned_of(capsys):

@@ -32,6 +32,7 @@ from cleanmarl.training.checkpoint import load_checkpoint
 from cleanmarl.training.errors import Refused, RunFailed
 from cleanmarl.training.results import Progress
 from cleanmarl.training.run import Run
+from cleanmarl.training.values import ValueCheck
 from docs.tools.kill_and_resume import differences
 from tests.helpers import LBF, MODULES, ROOT, SMALL, TWO_STEPS, small_args, trained, weights
 
@@ -743,3 +744,49 @@ def test_on_a_terminal_a_bar_of_80_columns_grows_to_100_percent(tmp_path):
     assert bars[-1].startswith("100%|")
     assert re.search(r" left, reward -?[\d.]+, won [\d.]+$", bars[-1]), bars[-1]
     assert "done after" in output
+
+
+# Values that cannot be
+
+
+def episodes_that_earned(*returns: float) -> list[dict]:
+    return [{"reward": np.array([one / 2, one / 2], np.float32)} for one in returns]
+
+
+@pytest.mark.parametrize("q_tot", [41.0, -41.0])
+def test_a_run_says_once_if_q_tot_is_far_beyond_the_rewards(capsys, q_tot):
+    episodes = deque(episodes_that_earned(0, -4, 1))
+    check = ValueCheck(small_args("qmix"), episodes)
+    check.look(q_tot)
+    check.look(2 * q_tot)
+    said = capsys.readouterr().err
+    assert said.count("diverge") == 1
+    assert f"Q_tot is {q_tot:.3g}, but the rewards of an episode add up to 4 at most" in said
+
+
+@pytest.mark.parametrize(
+    ("returns", "q_tot", "options"),
+    [
+        ((0, -4, 1), 39.0, {}),
+        ((0, 0), 41.0, {}),  # nobody knows yet what can be earned
+        ((), 41.0, {}),
+        ((1,), 41.0, {"normalize_reward": True}),
+    ],
+)
+def test_values_that_may_be_right_are_not_mentioned(capsys, returns, q_tot, options):
+    check = ValueCheck(small_args("qmix", **options), deque(episodes_that_earned(*returns)))
+    check.look(q_tot)
+    assert capsys.readouterr().err == ""
+
+
+def test_episodes_that_a_copy_stores_in_another_way_are_not_checked(capsys):
+    check = ValueCheck(small_args("qmix"), deque([{"rewards": np.ones(2)}]))
+    check.look(1e6)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_training_whose_values_diverge_says_so(tmp_path, monkeypatch, capsys):
+    loss = qmix.qmix_loss
+    monkeypatch.setattr(qmix, "qmix_loss", lambda *a: (loss(*a)[0], torch.tensor([1e6])))
+    trained("qmix", tmp_path / "run", **SHORT)
+    assert "Q_tot is 1e+06, but" in capsys.readouterr().err

@@ -52,6 +52,7 @@ from cleanmarl.training.learned import GradientCheck
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
 from cleanmarl.training.session import description, made_with, now
 from cleanmarl.training.stopping import Stopped
+from cleanmarl.training.values import ValueCheck
 
 # Shown beside the progress bar: the first of these that exists
 SHOWN = {"eval/battle_won": "won", "eval/success": "success", "eval/ep_reward": "eval"}
@@ -101,6 +102,7 @@ class Run:
             self.open_writer()
         optimizers = [part for part in state.values() if isinstance(part, torch.optim.Optimizer)]
         self.gradients = GradientCheck(state["networks"], optimizers)
+        self.values = ValueCheck(args, self.episodes)
 
     def open_folder(self, folder: Path | None) -> Path:
         """Make a new folder or open the resumed one, and lock it for this process."""
@@ -216,6 +218,7 @@ class Run:
         scalars = {name: float(value) for name, value in scalars.items()}
         if "train/loss" in scalars and self.gradients.no_step and not self.args.resume:
             raise Refused("there is a loss, but no optimizer.step(): nothing is learned")
+        self.values.look(scalars.get("train/q_tot", 0.0))
         evaluated = "eval/ep_reward" in scalars
         if "rollout/ep_reward" in scalars:
             scalars["charts/SPS"] = self.speed
