@@ -651,9 +651,9 @@ def test_an_environment_whose_sizes_have_changed_is_refused(script, refused, cop
 
 
 OTHERS = ["--env-name MMM", "--env-type lbf", "--no-agent-ids", "--no-env-state", "--time-limit 9"]
-OTHERS += ["--no-bootstrap-truncated", "--normalize-reward", "--seed 2", "--optimizer SGD"]
+OTHERS += ["--no-clock", "--bootstrap-truncated", "--normalize-reward", "--seed 2", "--optimizer SGD"]
 OTHERS += ["--hidden-dim 9", "--num-layers 2", "--mixer vdn", "--hyper-dim 9"]
-OTHERS += ["--hypernet-layers 2"]
+OTHERS += ["--hypernet-layers 1"]
 
 
 @pytest.mark.parametrize("other", OTHERS)
@@ -958,10 +958,10 @@ def test_a_run_whose_arguments_are_unknown_is_not_evaluated(text, refused, copie
 
 def test_a_scenario_of_other_sizes_is_refused_with_both_sizes(refused, copied):
     copied("qmix", **FIGHT)
-    # Observations have 4 + 5 x 8 + 4 + 2 numbers and 3 of the agent; protoss has shields
+    # Observations have 4 + 5 x 8 + 4 + 2 numbers, 3 of the agent and the clock; protoss has shields
     message = refused("qmix", "--evaluate", "run", "--env-name", "protoss_3_vs_3")
     assert "does not fit" in message
-    assert "53 inputs and 9 outputs" in message and "59 inputs and 9 outputs" in message
+    assert "54 inputs and 9 outputs" in message and "60 inputs and 9 outputs" in message
 
 
 OTHER_NETWORKS = ["--hidden-dim 9", "--env-name MMM", "--num-layers 2"]
