@@ -1307,3 +1307,13 @@ def test_messages_use_the_names():
 )
 def test_names_that_do_not_fit_are_refused(given, expected):
     assert_refused(expected, robots, action_names=given)
+
+
+gymnasium.register("Unlimited-v0", Pair)
+
+
+@pytest.mark.parametrize(("own", "limit"), [(7, 7), (None, None), (0, None), ("7", None)])
+def test_an_environment_of_gymnasium_may_know_its_own_time_limit(monkeypatch, own, limit):
+    monkeypatch.setattr(Pair, "max_steps", own, raising=False)
+    env = make_env("gym", "tests.test_own_envs:Unlimited-v0")
+    assert (env.time_limit, env.clock) == (limit, limit is not None)
