@@ -210,7 +210,8 @@ def test_episodes_of_mostly_zeros_take_little_space():
 
 def files_of(path: Path) -> dict[str, int]:
     """The files of episodes that a checkpoint needs, and their numbers of episodes."""
-    return dict(read_checkpoint(path, "qmix", with_episodes=False)["run"]["files"])
+    files = read_checkpoint(path, "qmix", with_episodes=False)["run"]["files"]
+    return {name: count for name, count, _ in files}
 
 
 def test_each_checkpoint_writes_only_the_new_episodes(tmp_path, monkeypatch):
@@ -553,6 +554,41 @@ def test_if_a_checkpoints_episodes_are_missing_the_previous_one_is_loaded(
     assert differences(folder, undisturbed("qmix", **SHORT), "qmix") == []
 
 
+@pytest.mark.parametrize("foreign", [False, True], ids=["swapped", "foreign"])
+def test_other_episodes_than_those_of_a_checkpoint_are_found(command, copied, undisturbed, foreign):
+    folder = copied("qmix", **SHORT)
+    first, *_, last = sorted(files_of(folder / "checkpoint.pt"))
+    other = undisturbed("qmix", **SHORT | {"seed": 2}) / first if foreign else folder / first
+    (folder / last).write_bytes(other.read_bytes())
+    status, _, err = command("qmix", "--resume", "run")
+    assert status == 0
+    assert f"{Path(last).name} is not the file that was saved with the checkpoint" in err
+    assert differences(folder, undisturbed("qmix", **SHORT), "qmix") == []
+
+
+def test_if_no_checkpoint_has_its_own_episodes_a_run_is_refused(refused, copied):
+    folder = copied("qmix", **SHORT)
+    first, second, *_ = sorted(files_of(folder / "checkpoint.pt"))
+    (folder / first).write_bytes((folder / second).read_bytes())
+    assert "is not the file that was saved" in refused("qmix", "--resume", "run")
+
+
+def test_checkpoints_without_the_seals_of_their_episodes_are_read_and_counted(refused, copied):
+    folder = copied("qmix", **SHORT)
+
+    def forget(saved):
+        saved["run"]["files"] = [file[:2] for file in saved["run"]["files"]]
+
+    rewritten(folder, forget)
+    shutil.copy(folder / "checkpoint.pt", folder / "checkpoint.old")
+    resumed("qmix", folder, total_timesteps=50)
+    rewritten(folder, forget)
+    shutil.copy(folder / "checkpoint.pt", folder / "checkpoint.old")
+    *_, last = sorted((folder / "episodes").iterdir())
+    write_sealed(last, pack(unpack(last.read_bytes()[32:])[1:]))
+    assert "episodes instead of" in refused("qmix", "--resume", "run")
+
+
 def test_no_bit_of_a_checkpoint_can_be_flipped_unnoticed(copied):
     folder = copied("qmix", **SHORT)
     content, step = (folder / "checkpoint.pt").read_bytes(), step_of(folder)
@@ -651,9 +687,9 @@ def test_an_environment_whose_sizes_have_changed_is_refused(script, refused, cop
 
 
 OTHERS = ["--env-name MMM", "--env-type lbf", "--no-agent-ids", "--no-env-state", "--time-limit 9"]
-OTHERS += ["--no-clock", "--bootstrap-truncated", "--normalize-reward", "--seed 2", "--optimizer SGD"]
+OTHERS += ["--no-clock", "--bootstrap-truncated", "--normalize-reward", "--seed 2"]
 OTHERS += ["--hidden-dim 9", "--num-layers 2", "--mixer vdn", "--hyper-dim 9"]
-OTHERS += ["--hypernet-layers 1"]
+OTHERS += ["--hypernet-layers 1", "--optimizer SGD"]
 
 
 @pytest.mark.parametrize("other", OTHERS)

@@ -73,18 +73,26 @@ def to_bytes(state: dict) -> bytes:
     return file.getvalue()
 
 
-def write_sealed(path: Path, content: bytes):
-    write_atomically(path, sha256(content).digest() + content)
+def write_sealed(path: Path, content: bytes) -> str:
+    """Write a file with a checksum; returns the checksum."""
+    seal = sha256(content)
+    write_atomically(path, seal.digest() + content)
+    return seal.hexdigest()
 
 
-def read_sealed(path: Path) -> bytes:
-    """The content of a file with a checksum. Raises ValueError if it is missing or damaged."""
+def read_sealed(path: Path, wanted: str = "") -> bytes:
+    """The content of a file with a checksum, which must be the `wanted` one, if that is given.
+
+    Raises ValueError if the file is missing, damaged or another one.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path.name} is missing ({error.strerror})") from None
     if sha256(content[32:]).digest() != content[:32]:
         raise ValueError(f"{path.name} is damaged")
+    if wanted not in ("", content[:32].hex()):
+        raise ValueError(f"{path.name} is not the file that was saved with the checkpoint")
     return content[32:]
 
 
@@ -124,9 +132,20 @@ def read_checkpoint(path: Path, script: str, with_episodes: bool) -> dict:
     if made_by != script:
         raise Refused(f"{path} is from {made_by}.py, not from {script}.py")
     episodes = []
-    for name, _ in saved["run"]["files"] if with_episodes else ():
-        episodes += unpack(read_sealed(path.parent / name))
+    for file in saved["run"]["files"] if with_episodes else ():
+        episodes += read_episodes(path.parent, *file)
     return saved | {"episodes": episodes, "path": path}
+
+
+def read_episodes(folder: Path, name: str, count: int, seal: str = "") -> list[dict]:
+    """The episodes in a file of a checkpoint; older checkpoints know no seals.
+
+    Raises ValueError if it is not the file that was saved with the checkpoint.
+    """
+    episodes = unpack(read_sealed(folder / name, seal))
+    if len(episodes) != count:
+        raise ValueError(f"{Path(name).name} has {len(episodes)} episodes instead of {count}")
+    return episodes
 
 
 def load_checkpoint(folder: Path, script: str, with_episodes: bool = False) -> dict:

@@ -86,7 +86,7 @@ class Run:
         self.latest: dict[str, float] = {}  # value of each metric
         self.best_score: list[float] = []
         self.logged: list[tuple[dict, int]] = []  # since the last checkpoint, or at its step
-        self.files: list[tuple[str, int]] = []  # files of episodes, and their numbers of episodes
+        self.files: list[tuple] = []  # files of episodes: name, number of episodes, checksum
         self.number = 0  # number of the next file of episodes
         self.last_packed = None  # the last episode in these files
         self.unsaved = False
@@ -305,7 +305,7 @@ class Run:
             self.unsaved = True
             warn(f"nothing was saved at step {self.step}: {error.strerror or error}")
 
-    def write_episodes(self) -> list[tuple[str, int]]:
+    def write_episodes(self) -> list[tuple]:
         """Write the new episodes; returns the files of all episodes."""
         if not self.args.checkpoint_buffer:
             return []
@@ -315,13 +315,13 @@ class Run:
             return self.files
         (self.folder / "episodes").mkdir(exist_ok=True)
         name = f"episodes/{self.number:06}.packed"
-        write_sealed(self.folder / name, pack(new))
-        files = [*self.files, (name, len(new))]
-        while sum(count for _, count in files[1:]) >= len(self.episodes):
+        seal = write_sealed(self.folder / name, pack(new))
+        files = [*self.files, (name, len(new), seal)]
+        while sum(count for _, count, *_ in files[1:]) >= len(self.episodes):
             del files[0]
         return files
 
-    def write_checkpoint(self, files: list[tuple[str, int]]):
+    def write_checkpoint(self, files: list[tuple]):
         """Write a checkpoint; the previous one becomes checkpoint.old, unless it is damaged."""
         own = {"step": self.step, "seconds_before": self.seconds, "latest": self.latest}
         own |= {"best_score": self.best_score, "files": files}
@@ -335,7 +335,7 @@ class Run:
         os.replace(new, path)
         self.keep_old = True
         # files of this checkpoint and of the old one
-        needed = {Path(name).name for name, _ in (*files, *self.files)}
+        needed = {Path(name).name for name, *_ in (*files, *self.files)}
         self.files = files
         self.number += 1
         self.logged = own["logged"]
