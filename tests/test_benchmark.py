@@ -268,7 +268,8 @@ def test_no_run_is_resumed_with_another_number_of_steps(call, begun):
 
 def test_a_run_of_a_script_with_fewer_arguments_is_resumed(begun):
     task, path = begun
-    path.write_text(json.dumps({"gamma": 0.99}))
+    older = {name: task.args[name] for name in task.args if name != "td_lambda"}
+    path.write_text(json.dumps(older))
     assert plan(["qmix"], ["3m"], [1], task.folder.parent)
 
 
@@ -277,6 +278,74 @@ def test_a_run_with_other_arguments_does_not_count_as_finished(call, begun, reco
     record.args = task.args | {"polyak": 0.5}
     records.write_record(task.record, record)
     assert "has --polyak 0.5, not --polyak 0.01: remove it" in call("run", "--seeds", "1")[2]
+
+
+@pytest.fixture
+def longer(begun, record, monkeypatch):
+    """`longer(steps)`: the run of a sweep, finished with 400 steps, as a sweep with other steps."""
+    task, path = begun
+    args = task.args | {"total_timesteps": 400, "exploration_fraction": 0.1}
+    record.args = args
+    records.write_record(task.record, record)
+    path.write_text(json.dumps(args))
+    (path.parent / "checkpoint.pt").touch()
+
+    def longer(steps: int, fraction: float = 0.1) -> Task:
+        passed = ["--total-timesteps", str(steps), "--exploration-fraction", str(fraction)]
+        return plan(["qmix"], ["3m"], [1], task.folder.parent, passed=passed)[0]
+
+    return longer
+
+
+def test_a_sweep_is_made_longer_by_the_same_command_with_more_steps(longer):
+    assert longer(400).finished
+    task = longer(2000)
+    assert not task.finished
+    (run,) = task.folder.glob("runs/*")
+    resume = ["--resume", "runs/run"]
+    # exploration ends at step 40, as before
+    assert sweep.resumed_words(task, run) == [*resume, "--exploration-fraction", "0.02"]
+    own = json.loads((run / "args.json").read_text())
+    own |= {"total_timesteps": 2000, "exploration_fraction": 0.02}  # it was stopped in between
+    (run / "args.json").write_text(json.dumps(own))
+    assert sweep.resumed_words(task, run) == [*resume, "--exploration-fraction", "0.02"]
+    assert sweep.resumed_words(longer(400), run)[:2] == resume
+
+
+def test_a_sweep_is_not_made_longer_with_other_exploration_or_shorter(longer):
+    with pytest.raises(ValueError, match=r"has --exploration-fraction 0\.1, not .* 0\.5"):
+        longer(2000, 0.5)
+    with pytest.raises(ValueError, match="has --total-timesteps 400, not --total-timesteps 300"):
+        longer(300)
+
+
+def test_a_run_without_a_checkpoint_is_not_made_longer(longer):
+    folder = longer(400).folder
+    shutil.rmtree(folder)
+    with pytest.raises(ValueError, match="400 steps and has no checkpoint to make it longer"):
+        longer(2000)
+    assert longer(400).finished
+
+
+def test_a_sweep_that_was_made_longer_is_finished_and_its_record_says_how_it_began(tmp_path):
+    words = [*SMALL, "--exploration-fraction", "0.5", "--total-timesteps"]
+    for steps in ("100", "200"):
+        tasks = plan(["qmix"], ["3m"], [1], tmp_path, passed=[*words, steps])
+        (task,) = tasks
+        task.folder.mkdir(parents=True, exist_ok=True)
+        assert train(task, str(ROOT)) == 0
+        assert task.finished
+    record = records.read_record(task.record)
+    assert record.last_step >= 200
+    assert record.args["exploration_fraction"] == 0.25
+    assert record.began_with == {"total_timesteps": 100, "exploration_fraction": 0.5}
+    assert record.command.endswith(f"fraction {record.args['exploration_fraction']}")
+    (again,) = plan(["qmix"], ["3m"], [1], tmp_path, passed=[*words, "200"])
+    assert again.finished
+    (longer,) = plan(["qmix"], ["3m"], [1], tmp_path, passed=[*words, "400"])
+    (run,) = task.folder.glob("runs/*")
+    assert not longer.finished
+    assert sweep.resumed_words(longer, run)[2:] == ["--exploration-fraction", "0.125"]
 
 
 # One run, with small programs in place of the scripts
@@ -691,6 +760,267 @@ def test_an_evaluation_that_reports_no_success_has_none(tmp_path):
     assert (run.metric, run.values.tolist()) == ("success rate", [0, 0.5, 1, 0])
 
 
+def write_record(path: Path, record: records.Record):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    records.write_record(path, record)
+
+
+def report_success(folder: Path, points: dict[int, float]):
+    with SummaryWriter(str(folder)) as writer:
+        for step, value in points.items():
+            writer.add_scalar("eval/success", value, step)
+
+
+def test_a_run_that_never_succeeds_has_a_success_rate_of_0(call, tmp_path):
+    for seed in (1, 2, 3):
+        write_run(tmp_path / "runs", "qmix", "chain", seed, [5.0] * 4, won=False)
+    for run in sorted((tmp_path / "runs").iterdir())[:2]:
+        report_success(run, {400: 0.6})
+    assert call("plot", "runs", "--reps", "20")[0] == 0
+    (row,) = rows(tmp_path / "figures/results.csv")
+    assert (row["metric"], row["seeds"], row["worst_seed"]) == ("success rate", "3", "0.000")
+    for folder in list((tmp_path / "runs").iterdir()):
+        record = records.read_run(folder)
+        write_record(tmp_path / f"kept/a__b__c__{record.seed}.json", record)
+    assert call("plot", "kept", "--reps", "20", "--out", "kept")[0] == 0
+    assert rows(tmp_path / "kept/results.csv") == [row]
+
+
+def test_a_table_says_how_many_runs_it_leaves_out_and_why(call, tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / "runs", "qmix", "3m", seed, [0.5] * 4)
+    for seed in (3, 4):
+        write_run(tmp_path / "runs", "qmix", "3m", seed, [0.5] * 4, total_timesteps=900)
+    write_run(tmp_path / "runs", "qmix", "8m", 1, [0.5] * 4, total_timesteps=900)
+    write_run(tmp_path / "runs/again", "qmix", "3m", 2, [0.5] * 4)
+    text = call("plot", "runs", "--reps", "20")[1]
+    left_out = "2 runs in 3m (not finished), 1 run in 8m (not finished)"
+    assert text.endswith(f"\nLeft out: {left_out}, 1 run in 3m (the seed is there twice).\n")
+    text = call("plot", "runs", "--reps", "20", "--envs", "3m", "--seeds", "1", "3")
+    assert text[0] == 2  # seed 3 has no finished run
+    text = call("plot", "runs", "--reps", "20", "--envs", "3m", "--seeds", "1")[1]
+    assert "Left out" not in text
+
+
+def test_a_run_that_was_made_longer_by_hand_is_drawn_as_it_is_now(call, tmp_path):
+    folder = tmp_path / "sweep/smaclite__3m__qmix__1"
+    write_run(folder / "runs", "qmix", "3m", 1, [0.5] * 4)
+    assert sweep.keep(task_of(folder, "-m", "cleanmarl.qmix")) == 0
+    (run,) = folder.glob("runs/*")
+    args = json.loads((run / "args.json").read_text())
+    (run / "args.json").write_text(json.dumps(args | {"total_timesteps": 2000}))
+    status, _, err = call("plot", "sweep", "--reps", "20")
+    assert (status, rows(tmp_path / "figures/results.csv")[0]["steps"]) == (0, "400")
+    says = "drawn to step 400, as recorded; it is being made longer: sweep/smaclite__3m__qmix__1"
+    assert (err.startswith(says), err.count("\n")) == (True, 1)
+    with SummaryWriter(str(run)) as writer:
+        for tag in ("eval/ep_reward", "eval/battle_won"):
+            writer.add_scalar(tag, 1.0, 2000)
+    status, _, err = call("plot", "sweep", "--reps", "20")
+    (row,) = rows(tmp_path / "figures/results.csv")
+    assert (status, row["steps"], row["IQM"]) == (0, "2000", "1.000")
+    says = "drawn to step 2000, its record ends at step 400: sweep/smaclite__3m__qmix__1"
+    assert (err.startswith(says), err.count("\n")) == (True, 1)
+
+
+def test_a_metric_is_drawn_from_runs_and_records(call, tmp_path):
+    write_run(tmp_path / "runs", "qmix", "3m", 1, [0.5] * 4)
+    (run,) = (tmp_path / "runs").iterdir()
+    with SummaryWriter(str(run)) as writer:
+        for step in (200, 400):
+            writer.add_scalar("eval/ep_length", 7.0, step)
+    write_record(tmp_path / "kept/a__b__c__1.json", records.read_run(run))
+    for folder in ("runs", "kept"):
+        assert call("plot", folder, "--metric", "eval/ep_length", "--out", folder)[0] == 0
+        (row,) = rows(tmp_path / folder / "results.csv")
+        assert (row["metric"], row["IQM"], row["steps_to_win"]) == ("eval/ep_length", "7.000", "")
+    assert call("plot", "kept", "--metric", "eval/ep_reward")[0] == 0
+    assert rows(tmp_path / "figures/results.csv")[0]["metric"] == "reward"
+    says = "unknown metric 'eval/ep_rewad'; did you mean eval/ep_reward"
+    status, out, err = call("plot", "kept", "--metric", "eval/ep_rewad")
+    assert (status, out, says in err, err.count("\n")) == (2, "", True, 1)
+    says = "unknown metric 'x'; known are eval/battle_won, eval/ep_length, eval/ep_reward"
+    assert says in call("plot", "runs", "--metric", "x")[2]
+
+
+def test_runs_without_a_metric_are_left_out_and_the_table_says_so(call, tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / "runs", "qmix", "3m", seed, [0.5] * 4)
+        record = records.read_run(next((tmp_path / "runs").glob(f"*__{seed}__*")))
+        record.evaluations = record.evaluations if seed == 1 else None  # an old record
+        write_record(tmp_path / f"kept/a__b__c__{seed}.json", record)
+    status, out, _ = call("plot", "kept", "--metric", "eval/ep_reward")
+    assert status == 0
+    assert out.endswith("\nLeft out: 1 run in 3m (without eval/ep_reward).\n")
+    assert "Left out" not in call("plot", "kept")[1]
+
+
+def test_points_that_a_resumed_run_writes_again_are_not_worth_a_line(tmp_path, caplog):
+    write_run(tmp_path, "qmix", "3m", 1, [0.5] * 4)
+    (run,) = tmp_path.iterdir()
+    with SummaryWriter(str(run), purge_step=300) as writer:
+        for step in (300, 400):
+            writer.add_scalar("eval/ep_reward", 1.0, step)
+            writer.add_scalar("eval/battle_won", 1.0, step)
+    assert records.read_run(run).values.tolist() == [0.5, 0.5, 1.0, 1.0]
+    assert caplog.records == []
+
+
+GOOD = {"env_type": "smaclite", "env_name": "3m", "seed": 1, "total_timesteps": 400}
+ANY_JSON = [
+    "[]",
+    "{}",
+    "1",
+    "null",
+    '"word"',
+    "true",
+    "",
+    "{",
+    "nan",
+    "[1, {}]",
+    "\xff\xfe",
+    "[" * 9999,
+]
+ANY_JSON += ["[[]]", "[null]", "\0", "Infinity"]
+WRONG_ARGS = [
+    {"env_type": 3},
+    {"env_name": None},
+    {"env_name": ["3m"]},
+    {"seed": "1"},
+    {"seed": True},
+    {"seed": 1.5},
+    {"total_timesteps": "400"},
+    {"total_timesteps": None},
+    {"total_timesteps": [400]},
+    {"env_options": [1]},
+    {"env_options": None},
+    {"env_family": 3},
+    {"exploration_fraction": "much"},
+]
+WRONG_RECORD = [
+    {"steps": []},
+    {"steps": 3},
+    {"steps": {}},
+    {"steps": ["100", "200"]},
+    {"steps": [100]},
+    {"steps": [[100], [200]]},
+    {"steps": [True, False]},
+    {"steps": [10**400, 10**401]},
+    {"seconds": None},
+    {"seconds": [1.0]},
+    {"seconds": [float("nan"), 1.0]},
+    {"values": "0.5"},
+    {"values": [0.5, None]},
+    {"values": [0.5, float("inf")]},
+    {"metric": "fame"},
+    {"metric": 1},
+    {"script": None},
+    {"script": ["qmix"]},
+    {"command": 7},
+    {"machine": {}},
+    {"args": []},
+    {"args": "seed"},
+    {"q_tot": [1]},
+    {"q_tot": 3},
+    {"q_tot": ["1", "2"]},
+    {"evaluations": []},
+    {"evaluations": {"eval/ep_reward": [1.0]}},
+    {"evaluations": {"eval/ep_reward": "x"}},
+    {"began_with": 3},
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*ANY_JSON, *(json.dumps(GOOD | wrong) for wrong in WRONG_ARGS)],
+    ids=str.__len__,
+)
+def test_a_damaged_args_json_is_named_in_one_line(call, tmp_path, begun, text):
+    write_run(tmp_path / "runs", "qmix", "3m", 1, [0.5] * 4)
+    (run,) = (tmp_path / "runs").iterdir()
+    _, path = begun
+    for file in (run / "args.json", path):
+        file.write_bytes(text.encode("latin-1"))
+    says = "args.json is not the args.json of a run: "
+    status, out, err = call("plot", "runs")
+    assert (status, out, err.count("\n"), says in err) == (2, "", 1, True)
+    with pytest.raises(ValueError, match=says):
+        plan(["qmix"], ["3m"], [1], tmp_path / "sweep", try_envs=False)
+
+
+@pytest.mark.parametrize(
+    "text", [*ANY_JSON, '[{"command": "x"}]', '[{"command": 1}]'], ids=str.__len__
+)
+def test_a_damaged_run_json_is_named_in_one_line(call, tmp_path, text):
+    write_run(tmp_path / "runs", "qmix", "3m", 1, [0.5] * 4)
+    (run,) = (tmp_path / "runs").iterdir()
+    (run / "run.json").write_bytes(text.encode("latin-1"))
+    status, out, err = call("plot", "runs")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "run.json is not the run.json of a run: " in err
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [*ANY_JSON, *WRONG_RECORD, *({"args": GOOD | wrong} for wrong in WRONG_ARGS)],
+    ids=lambda wrong: str(wrong)[:40],
+)
+def test_a_damaged_record_is_named_in_one_line(call, tmp_path, record, wrong):
+    (task,) = plan(["qmix"], ["3m"], [1], tmp_path / "sweep", try_envs=False)
+    task.folder.mkdir(parents=True)
+    records.write_record(task.record, record)
+    if isinstance(wrong, dict):
+        wrong = json.dumps(json.loads(task.record.read_text()) | wrong)
+    task.record.write_bytes(wrong.encode("latin-1"))
+    says = f"{task.record.name} is not the record of a run: "
+    status, out, err = call("plot", "sweep")
+    assert (status, out, err.count("\n"), says in err) == (2, "", 1, True)
+    with pytest.raises(ValueError, match=re.escape(says)):
+        plan(["qmix"], ["3m"], [1], tmp_path / "sweep", try_envs=False)
+
+
+@pytest.mark.parametrize("name", [one for one in records.Record.__dataclass_fields__][:10])
+def test_a_record_without_a_field_is_named(call, tmp_path, record, name):
+    path = tmp_path / "sweep/a__b__c__1.json"
+    path.parent.mkdir()
+    records.write_record(path, record)
+    content = json.loads(path.read_text())
+    del content[name]
+    path.write_text(json.dumps(content))
+    status, _, err = call("plot", "sweep")
+    assert (status, f"is not the record of a run: {name} is missing" in err) == (2, True)
+
+
+def test_damaged_curves_a_folder_and_a_pipe_in_place_of_a_file_are_named(call, tmp_path):
+    write_run(tmp_path / "runs", "qmix", "3m", 1, [0.5] * 4)
+    (run,) = (tmp_path / "runs").iterdir()
+    for name in ("run.json", "args.json"):
+        text = (run / name).read_text()
+        (run / name).unlink()
+        (run / name).mkdir()
+        assert f"{name} is not the {name} of a run: " in call("plot", "runs")[2]
+        (run / name).rmdir()
+        os.mkfifo(run / name)
+        assert "it is not a file" in call("plot", "runs")[2]
+        (run / name).unlink()
+        (run / name).write_text(text)
+    (events,) = run.glob("events*")
+    content = events.read_bytes()
+    for damaged in (b"", b"x" * 500, content[: len(content) // 2], content[::-1]):
+        events.write_bytes(damaged)
+        status, out, err = call("plot", "runs")
+        assert (status, out, "Traceback" in err) == (2, "", False)
+
+
+def test_a_damaged_status_does_not_end_a_sweep(tmp_path):
+    task = Task("qmix 3m 1", tmp_path, [], {})
+    path = tmp_path / "runs/run/status.json"
+    path.parent.mkdir(parents=True)
+    for text in (*ANY_JSON, '{"step": "x", "seconds": 0, "total_timesteps": 3}'):
+        path.write_bytes(text.encode("latin-1"))
+        assert sweep.look(task, None)[-1] == "waiting"
+
+
 def test_times_between_points_of_the_speed_are_interpolated():
     points = [SimpleNamespace(step=step, value=100) for step in (100, 200)]
     events = SimpleNamespace(Tags=lambda: {"scalars": ["charts/SPS"]}, Scalars=lambda _: points)
@@ -838,12 +1168,12 @@ def test_a_record_has_the_lowest_and_the_highest_q_tot(tmp_path):
     write_run(tmp_path, "qmix", "3m", 1, [0.5], q_tot=[0.0, 4.5, -70.25, 3.0])
     (record,) = records.read_all(tmp_path)
     assert record.q_tot == [-70.25, 4.5]
-    records.write_record(tmp_path / "record.json", record)
+    write_record(tmp_path / "record.json", record)
     assert records.read_record(tmp_path / "record.json").q_tot == [-70.25, 4.5]
 
 
 def test_records_that_were_made_without_q_tot_are_read(tmp_path, record):
-    records.write_record(tmp_path / "record.json", record)
+    write_record(tmp_path / "record.json", record)
     text = (tmp_path / "record.json").read_text()
     assert '"q_tot": null' in text
     (tmp_path / "record.json").write_text(text.replace(',\n"q_tot": null', ""))

@@ -66,6 +66,8 @@ class Plot:
     """points of a curve; each is the mean of the evaluations in its part"""
     reps: int = 2000
     """samples of the bootstrap"""
+    metric: str = ""
+    """of evaluations, for example eval/ep_reward; without it, win or success rate, else reward"""
 
 
 def read(words: list[str]) -> Run | Plot:

@@ -10,7 +10,7 @@ import csv
 import io
 import itertools
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cleanmarl.benchmark.records import Record, read_all
+from cleanmarl.benchmark.records import METRICS, RATES, TAGS, LeftOut, Record, find_all
 from cleanmarl.benchmark.suite import MEASURED, SuiteTask, choose_tasks, key_of, title_of_env
 from cleanmarl.benchmark.sweep import OWN, SAME_CURVE, SCRIPTS, load_scripts, need, words_of
+from cleanmarl.env.names import unknown
 from cleanmarl.training.arguments import FREE, option
 from cleanmarl.training.checkpoint import write_atomically
 
@@ -58,8 +59,11 @@ def order_of(record: Record) -> tuple:
     return place, record.script, record.seed
 
 
-def group(records: list[Record]) -> Groups:
-    """Group the runs by environment and label, in the order in which they are drawn."""
+def group(records: list[Record], left_out: list[LeftOut] | None = None) -> Groups:
+    """Group the runs by environment and label, in the order in which they are drawn.
+
+    Of two runs with the same seed, the second is drawn; `left_out` gets the first.
+    """
     values = defaultdict(set)
     for record in records:
         for name in record.args.keys() - (OWN - {"env_options"}) - SAME_CURVE:
@@ -75,6 +79,8 @@ def group(records: list[Record]) -> Groups:
         if record.seed in seeds:
             twice = f"{label} in {record.env} with seed {record.seed}"
             print(f"there are two runs of {twice}; the second is drawn", file=sys.stderr)
+            if left_out is not None:
+                left_out.append(LeftOut(record.env, record.seed, "the seed is there twice"))
         seeds[record.seed] = record
     return {
         env: {label: list(seeds.values()) for label, seeds in labels.items()}
@@ -82,33 +88,81 @@ def group(records: list[Record]) -> Groups:
     }
 
 
-def read_runs(folders: Sequence[Path]) -> list[Record]:
-    """All finished runs in some folders. Raises ValueError if there are none."""
+def task_of(record: Record) -> tuple:
+    """What tells the environment of a run from others."""
+    args = record.args
+    names = (args["env_type"], args["env_name"], args.get("env_family", ""))
+    return key_of(*names, args.get("env_options", {}))
+
+
+def measured(records: list[Record], tag: str = "") -> tuple[list[Record], list[LeftOut]]:
+    """All runs of an environment with the same metric, and those that do not have it.
+
+    Args:
+        records: finished runs
+        tag: of a metric, such as eval/ep_reward; without it, win rate, success rate or else reward,
+            the first that a run of the environment has. A run that reports no success has a rate
+            of 0
+
+    Raises ValueError if no run has the metric.
+    """
+    tags = defaultdict(set)
+    for record in records:
+        tags[task_of(record)] |= record.tags
+    known = sorted(set().union(*tags.values()))
+    if tag and tag not in known:
+        raise ValueError(unknown("metric", tag, known))
+    found, left_out = [], []
+    for record in records:
+        there = tags[task_of(record)]
+        wanted = tag or next(first for first in METRICS if first in there)
+        one = record.measured_by(wanted) if wanted in there else None
+        if one:
+            found.append(one)
+        else:
+            left_out.append(LeftOut(record.env, record.seed, f"without {wanted}"))
+    return found, left_out
+
+
+def read_runs(folders: Sequence[Path], metric: str = "") -> tuple[list[Record], list[LeftOut]]:
+    """All finished runs in some folders, and those left out. Raises ValueError if all are."""
     if not folders:
         raise ValueError("give a folder with runs")
-    records = [record for folder in folders for record in read_all(folder)]
+    read = [find_all(folder) for folder in folders]
+    records = [record for found, _ in read for record in found]
     if not records:
         raise ValueError(f"no finished run in {', '.join(map(str, folders))}")
-    return records
+    records, without = measured(records, metric)
+    return records, [*(one for _, found in read for one in found), *without]
 
 
-def choose(folders: Sequence[Path], envs: Sequence[str] = (), seeds: Sequence[int] = ()) -> Groups:
+def choose(
+    folders: Sequence[Path],
+    envs: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    metric: str = "",
+    left_out: list[LeftOut] | None = None,
+) -> Groups:
     """Group the runs in some folders: all, or only those of the given environments and seeds.
 
-    Raises ValueError if there are no runs, or none of a given environment or seed.
+    `left_out` gets those of them that are not drawn. Raises ValueError if there are no runs, or
+    none of a given environment or seed, or with this metric.
     """
-    records = read_runs(folders)
+    records, others = read_runs(folders, metric)
     known = sorted({record.seed for record in records})
     if missing := sorted(set(seeds).difference(known)):
         there = ", ".join(map(str, known))
         wanted = ", ".join(map(str, missing))
         raise ValueError(f"no finished run with seed {wanted}; there are runs with {there}")
-    groups = group([record for record in records if record.seed in (seeds or known)])
+    groups = group([record for record in records if record.seed in (seeds or known)], others)
     names = list(dict.fromkeys(env for env, _ in groups))
     order = [title_of_env(env) for env in envs] or names
     if missing := sorted(set(order).difference(names)):
         there = ", ".join(names)
         raise ValueError(f"no finished run of {', '.join(missing)}; there are runs of {there}")
+    if left_out is not None:
+        chosen = [one for one in others if not envs or one.env in order]
+        left_out += [one for one in chosen if not seeds or one.seed in seeds]
     chosen = sorted((key for key in groups if key[0] in order), key=lambda key: order.index(key[0]))
     return {key: groups[key] for key in chosen}
 
@@ -221,7 +275,7 @@ def draw_curves(groups: Groups, looks: dict, x: str, path: Path, points: int, re
             draw_curve(panel, looks[label], label, places, [values], reps)
         unit = {"steps": "environment steps", "seconds": "minutes"}[x]
         panel.set(title=env, ylabel=metric, xlabel=unit)
-        if metric != "reward":
+        if TAGS.get(metric) in RATES:
             panel.set_ylim(-0.05, 1.05)
         if x == "steps":
             panel.xaxis.set_major_formatter(need("matplotlib.ticker").EngFormatter(sep=""))
@@ -353,6 +407,15 @@ def medians(row: dict) -> dict[str, str]:
     return cells
 
 
+def note_of(left_out: list[LeftOut]) -> str:
+    """A line below a table, on the runs that are not in it; empty if there are none."""
+    numbers = Counter((one.env, one.reason) for one in left_out)
+    parts = []
+    for (env, reason), number in numbers.items():
+        parts.append(f"{number} {'run' if number == 1 else 'runs'} in {env} ({reason})")
+    return f"\nLeft out: {', '.join(parts)}.\n" if parts else ""
+
+
 def in_csv(rows: list[dict]) -> str:
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, rows[0].keys())
@@ -375,18 +438,27 @@ class Found(NamedTuple):
     """empty if there are none; several labels if runs differ in arguments"""
 
 
-def find_runs(tasks: list[SuiteTask], folders: Sequence[Path]) -> list[Found]:
-    """The tasks with their runs in some folders. Raises ValueError if there are no runs at all."""
+def find_runs(
+    tasks: list[SuiteTask],
+    folders: Sequence[Path],
+    metric: str = "",
+    left_out: list[LeftOut] | None = None,
+) -> list[Found]:
+    """The tasks with their runs in some folders; `left_out` gets those that are not drawn.
+
+    Raises ValueError if there are no runs at all, or none with this metric.
+    """
     runs_of = defaultdict(list)
-    for record in read_runs(folders):
-        args = record.args
-        names = (args["env_type"], args["env_name"], args.get("env_family", ""))
-        key = key_of(*names, args.get("env_options", {}))
-        runs_of[record.script, key, record.seed].append(record)
+    records, others = read_runs(folders, metric)
+    for record in records:
+        runs_of[record.script, task_of(record), record.seed].append(record)
     found = []
     for task in tasks:
         runs = [runs_of[task.script_name, task.key, seed] for seed in task.seeds]
-        found.append(Found(task, group(list(itertools.chain(*runs)))))
+        found.append(Found(task, group(list(itertools.chain(*runs)), others)))
+    if left_out is not None:
+        wanted = {(task.title, seed) for task in tasks for seed in task.seeds}
+        left_out += [one for one in others if (one.env, one.seed) in wanted]
     return found
 
 
@@ -483,6 +555,7 @@ def plot(
     reps: int = 2000,
     suite: str = "",
     families: Sequence[str] = (),
+    metric: str = "",
 ) -> str:
     """Draw the runs in some folders, and write their tables; returns the table in Markdown.
 
@@ -493,14 +566,16 @@ def plot(
             raise ValueError(f"--{name} must be at least 1, got {number}")
     if families and not suite:
         raise ValueError("--families chooses tasks of a suite: give --suite, too")
+    left_out = []
     if suite:
-        found = find_runs(choose_tasks(suite, families, envs, seeds), runs)
+        found = find_runs(choose_tasks(suite, families, envs, seeds), runs, metric, left_out)
         rows = suite_table(found, reps)
         text = suite_markdown(rows)
     else:
-        groups = choose(runs, envs, seeds)
+        groups = choose(runs, envs, seeds, metric, left_out)
         rows = table(groups, reps)
         text = markdown(rows)
+    text += note_of(left_out)
     out.mkdir(parents=True, exist_ok=True)
     with need("matplotlib").rc_context(STYLE):
         if suite:

@@ -27,7 +27,15 @@ from types import ModuleType
 from tqdm import tqdm
 
 from cleanmarl.battle.reading import check_known, nearest
-from cleanmarl.benchmark.records import METRICS, read_record, read_run, write_record
+from cleanmarl.benchmark.records import (
+    METRICS,
+    Record,
+    Unfinished,
+    read_args,
+    read_record,
+    read_run,
+    write_record,
+)
 from cleanmarl.benchmark.suite import SuiteTask, check_packages, choose_tasks
 from cleanmarl.env.tasks import read_task
 from cleanmarl.training.arguments import (
@@ -48,6 +56,8 @@ OWN = {"env_type", "env_name", "env_family", "env_options", "seed", "torch_threa
 OWN |= {"resume", "evaluate", "which"}
 # Files of a run folder that make its team, see `keep`.
 OF_TEAM = ("args.json", "team.json", "best.pt", "model.pt")
+EXPLORES = "exploration_fraction"
+LONGER = {"total_timesteps", EXPLORES}  # arguments that change if a run is made longer
 # Runs of one curve may differ in these arguments.
 SAME_CURVE = FREE - {"total_timesteps", "device"}
 
@@ -62,6 +72,14 @@ class Task:
     """the words after `python`"""
     args: dict
     """all arguments of the script"""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has a record of as many steps, or more. Raises ValueError."""
+        if not self.record.exists():
+            return False
+        done = read_record(self.record).args["total_timesteps"]
+        return done >= self.args.get("total_timesteps", 0)
 
     @property
     def record(self) -> Path:
@@ -336,18 +354,36 @@ def read_arguments(module: ModuleType, words: list[str]):
 
 
 def check_folder(task: Task):
-    """Raise ValueError if the folder has a run with other arguments, finished or not."""
-    begun = [json.loads(path.read_text()) for path in task.folder.glob("runs/*/args.json")]
+    """Raise ValueError if the folder has a run with other arguments, finished or not.
+
+    A finished run may have fewer steps: then it is resumed, see `resumed_words`.
+    """
+    begun = [read_args(path) for path in task.folder.glob("runs/*/args.json")]
+    same = SAME_CURVE
     if task.record.exists():
-        begun = [read_record(task.record).args]
+        record = read_record(task.record)
+        begun = [dict(record.args)]
+        before = (record.began_with or {}).get(EXPLORES)
+        if before is not None and before == task.args.get(EXPLORES):
+            begun[0][EXPLORES] = before
+        if record.args["total_timesteps"] < task.args["total_timesteps"]:
+            check_longer(task, record.args["total_timesteps"])
+            same = SAME_CURVE | {"total_timesteps"}
     for found in begun:
         known = task.args.keys() & found.keys()  # the script may have new arguments
-        names = sorted(n for n in known - SAME_CURVE if found[n] != task.args[n])
+        names = sorted(n for n in known - same if found[n] != task.args[n])
         if names:
             there = " ".join(f"{option(name)} {found[name]}" for name in names)
             here = " ".join(f"{option(name)} {task.args[name]}" for name in names)
             differ = f"the run in {task.folder} has {there}, not {here}"
             raise ValueError(f"{differ}: remove it or choose other --runs")
+
+
+def check_longer(task: Task, steps: int):
+    """Raise ValueError if a run that was finished after some steps cannot be made longer."""
+    if not checkpoints(task.folder):
+        reason = f"the run in {task.folder} is finished with {steps} steps and has no checkpoint"
+        raise ValueError(f"{reason} to make it longer: remove {task.record} or choose other --runs")
 
 
 # One run, in a process of Ray
@@ -393,10 +429,9 @@ def train(task: Task, python_path: str) -> int:
     with (folder / "log.txt").open("a") as log:
         while not lock(log):  # a script that lost its parent is still saving
             time.sleep(0.1)
-        saved = [*folder.glob("runs/*/checkpoint.pt"), *folder.glob("runs/*/checkpoint.old")]
         words = list(task.command)
-        if saved:
-            words += ["--resume", str(saved[0].parent.relative_to(folder))]
+        if saved := checkpoints(folder):
+            words += resumed_words(task, saved[0].parent)
         else:
             shutil.rmtree(folder / "runs", ignore_errors=True)
         print("\n$ python", *words, file=log, flush=True)
@@ -411,22 +446,53 @@ def train(task: Task, python_path: str) -> int:
         return script.returncode or keep(task)
 
 
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of the run in a task's folder."""
+    return [*folder.glob("runs/*/checkpoint.pt"), *folder.glob("runs/*/checkpoint.old")]
+
+
+def resumed_words(task: Task, run: Path) -> list[str]:
+    """The words that resume a task's run.
+
+    A run that is made longer explores for as many steps as before.
+    """
+    words = ["--resume", str(run.relative_to(task.folder))]
+    wanted = task.args.get(EXPLORES)
+    own = read_args(run / "args.json") if wanted is not None else {}
+    fraction = own.get(EXPLORES, wanted)
+    if own and own["total_timesteps"] < task.args["total_timesteps"]:
+        fraction = fraction * own["total_timesteps"] / task.args["total_timesteps"]
+    return words if fraction == wanted else [*words, option(EXPLORES), str(fraction)]
+
+
 def keep(task: Task) -> int:
     """Keep the team and the record of a run whose script ended with 0.
 
     The record comes last: a run with a record is finished. Returns 1 if the run is not finished.
     """
     for path in task.folder.glob("runs/*/args.json"):
-        if record := read_run(path.parent):
+        with contextlib.suppress(Unfinished):
+            record = read_run(path.parent)
             keep_team(path.parent, task.team)
-            # The record's command does the whole run on any machine: no --resume, no local folder.
-            words = [Path(word).name if word.endswith(".py") else word for word in task.command]
-            command = shlex.join(["python", *words])
-            write_record(task.record, replace(record, command=command))
+            write_record(task.record, replace(record, **told_by(task, record)))
             return 0
     with (task.folder / "log.txt").open("a") as log:
         print("the script has ended, but its run is not finished", file=log)
     return 1
+
+
+def told_by(task: Task, record: Record) -> dict:
+    """What a task and the older record of its run, if there is one, add to its new record."""
+    # The record's command does the whole run on any machine: no --resume, no local folder.
+    words = [Path(word).name if word.endswith(".py") else word for word in task.command]
+    began_with = None
+    if task.record.exists():
+        older = read_record(task.record)
+        changes = {n: v for n, v in older.args.items() if n in LONGER and v != record.args.get(n)}
+        began_with = older.began_with or changes or None
+    if began_with and EXPLORES in began_with:
+        words += [option(EXPLORES), str(record.args[EXPLORES])]
+    return {"command": shlex.join(["python", *words]), "began_with": began_with}
 
 
 def keep_team(run: Path, folder: Path):
@@ -453,14 +519,17 @@ def tail(folder: Path) -> str:
 def status_of(folder: Path) -> dict:
     """The progress of the run in a folder, from its status.json."""
     for path in folder.glob("runs/*/status.json"):
-        with contextlib.suppress(FileNotFoundError):  # the run starts again
-            return json.loads(path.read_text())
+        # It may be removed when the run starts again, or damaged
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            status = json.loads(path.read_text())
+            if status["seconds"] > 0 and status["total_timesteps"] >= 0 and status["step"] >= 0:
+                return status
     return {}
 
 
 def look(task: Task, state: str | None) -> tuple[str, ...]:
     """The row of a run in the table; `state` is None unless the run has ended."""
-    if task.record.exists():
+    if task.finished:
         state = "finished"
     elif state is None:
         state = "running" if is_training(task.folder) else "waiting"
@@ -597,7 +666,7 @@ def sweep(tasks: list[Task], address: str = "", cpus: int | None = None) -> int:
     """
     ray, _ = need("ray"), need("rich")
     check_address(address, cpus)
-    todo = [task for task in tasks if not task.record.exists()]
+    todo = [task for task in tasks if not task.finished]
     ended, signals = {}, []
     if todo:
         connect(ray, address, cpus)
@@ -610,7 +679,7 @@ def sweep(tasks: list[Task], address: str = "", cpus: int | None = None) -> int:
             lines = [line for line in tail(task.folder).splitlines() if line.strip()]
             title = f"\n{task.title} {ended[task.title]}; {task.folder / 'log.txt'} ends with"
             print(title, *lines[-10:], sep="\n  ")
-    finished = sum(task.record.exists() for task in tasks)
+    finished = sum(task.finished for task in tasks)
     advice = "; the same command resumes the others" if finished < len(tasks) else ""
     print(f"{finished} of {len(tasks)} runs are finished{advice}")
     if signals:
