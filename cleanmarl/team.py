@@ -21,9 +21,9 @@ import torch
 
 from cleanmarl.teams import path_of
 from cleanmarl.training.acting import acting
-from cleanmarl.training.arguments import load_file, with_newer
-from cleanmarl.training.checkpoint import load_model, read_json, write_atomically
-from cleanmarl.training.errors import Refused
+from cleanmarl.training.arguments import check, load_file, with_newer
+from cleanmarl.training.checkpoint import load_model, read_json, read_team, write_atomically
+from cleanmarl.training.errors import Refused, refuse_on_error
 
 OWN = Path(__file__).parent  # folder of the project's own scripts
 
@@ -174,14 +174,16 @@ def load_team(
     folder = path_of(run)
     if which not in ("best", "last"):
         raise Refused(f'which must be "best" or "last", got {which!r}')
-    about = read_json(folder / "team.json")
+    about = read_team(folder)
     module = load_script(find_script(about, script and Path(script)), ("Args", "Networks", "act"))
     args = read_args(module, folder)
+    check(args)
     sizes = SimpleNamespace(**about)
     # As networks see it, with ids and clock
     sizes.obs_size = max(about["inputs"].get(name, [0, 0])[1] for name in ("agent_id", "time_left"))
     try:
-        with torch.random.fork_rng(devices=[]):  # initial weights draw from the user's stream
+        # Initial weights draw from the user's stream
+        with refuse_on_error(), torch.random.fork_rng(devices=[]):
             networks = module.Networks(args, sizes)
     except AttributeError as error:
         raise Refused(f"the networks of {module.__file__} need the environment: {error}") from None
@@ -195,7 +197,7 @@ def read_args(module: ModuleType, folder: Path):
     known = {field.name for field in fields(module.Args)}
     if differ := sorted(saved.keys() ^ known):
         raise Refused(f"{folder} and {module.__file__} have different arguments: {differ}")
-    return module.Args(**saved | {"device": "cpu"})
+    return module.Args(**saved | {"device": "cpu", "resume": ""})
 
 
 def find_script(about: dict, script: Path | None) -> Path:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from cleanmarl import qmix
+from cleanmarl.errors import Refused
 from cleanmarl.training.results import confidence, metrics_of, save_gif, write_evaluation
 
 
@@ -143,3 +144,13 @@ def test_an_evaluation_of_a_published_team_leaves_its_folder_alone(tmp_path, mon
     evaluated(folder, [BATTLES])
     assert [path.name for path in folder.iterdir()] == ["args.json"]
     assert (tmp_path / "teams/3m-1/evaluation.json").exists()
+
+
+@pytest.mark.parametrize("text", [None, "[]", "[1]", "5", "no JSON"])
+def test_results_of_a_run_whose_environment_is_unknown_are_not_written(tmp_path, text):
+    if text:
+        (tmp_path / "args.json").write_text(text)
+    before = [*tmp_path.iterdir()]
+    with pytest.raises(Refused, match=r"args\.json"):
+        write_evaluation(qmix.Args(evaluate=str(tmp_path)), 1000, [BATTLES])
+    assert [*tmp_path.iterdir()] == before

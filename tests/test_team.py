@@ -14,12 +14,12 @@ import torch
 import cleanmarl
 from cleanmarl import training
 from cleanmarl.errors import Refused
-from cleanmarl.training.arguments import load_file
-from cleanmarl.training.checkpoint import read_model
+from cleanmarl.training.arguments import load_file, own_arguments
+from cleanmarl.training.checkpoint import read_model, read_sessions
 from cleanmarl.watch.episodes import Recorder
 from cleanmarl.watch.page import page
 from cleanmarl.watch.trained import load
-from tests.helpers import LBF, MODULES, ROOT, every_script, run_program, trained
+from tests.helpers import LBF, MODULES, ROOT, TWO_STEPS, every_script, run_program, trained
 
 TASK = {"env_name": "3m", "total_timesteps": 200}
 
@@ -325,3 +325,56 @@ def test_an_exported_recurrent_team_chooses_the_same(runs, options, tmp_path):
             actions, values, hidden = run(torch.from_numpy(obs), masks, left, actions, hidden)
             np.testing.assert_array_equal(actions, team.act(obs))
             np.testing.assert_allclose(values.detach(), team.q_values, atol=1e-5)
+
+
+DEEP = "[" * 200_000
+WRONG = ["null", "5", '"text"', "[]", "{}", "[1]", "[null]", "[[]]", '{"a": 1}', "1" * 5000, DEEP]
+KINDS = [(name, text) for name in ("args.json", "run.json", "team.json") for text in WRONG]
+ENTRIES = [
+    ("args.json", {name: value})
+    for name in ("hidden_dim", "env_options", "device")
+    for value in (None, "x", [1], -1)
+]
+ENTRIES += [("run.json", {"script_file": value}) for value in (None, 5, [1], {"a": 1}, "\0")]
+ENTRIES += [
+    ("team.json", {name: value})
+    for name in ("n_agents", "inputs")
+    for value in (None, -1, "x", {"obs": 1})
+]
+ENTRIES += [("team.json", {"script": [1]}), ("team.json", {"action_names": 5})]
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    return trained("qmix", tmp_path_factory.mktemp("small") / "run", **TWO_STEPS)
+
+
+def damaged(folder: Path, name: str, damage: str | dict):
+    """Replace a file, or change the entries of its (last) dict."""
+    if isinstance(damage, dict):
+        content = json.loads((folder / name).read_text())
+        (content[-1] if isinstance(content, list) else content).update(damage)
+        damage = json.dumps(content)
+    (folder / name).write_text(damage)
+
+
+@pytest.mark.parametrize(("name", "damage"), KINDS + ENTRIES, ids=lambda value: str(value)[:40])
+def test_other_json_than_a_runs_is_refused_in_one_line(small_run, tmp_path, command, name, damage):
+    folder = shutil.copytree(small_run, tmp_path / "run")
+    damaged(folder, name, damage)
+    calls = [(cleanmarl.load_team, folder), (load, folder, "last", 1)]
+    calls += [(own_arguments, MODULES["qmix"].Args, folder, False), (read_if_there, folder, name)]
+    said = []
+    for call, *arguments in calls:
+        try:
+            call(*arguments)
+        except Refused as error:
+            said.append(str(error))
+    assert said
+    assert not any("\n" in line for line in said)
+
+
+def read_if_there(folder: Path, name: str):
+    """What resuming a run reads of its files."""
+    if name == "run.json":
+        read_sessions(folder)

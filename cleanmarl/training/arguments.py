@@ -24,7 +24,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from cleanmarl.teams import path_of
-from cleanmarl.training.checkpoint import load_checkpoint, read_json
+from cleanmarl.training.checkpoint import load_checkpoint, read_json, read_sessions, read_team
 from cleanmarl.training.errors import Refused
 
 # Arguments that may change when a run is resumed, because it stays the same experiment
@@ -227,6 +227,7 @@ def own_arguments(Args: type, folder: Path, resume: bool = True):
     if differ := own.keys() ^ {known.name for known in fields(Args)}:
         names = ", ".join(map(option, sorted(differ)))
         raise Refused(f"{folder} and this script have different arguments: {names}")
+    check_types(Args(**own))
     check(Args(**own | {"device": "cpu"}))  # this machine may lack the run's device
     return Args(**own)
 
@@ -236,9 +237,9 @@ def sent(Args: type, folder: Path) -> dict:
     saved = read_json(folder / "args.json")
     made_by = script_of(Args)
     if (folder / "team.json").exists():
-        made_by = read_json(folder / "team.json").get("script")
+        made_by = read_team(folder).get("script")
     elif (folder / "run.json").exists():
-        made_by = read_json(folder / "run.json", list)[-1].get("script")
+        made_by = read_sessions(folder)[-1].get("script")
     if made_by != script_of(Args):
         raise Refused(f"{folder} is from {made_by}.py, not from {script_of(Args)}.py")
     return saved
@@ -256,14 +257,7 @@ def check(args):
 
     A resumed run that is made longer keeps its exploration: then `exploration_fraction` changes.
     """
-    for name, hint in typing.get_type_hints(type(args), include_extras=True).items():
-        value = getattr(args, name)
-        kind, *notes = typing.get_args(hint) if hasattr(hint, "__metadata__") else [hint]
-        if not fits(kind, value):
-            raise Refused(f"{option(name)} must be {wanted(kind)}, got {value!r}")
-        for bounds in notes:
-            if isinstance(bounds, Between) and value is not None:
-                check_bounds(args, name, bounds)
+    check_types(args)
     check_options(args)
     available = {"cpu": True, "cuda": torch.cuda.is_available()}
     available["mps"] = torch.backends.mps.is_available()
@@ -272,6 +266,18 @@ def check(args):
         raise Refused(f"--device must be available here ({here}), got {args.device}")
     if args.resume:
         check_resumed(args, own_arguments(type(args), Path(args.resume)))
+
+
+def check_types(args):
+    """Raise Refused if an argument has a wrong type, or is out of its bounds."""
+    for name, hint in typing.get_type_hints(type(args), include_extras=True).items():
+        value = getattr(args, name)
+        kind, *notes = typing.get_args(hint) if hasattr(hint, "__metadata__") else [hint]
+        if not fits(kind, value):
+            raise Refused(f"{option(name)} must be {wanted(kind)}, got {value!r}")
+        for bounds in notes:
+            if isinstance(bounds, Between) and value is not None:
+                check_bounds(args, name, bounds)
 
 
 def check_options(args):

@@ -18,6 +18,44 @@ from cleanmarl.training.errors import Refused
 
 WANTED = "expected the folder of a run, for example runs/smaclite__3m__..."
 FORMAT = 4  # version of the checkpoint format
+SIZES = ("n_agents", "n_actions", "obs_size", "state_size")
+
+
+def is_text(value) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def is_size(value) -> bool:
+    return type(value) is int and 0 <= value <= 10**6
+
+
+def is_names(value) -> bool:
+    return value is None or (isinstance(value, list) and all(map(is_text, value)))
+
+
+def is_names_of_agents(value) -> bool:
+    return value is None or (isinstance(value, list) and all(map(is_names, value)))
+
+
+def is_places(value) -> bool:
+    """Whether it says for each part of an input where it begins and ends."""
+    return isinstance(value, dict) and all(
+        isinstance(ends, list) and len(ends) == 2 and all(map(is_place, ends))
+        for ends in value.values()
+    )
+
+
+def is_place(value) -> bool:
+    return type(value) is int and 0 <= value <= 2 * 10**6
+
+
+# What other programs read in team.json and run.json
+ENTRIES = {name: ("a whole number from 0 to 1000000", is_size) for name in SIZES}
+ENTRIES |= {name: ("a word", is_text) for name in ("script", "script_file")}
+ENTRIES["inputs"] = ("a dict of pairs of whole numbers", is_places)
+ENTRIES["time_limit"] = ("a whole number or null", lambda value: value is None or is_size(value))
+ENTRIES["agent_names"] = ("a list of words or null", is_names)
+ENTRIES["action_names"] = ("lists of words or null", is_names_of_agents)
 
 
 def write_atomically(path: Path, content: bytes):
@@ -45,9 +83,35 @@ def read_json(path: Path, kind: type = dict):
         if not isinstance(content, kind) or not content:
             raise ValueError
         return content
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "is not a run's"
         raise Refused(f"{path}: {reason}; {WANTED}") from None
+
+
+def read_team(folder: Path) -> dict:
+    """The content of a run's team.json, as `session.description` makes it. Raises Refused."""
+    path = folder / "team.json"
+    about = checked(path, read_json(path))
+    if missing := [name for name in (*SIZES, "inputs", "time_limit") if name not in about]:
+        raise Refused(f"{path} has no {', '.join(missing)}; {WANTED}")
+    return {"agent_names": None, "action_names": None} | about
+
+
+def read_sessions(folder: Path) -> list[dict]:
+    """The sessions of a run, from run.json; the last one is the latest. Raises Refused."""
+    path = folder / "run.json"
+    return [checked(path, session) for session in read_json(path, list)]
+
+
+def checked(path: Path, entries: dict) -> dict:
+    """Entries of team.json or run.json. Raises Refused if one has a wrong type."""
+    if not isinstance(entries, dict):
+        raise Refused(f"{path}: is not a run's; {WANTED}")
+    for name, value in entries.items():
+        wanted, fits = ENTRIES.get(name, ("", lambda value: True))
+        if not fits(value):
+            raise Refused(f"{path}: {name} must be {wanted}, got {repr(value)[:80]}")
+    return entries
 
 
 def plain(value):

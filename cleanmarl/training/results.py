@@ -1,10 +1,8 @@
 """Results of episodes: progress, means, confidence intervals, evaluation.json, GIFs."""
 
 import io
-import json
 import os
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from PIL import Image
 
 from cleanmarl.teams import folder_to_write, path_of
 from cleanmarl.training.arguments import title_of
-from cleanmarl.training.checkpoint import file_of, write_atomically, write_json
+from cleanmarl.training.checkpoint import file_of, read_json, write_atomically, write_json
 from cleanmarl.training.errors import Refused
 from cleanmarl.training.run import random_stream
 
@@ -99,11 +97,10 @@ def confidence(values: np.ndarray) -> dict[str, float]:
 def folder_of_results(args, run: Path) -> Path:
     """The run's folder or, for another environment than the run's, a subfolder with its name.
 
-    A team of the project's results stays as it is: its folder is in the current one.
+    A team of the project's results stays as it is: its folder is in the current one. Raises Refused
+    if the run's environment is unknown.
     """
-    own = {}
-    with suppress(OSError, ValueError):
-        own = json.loads((run / "args.json").read_text())
+    own = read_json(run / "args.json")
     is_own = all(own.get(name) == getattr(args, name) for name in ENVIRONMENT)
     title = title_of(args.env_name, args.env_options)
     folder = folder_to_write(run)

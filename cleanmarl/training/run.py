@@ -14,7 +14,6 @@ Nothing here depends on the learning algorithm.
 
 import gc
 import inspect
-import json
 import os
 import signal
 import sys
@@ -40,6 +39,7 @@ from cleanmarl.training.checkpoint import (
     load_checkpoint,
     load_state,
     pack,
+    read_sessions,
     state_of,
     to_bytes,
     write_atomically,
@@ -90,6 +90,7 @@ class Run:
         self.number = 0  # number of the next file of episodes
         self.last_packed = None  # the last episode in these files
         self.unsaved = False
+        self.sessions: list[dict] = []  # content of run.json
         self.changed: dict[str, list] = {}  # arguments that this session has changed
         with refuse_on_error():
             self.folder = self.open_folder(folder)
@@ -130,6 +131,8 @@ class Run:
     def restore(self):
         """Restore the last checkpoint. Raises ValueError if it does not fit."""
         args = self.args
+        if (self.folder / "run.json").exists():
+            self.sessions = read_sessions(self.folder)
         saved = load_checkpoint(self.folder, script_of(type(args)), args.checkpoint_buffer)
         for fault in saved["faults"]:
             warn(f"{fault} in {self.folder}, so the run is resumed from {saved['path'].name}")
@@ -152,13 +155,11 @@ class Run:
 
     def begin_session(self):
         """Add this session to run.json; `cleanmarl.watch` finds the script there."""
-        path = self.folder / "run.json"
-        self.sessions = json.loads(path.read_text()) if path.is_file() else []
         file = str(Path(inspect.getfile(type(self.args))).resolve())
         session = made_with() | {"script": script_of(type(self.args)), "script_file": file}
         session["changed"] = self.changed
         self.sessions.append(session | {"began": now(), "ended": None, "ending": None})
-        write_json(path, self.sessions)
+        write_json(self.folder / "run.json", self.sessions)
 
     def open_writer(self):
         """Continue the curves from the last checkpoint; points logged after it are hidden."""

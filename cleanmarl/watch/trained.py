@@ -10,7 +10,7 @@ import torch
 from cleanmarl.team import find_script, load_script, read_args
 from cleanmarl.teams import path_of
 from cleanmarl.training.arguments import check
-from cleanmarl.training.checkpoint import load_model, read_json
+from cleanmarl.training.checkpoint import load_model, read_json, read_sessions, read_team
 from cleanmarl.training.errors import Refused, refuse_on_error
 
 NEEDED = ("Args", "open_env", "Networks", "evaluate", "action_values")
@@ -35,10 +35,10 @@ class Trained(NamedTuple):
 
 def session_of(folder: Path) -> dict:
     """How the run was made: run.json or, for a team that was sent, team.json. Raises Refused."""
-    team = read_json(folder / "team.json") if (folder / "team.json").exists() else {}
+    team = read_team(folder) if (folder / "team.json").exists() else {}
     if team and not (folder / "run.json").exists():
         return team
-    return team | read_json(folder / "run.json", list)[-1]
+    return team | read_sessions(folder)[-1]
 
 
 def load(folder: Path, which: str, num_episodes: int, script: Path | None = None) -> Trained:
