@@ -406,7 +406,8 @@ class Collector:
     @training.refuse_on_error()
     def __init__(self, args: Args):
         how = {"num_envs": args.num_envs, "autoreset_mode": "Disabled"}
-        self.envs = RecordedEnvs(make_vector_env(**env_arguments(args), **how))
+        envs = make_vector_env(**env_arguments(args), **how)
+        self.envs = RecordedEnvs(envs, while_waiting=training.stop_if_asked)
         self.args = args
         self.num_started = 0
         # [E], no episode is running

@@ -2,10 +2,13 @@
 
 import contextlib
 import dataclasses
+import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,11 +20,12 @@ import torch
 from cleanmarl import qmix, qmix_multienvs
 from cleanmarl.env import vector
 from cleanmarl.qmix_multienvs import Args, Collector, EpisodeBuffer, Networks
-from cleanmarl.training import Refused, acting, random_stream
+from cleanmarl.training import Refused, RunFailed, acting, random_stream
 from cleanmarl.training.checkpoint import load_checkpoint
 from tests import helpers
 from tests.helpers import (
     LBF,
+    ROOT,
     TWO_STEPS,
     actions_of,
     equal_weights,
@@ -428,7 +432,9 @@ def test_a_process_that_dies_ends_the_run_which_is_saved(training, tmp_path):
     (folder,) = (tmp_path / "runs").iterdir()
     errors = (tmp_path / "stderr").read_text()
     assert training.returncode == 1
-    assert "environment 1 (last reset with seed " in errors
+    assert re.search(r"error: the process of environment 1 died in episode \d+ \(seed ", errors)
+    assert "it ended by SIGKILL" in errors
+    assert "Traceback" not in errors
     assert folder.name in errors
     assert_whole(folder)
     assert wait_for(lambda: not processes_in(tmp_path), 5)
@@ -456,7 +462,7 @@ def test_a_death_while_an_episode_begins_names_the_environment_and_the_seed():
     with collecting(small_args(**LBF)) as (collector, q_values):
         kill_first_process(collector)
         seed = random_stream(collector.args, "train", 0).integers(2**31)
-        with pytest.raises(RuntimeError, match=rf"environment 0 \(last reset with seed {seed}\)"):
+        with pytest.raises(RunFailed, match=rf"environment 0 died in episode 1 \(seed {seed}\)"):
             collector.step(q_values, 1.0)
 
 
@@ -481,3 +487,158 @@ def test_a_death_before_the_first_step_leaves_a_model(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError):
         trained(tmp_path / "run", **LBF)
     assert weights(tmp_path / "run")
+
+
+DEADLY = """
+import multiprocessing, os, signal, time
+from tests.games import faulty
+
+class Deadly(faulty.Faulty):
+    def __init__(self, ends, where):
+        super().__init__()
+        self.ends, self.where = ends, where
+        self.act("open")
+
+    def reset(self, seed=None, options=None):
+        if self.all_steps >= 7:
+            self.act("reset")
+        return super().reset(seed)
+
+    def step(self, actions):
+        if self.all_steps >= 7:
+            self.act("step")
+        return super().step(actions)
+
+    def close(self):
+        self.act("close")
+
+    def act(self, where):
+        if self.where == where and multiprocessing.parent_process():
+            try:
+                os.close(os.open("one", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return  # in another process
+            if self.ends == "abort":
+                os.abort()
+            if self.ends == "exit":
+                raise SystemExit(3)
+            if self.ends == "missing":
+                open("no_file")
+            if self.ends == "hang":
+                time.sleep(10**6)
+            os.kill(os.getpid(), getattr(signal, self.ends))
+
+parallel_env = Deadly
+"""
+
+
+@pytest.fixture
+def deadly(tmp_path, monkeypatch):
+    """`deadly(ends, where)`: arguments for a game of which one process ends so, there."""
+    package = tmp_path / "my_games"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "deadly.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def options(ends: str, where: str = "step") -> dict:
+        names = {"env_type": "pz", "env_family": "my_games", "env_name": "deadly", "num_envs": 3}
+        return names | {"env_options": {"ends": ends, "where": where}, "total_timesteps": 10**8}
+
+    yield options
+    for name in ("my_games", "my_games.deadly"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("ends", "where", "message"),
+    [
+        ("abort", "step", r"in episode 3 \(seed \d+\), step 2: it ended by SIGABRT"),
+        ("SIGSEGV", "step", r"in episode 3 \(seed \d+\), step 2: it ended by SIGSEGV"),
+        ("SIGKILL", "reset", r"in episode 4 .*, at its reset: it ended by SIGKILL \(perhaps"),
+        ("exit", "step", r"in episode 3 .*, step 2: it ended with exit status 3"),
+    ],
+)
+def test_a_process_that_dies_while_it_works_is_told_in_one_line_after_saving(
+    deadly, tmp_path, ends, where, message
+):
+    with pytest.raises(RunFailed, match=rf"^the process of environment \d died {message}"):
+        trained(tmp_path / "run", **deadly(ends, where))
+    assert load_checkpoint(tmp_path / "run", "qmix_multienvs", with_episodes=True)["episodes"]
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_dies_while_it_is_opened_is_refused(deadly, tmp_path):
+    with pytest.raises(Refused, match=r"environment \d died while it was opened: .* SIGABRT"):
+        trained(tmp_path / "run", **deadly("abort", "open"))
+    assert not multiprocessing.active_children()
+
+
+def test_a_missing_file_of_the_users_code_is_not_taken_for_a_dead_process(deadly, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        trained(tmp_path / "run", **deadly("missing"))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("where", ["step", "reset"])
+def test_a_stop_ends_a_process_that_hangs_and_the_run_is_saved(
+    deadly, tmp_path, monkeypatch, where
+):
+    monkeypatch.setattr("cleanmarl.training.stopping.PATIENCE", 0.2)
+    asked = []
+
+    def stop():
+        assert wait_for((tmp_path / "one").exists, 60)
+        asked.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(SystemExit) as end:
+        trained(tmp_path / "run", **deadly("hang", where))
+    assert end.value.code == 128 + signal.SIGTERM
+    assert time.monotonic() - asked[0] < 5
+    assert load_checkpoint(tmp_path / "run", "qmix_multienvs", with_episodes=True)["episodes"]
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(
+    ("where", "number", "status"),
+    [("step", signal.SIGINT, 130), ("open", signal.SIGINT, 130), ("step", signal.SIGKILL, -9)],
+)
+def test_nothing_is_left_of_a_program_one_of_whose_processes_hangs(
+    deadly, tmp_path, where, number, status
+):
+    if not Path("/proc").exists():
+        pytest.skip("finds processes in /proc")
+    words = "--env-type pz --env-family my_games --env-name deadly --time-limit 5"
+    words += f" --num-envs 3 --hidden-dim 8 --env-options ends=hang where={where}"
+    process = subprocess.Popen(
+        [sys.executable, qmix_multienvs.__file__, *words.split()],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert wait_for((tmp_path / "one").exists, 60)
+    here = {os.getpid()}  # this process works in the folder, too
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    assert wait_for(lambda: processes_in(tmp_path).keys() <= here | {process.pid}, 15)
+    assert (process.stderr.read(), process.wait(5)) == ("", status)
+
+
+def test_a_users_file_that_trains_whenever_it_is_imported_is_told_what_to_write(tmp_path):
+    program = tmp_path / "mine.py"
+    values = ", ".join(f"{name}={value!r}" for name, value in LBF.items())
+    program.write_text(
+        "from cleanmarl import qmix_multienvs\n"
+        f"qmix_multienvs.train(qmix_multienvs.Args({values}, num_envs=2))\n"
+    )
+    settings = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = {"cwd": tmp_path, "env": settings, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, program], **words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.startswith('mine.py: error: write if __name__ == "__main__": above')
+    assert not (tmp_path / "runs").exists()
