@@ -1,5 +1,7 @@
 """`python -m cleanmarl.env`: the check of an environment, and the list."""
 
+import os
+import subprocess
 import sys
 
 import gymnasium
@@ -9,6 +11,7 @@ import pytest
 from cleanmarl.env import TeamEnv, make_env
 from cleanmarl.env.__main__ import main
 from cleanmarl.env.tasks import Task, read_task
+from tests.helpers import ROOT
 
 
 @pytest.fixture
@@ -179,3 +182,21 @@ def test_an_old_gymnasium_is_refused_with_the_remedy(program, monkeypatch):
 def test_a_time_limit_that_is_no_number_of_steps_is_refused(program):
     status, _, err = program("check", "3m", "--time-limit", "0")
     assert (status, err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "unbuffered", "status"),
+    [
+        (["list"], "1", 0),
+        (["check", "3m"], "", 0),
+        (["check", TEAM, "fault=noise"], "1", 1),
+    ],
+    ids=["list", "check", "check_with_a_problem"],
+)
+def test_a_reader_that_leaves_changes_nothing(words, unbuffered, status):
+    program = [sys.executable, "-m", "cleanmarl.env", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    settings = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(program, cwd=ROOT, env=settings, **pipes) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", status)

@@ -14,6 +14,7 @@ from cleanmarl import training  # first: it sets the threads of NumPy and PyTorc
 # isort: split
 import os
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -57,6 +58,16 @@ class List:
     """
 
 
+@contextmanager
+def reader_may_leave():
+    """For a program whose output is read by `head`: what nobody reads is not written."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
+
+
 def check_task(args: Check) -> int:
     """Print the report; returns the exit status."""
     task = read_task(args.task)
@@ -73,7 +84,8 @@ def check_task(args: Check) -> int:
     if size := buffer_bytes(env.unwrapped, args.buffer_size):
         here = f" of {amount(memory())}" if memory() else ""
         report.say("full buffer", f"up to {amount(size)}{here} for {args.buffer_size:,} episodes")
-    print(report)
+    with reader_may_leave():
+        print(report)
     return 1 if report.problems else 0
 
 
@@ -83,11 +95,9 @@ def main():
         args = parse(Check | List, sys.argv[1:], **about)
         if isinstance(args, Check):
             sys.exit(check_task(args))
-        try:
+        with reader_may_leave():
             for line in table():
                 print(line, flush=True)
-        except BrokenPipeError:  # of list | head
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
