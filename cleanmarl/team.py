@@ -23,7 +23,7 @@ from cleanmarl.teams import path_of
 from cleanmarl.training.acting import acting
 from cleanmarl.training.arguments import check, load_file, with_newer
 from cleanmarl.training.checkpoint import load_model, read_json, read_team, write_atomically
-from cleanmarl.training.errors import Refused, refuse_on_error
+from cleanmarl.training.errors import Refused, refuse_on_error, warn
 
 OWN = Path(__file__).parent  # folder of the project's own scripts
 
@@ -160,7 +160,10 @@ def call_act(act: Callable, values: Callable, observation: dict, memory, args):
 
 
 def load_team(
-    run: str | Path, which: Literal["best", "last"] = "best", script: str | Path | None = None
+    run: str | Path,
+    which: Literal["best", "last"] = "best",
+    script: str | Path | None = None,
+    trust: bool = False,
 ) -> Team:
     """Load the trained team of a run.
 
@@ -168,6 +171,10 @@ def load_team(
         run: folder of the run, or the name of a published team, for example team:3m
         which: its "best" or its "last" networks
         script: the script that made it, if it was moved
+        trust: run the script that the folder names, wherever it is
+
+    Networks of the project's own scripts need no other code. A copy is run if `script` names it or,
+    without that, if it is below the current folder and not beside the run.
 
     Raises ValueError with a message of one line.
     """
@@ -175,7 +182,8 @@ def load_team(
     if which not in ("best", "last"):
         raise Refused(f'which must be "best" or "last", got {which!r}')
     about = read_team(folder)
-    module = load_script(find_script(about, script and Path(script)), ("Args", "Networks", "act"))
+    path = find_script(about, script and Path(script), folder, trust)
+    module = load_script(path, ("Args", "Networks", "act"))
     args = read_args(module, folder)
     check(args)
     sizes = SimpleNamespace(**about)
@@ -200,16 +208,34 @@ def read_args(module: ModuleType, folder: Path):
     return module.Args(**saved | {"device": "cpu", "resume": ""})
 
 
-def find_script(about: dict, script: Path | None) -> Path:
-    """The file of the script. Raises Refused if it cannot be found."""
+def find_script(about: dict, script: Path | None, folder: Path, trust: bool) -> Path:
+    """The file of the script that made the run in a folder.
+
+    Raises Refused if it cannot be found, or must not be run without the user's word.
+    """
     if script is None and not about.get("script_file"):
         raise Refused("the run does not say which script made it: give its file")
     path = script or Path(about["script_file"])
-    if not path.is_file() and path.parent.name == OWN.name:
-        path = OWN / path.name  # made in another clone of this project
+    own = OWN / path.name
+    if script is None and path.parent.name == OWN.name and own.is_file():
+        if path.is_file() and path.read_bytes() != own.read_bytes():
+            warn(f"{own} is used, though {path} made the run and differs: --script chooses")
+        return own  # perhaps made in another clone of this project
     if not path.is_file():
         raise Refused(f"there is no script {path}: give its place (--script FILE)")
+    if not (script or trust or is_own_work(path, folder)):
+        raise Refused(f"the folder wants to run {path}: if you trust it, give --script {path}")
     return path
+
+
+def is_own_work(script: Path, folder: Path) -> bool:
+    """Whether the script that a run names is in the user's own work: below the current folder.
+
+    What lies beside the run may have been sent with it.
+    """
+    is_plain = script.resolve() == script  # as runs write it, not a way round through a link
+    here, around = Path.cwd().resolve(), folder.resolve().parent
+    return is_plain and script.is_relative_to(here) and not script.is_relative_to(around)
 
 
 def load_script(path: Path, needed: tuple[str, ...]) -> ModuleType:

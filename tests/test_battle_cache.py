@@ -13,7 +13,7 @@ import pytest
 from numba import int64, njit, typeof
 
 import cleanmarl.battle
-from cleanmarl.battle import BattleEnv, compiled, map_names, random_names
+from cleanmarl.battle import BattleEnv, cache, compiled, map_names, random_names
 from cleanmarl.battle.cache import DiskCache, announced, keep
 from cleanmarl.battle.world import seen_of
 
@@ -129,6 +129,43 @@ def test_without_a_writable_folder_one_line_says_so_with_advice(run, tmp_path, m
             "set NUMBA_CACHE_DIR to a writable folder) ..."
         )
         assert last == "compiled a small function in 0 s"
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no such modes")
+@pytest.mark.parametrize("mode", [0o777, 0o757])
+def test_code_is_not_loaded_from_a_folder_that_others_can_write(run, tmp_path, mode):
+    run()
+    (folder,) = {path.parent for path in kept_files(tmp_path, "nbi")}
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    folder.chmod(mode)
+    for _ in range(2):
+        first, last = run()[0].splitlines()
+        assert f"in each program, 10 to 60 s: others can write in {folder}" in first
+        assert last.startswith("compiled a small function in")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    folder.chmod(0o755)
+    assert run()[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "is_open"),
+    [
+        (7, 7, 0o755, False),
+        (0, 0, 0o755, False),
+        (8, 8, 0o755, True),
+        (7, 7, 0o775, False),  # the user's own group
+        (7, 8, 0o775, True),
+        (7, 7, 0o777, True),
+    ],
+)
+def test_a_folder_is_safe_if_only_the_user_and_the_system_can_write(
+    monkeypatch, owner, group, mode, is_open
+):
+    monkeypatch.setattr(os, "getuid", lambda: 7, raising=False)
+    monkeypatch.setattr(os, "getgid", lambda: 7, raising=False)
+    about = os.stat_result((mode, 0, 0, 1, owner, group, 0, 0, 0, 0))
+    monkeypatch.setattr(Path, "stat", lambda path: about)
+    assert cache.is_open_to_others(Path("folder")) == is_open
 
 
 # The engine

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import cleanmarl
+from cleanmarl import team as team_module
 from cleanmarl import training
 from cleanmarl.errors import Refused
 from cleanmarl.training.arguments import load_file, own_arguments
@@ -378,3 +379,54 @@ def read_if_there(folder: Path, name: str):
     """What resuming a run reads of its files."""
     if name == "run.json":
         read_sessions(folder)
+
+
+@pytest.fixture
+def stranger(small_run, tmp_path, monkeypatch):
+    """`stranger(script_file)`: a folder that someone has sent; its script leaves a file if run."""
+    here = tmp_path / "here"
+    (here / "sent").mkdir(parents=True)
+    monkeypatch.chdir(here)
+
+    def send(script: str) -> Path:
+        folder = shutil.copytree(small_run, here / "sent/run", dirs_exist_ok=True)
+        source = (ROOT / "cleanmarl/qmix.py").read_text()
+        path = Path(script) if script.startswith("/") else here / script
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source + f"\nPath({str(tmp_path / 'it ran')!r}).touch()\n")
+        for name in ("team.json", "run.json"):
+            damaged(folder, name, {"script_file": script})
+        return folder
+
+    return send
+
+
+@pytest.mark.parametrize("where", ["{}/elsewhere/evil.py", "{}/here/sent/evil.py", "evil.py"])
+def test_a_script_of_a_stranger_is_not_run_without_the_users_word(stranger, tmp_path, where):
+    folder = stranger(where.format(tmp_path))
+    for call in (cleanmarl.load_team, lambda folder: load(folder, "last", 1)):
+        with pytest.raises(Refused, match=r"if you trust it, give --script .*evil\.py"):
+            call(folder)
+        assert not (tmp_path / "it ran").exists()
+    script = where.format(tmp_path)
+    assert cleanmarl.load_team(folder, script=script).n_agents == 2
+    assert (tmp_path / "it ran").exists()
+    assert team_module.load_team(folder, trust=True).n_agents == 2
+    assert load(folder, "last", 1, trust=True).step == 40
+
+
+def test_networks_of_the_projects_own_scripts_need_no_other_script(stranger, tmp_path, capsys):
+    folder = stranger(f"{tmp_path}/other/cleanmarl/qmix.py")
+    assert cleanmarl.load_team(folder).n_agents == 2
+    assert load(folder, "last", 1).step == 40
+    assert not (tmp_path / "it ran").exists()
+    assert "made the run and differs" in capsys.readouterr().err
+
+
+def test_a_link_below_the_current_folder_is_no_own_work(stranger, tmp_path):
+    folder = stranger(f"{tmp_path}/elsewhere/evil.py")
+    (tmp_path / "here/link").symlink_to(tmp_path / "elsewhere")
+    for name in ("team.json", "run.json"):
+        damaged(folder, name, {"script_file": f"{tmp_path}/here/link/evil.py"})
+    with pytest.raises(Refused, match="if you trust it"):
+        cleanmarl.load_team(folder)

@@ -5,7 +5,9 @@ damaged. Here the code is compiled again instead, and one line says why.
 """
 
 import hashlib
+import os
 import pickle
+import stat
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -16,6 +18,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.serialize import dumps
 
 ADVICE = "set NUMBA_CACHE_DIR to a writable folder"
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Sealed(CompileResultCacheImpl):
@@ -74,13 +77,12 @@ class DiskCache(FunctionCache):
 
 
 class NoCache(NullCache):
-    """Used if there is no folder for the files."""
+    """Used if there is no folder for the files, or none that is safe."""
 
     damage = ""
 
-    def __init__(self, py_func):
-        package = Path(py_func.__code__.co_filename).parent
-        self.hindrance = f"neither {package} nor the user's cache folder can be written"
+    def __init__(self, hindrance: str):
+        self.hindrance = hindrance
 
 
 def keep(function, sources: str):
@@ -89,9 +91,29 @@ def keep(function, sources: str):
     Numba reads it from there as long as `sources` is the same.
     """
     try:
-        function._cache = DiskCache(function.py_func, sources)
+        cache = DiskCache(function.py_func, sources)
+        is_open = is_open_to_others(Path(cache.cache_path))
     except (RuntimeError, OSError):
-        function._cache = NoCache(function.py_func)
+        package = Path(function.py_func.__code__.co_filename).parent
+        cache = NoCache(f"neither {package} nor the user's cache folder can be written")
+    else:
+        if is_open:
+            cache = NoCache(f"others can write in {cache.cache_path} (chmod go-w)")
+    function._cache = cache
+
+
+def is_open_to_others(folder: Path) -> bool:
+    """Whether others can put files into a folder: to load machine code from a file runs it.
+
+    A group with the user's own number has no other member on usual Linux systems. Raises OSError.
+    """
+    if not hasattr(os, "getuid"):  # Windows
+        return False
+    about, user = folder.stat(), os.getuid()
+    if about.st_uid not in (user, 0):
+        return True
+    own_group = about.st_gid == os.getgid() == user
+    return bool(about.st_mode & (stat.S_IWOTH if own_group else OTHERS_WRITE))
 
 
 @contextmanager

@@ -38,13 +38,15 @@ class Args:
     """file to write; None for watch.html in the folder"""
     script: Path | None = None
     """script that made the run, if you moved it"""
+    trust: bool = False
+    """run the script that the folder names, wherever it is"""
 
 
 def write_page(args: Args) -> Path:
     """Play the episodes and write their page. Raises Refused."""
     if args.episodes < 1:
         raise training.Refused(f"--episodes must be at least 1, got {args.episodes}")
-    run = load(args.run, args.which, args.episodes, args.script)
+    run = load(args.run, args.which, args.episodes, args.script, args.trust)
     home = folder_to_write(path_of(args.run))
     if home != args.run:  # a published team
         home.mkdir(parents=True, exist_ok=True)

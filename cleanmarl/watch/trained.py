@@ -41,12 +41,17 @@ def session_of(folder: Path) -> dict:
     return team | read_sessions(folder)[-1]
 
 
-def load(folder: Path, which: str, num_episodes: int, script: Path | None = None) -> Trained:
-    """Load the "best" or the "last" networks of a run. Raises Refused."""
+def load(
+    folder: Path, which: str, num_episodes: int, script: Path | None = None, trust: bool = False
+) -> Trained:
+    """Load the "best" or the "last" networks of a run; `script` and `trust` are as in `load_team`.
+
+    Raises Refused.
+    """
     name, folder = folder, path_of(folder)
     saved = read_json(folder / "args.json")
     session = session_of(folder)
-    module = load_script(find_script(session, script), NEEDED)
+    module = load_script(find_script(session, script, folder, trust), NEEDED)
     args = replace(read_args(module, folder), num_eval_ep=num_episodes)
     check(args)
     with refuse_on_error():
