@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tracemalloc
 import weakref
 from collections import deque
 from hashlib import sha256
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -1014,3 +1016,86 @@ def test_an_evaluation_that_cannot_be_written_says_so(command, copied):
     status, _, err = command("qmix", "--evaluate", "run")
     assert status == 2
     assert "evaluation.json" in err.splitlines()[-1]
+
+
+# Forged: odd contents behind a right checksum
+
+
+def forged(layout: bytes, size: int) -> bytes:
+    """Packed bytes that begin with this layout and go on with zeros."""
+    return zstandard.ZstdCompressor().compress(layout + bytes(size))
+
+
+BOMBS = [
+    b'{"a": ["<f4", [4000000000]]}\n',
+    b'{"a": ["<f4", [-1]]}\n',
+    b'{"a": ["O", [2]]}\n',
+    b"",
+    b"5\n",
+]
+
+
+@pytest.mark.parametrize("layout", BOMBS)
+def test_a_bomb_of_packed_bytes_is_refused_with_little_memory(layout, refused, copied):
+    folder = copied("qmix", **SHORT)
+    content = forged(layout, 10**8)
+    tracemalloc.start()
+    with pytest.raises((ValueError, TypeError, AttributeError)):
+        unpack(content)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * 10**7
+
+    def forge(saved):
+        name, count, _ = saved["run"]["files"][0]
+        saved["run"]["files"][0] = (name, count, write_sealed(folder / name, content))
+
+    rewritten(folder, forge)
+    assert "is damaged" in refused("qmix", "--resume", "run")
+
+
+FORGED = {
+    "nan": lambda saved: saved["progress"].update(step=float("nan")),
+    "a word": lambda saved: saved["progress"].update(step="x"),
+    "no results": lambda saved: saved["progress"].update(results=5),
+    "unknown progress": lambda saved: saved["progress"].update(other=5),
+    "args": lambda saved: saved.update(args=[1]),
+    "run": lambda saved: saved.update(run=[1]),
+    "no run": lambda saved: saved.pop("run"),
+    "step": lambda saved: saved["run"].update(step=float("nan")),
+    "another attribute": lambda saved: saved["run"].update(folder="elsewhere"),
+    "files": lambda saved: saved["run"].update(files=[("../args.json", 1)]),
+    "logged": lambda saved: saved["run"].update(logged=[5]),
+    "no optimizer": lambda saved: saved.pop("optimizer"),
+    "networks": lambda saved: saved.update(networks=[1]),
+}
+
+
+@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
+def test_forged_checkpoints_are_refused_in_one_line(refused, copied, change):
+    folder = copied("qmix", **SHORT)
+    rewritten(folder, change)
+    shutil.copy(folder / "checkpoint.pt", folder / "checkpoint.old")
+    refused("qmix", "--resume", "run")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+@pytest.mark.parametrize("name", ["args.json", "team.json", "model.pt", "checkpoint.pt"])
+def test_a_pipe_in_the_place_of_a_file_does_not_hang(command, copied, name):
+    folder = copied("qmix", **SHORT)
+    for path in (folder / name, folder / "checkpoint.old"):
+        path.unlink()
+        os.mkfifo(path)
+    purpose = "--resume" if name == "checkpoint.pt" else "--evaluate"
+    status, _, err = command("qmix", purpose, "run")
+    assert (status, err.count("\n")) == (2, 1)
+    assert name in err
+
+
+@pytest.mark.parametrize(
+    "model", [{"step": 1.5}, {"step": 1, "agent": 5}, {"step": 1, "a": {"b": 5}}]
+)
+def test_networks_of_another_form_are_refused(refused, copied, model):
+    folder = copied("qmix", **SHORT)
+    torch.save(model, folder / "model.pt")
+    assert "has no networks of a run" in refused("qmix", "--evaluate", "run")

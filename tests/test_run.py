@@ -27,7 +27,7 @@ from tensorboard.compat.tensorflow_stub.io import gfile
 from torch import nn
 
 from cleanmarl import qmix
-from cleanmarl.training import checkpoint, run
+from cleanmarl.training import checkpoint, errors, run
 from cleanmarl.training.checkpoint import load_checkpoint
 from cleanmarl.training.errors import Refused, RunFailed
 from cleanmarl.training.results import Progress
@@ -790,3 +790,30 @@ def test_a_training_whose_values_diverge_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(qmix, "qmix_loss", lambda *a: (loss(*a)[0], torch.tensor([1e6])))
     trained("qmix", tmp_path / "run", **SHORT)
     assert "Q_tot is 1e+06, but" in capsys.readouterr().err
+
+
+def test_lines_for_a_reader_that_has_gone_are_dropped():
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as file:
+        errors.say("a line", file)
+        errors.say("another line", file)
+
+
+@failing_thread
+def test_curves_that_cannot_be_written_are_told_in_one_line(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        saves = count_saves(patch)
+        fill_disk_of_curves(patch, lambda: len(saves) == 2)
+        trained("qmix", tmp_path / "run", **SHORT)
+    err = capsys.readouterr().err
+    assert "warning: the curves cannot be written: [Errno 28]" in err
+    assert "Traceback" not in err
+
+
+def test_a_lost_best_team_is_told(tmp_path, monkeypatch, capsys):
+    evaluations = []
+    monkeypatch.setattr(qmix, "evaluate", lambda *_: evaluations.append(1) or [{"ep_reward": 1.0}])
+    fill_disk(monkeypatch, lambda: len(evaluations) == 1)
+    trained("qmix", tmp_path / "run", **SHORT | {"eval_steps": 5})
+    assert "best.pt is not written at step 10: [Errno 28]" in capsys.readouterr().err

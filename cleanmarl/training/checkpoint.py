@@ -1,9 +1,11 @@
 """The files of a run: written whole or not at all, protected by a checksum, never unpickled."""
 
+import errno
 import io
 import json
 import math
 import os
+import re
 import zipfile
 from dataclasses import asdict
 from hashlib import sha256
@@ -15,6 +17,7 @@ import zstandard
 
 from cleanmarl.teams import PREFIX, path_of
 from cleanmarl.training.errors import Refused
+from cleanmarl.training.memory import memory
 
 WANTED = "expected the folder of a run, for example runs/smaclite__3m__..."
 FORMAT = 4  # version of the checkpoint format
@@ -52,6 +55,9 @@ def is_place(value) -> bool:
 # What other programs read in team.json and run.json
 ENTRIES = {name: ("a whole number from 0 to 1000000", is_size) for name in SIZES}
 ENTRIES |= {name: ("a word", is_text) for name in ("script", "script_file")}
+# What a checkpoint holds of a `Run`
+RUN = {"step": int | float, "seconds_before": int | float, "latest": dict}
+RUN |= {"best_score": list, "files": list, "logged": list}
 ENTRIES["inputs"] = ("a dict of pairs of whole numbers", is_places)
 ENTRIES["time_limit"] = ("a whole number or null", lambda value: value is None or is_size(value))
 ENTRIES["agent_names"] = ("a list of words or null", is_names)
@@ -76,10 +82,17 @@ def write_json(path: Path, content):
     write_atomically(path, json.dumps(content, indent=2).encode())
 
 
+def read_file(path: Path) -> bytes:
+    """The content of a file, but not of a pipe or a device, which may never end. Raises OSError."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "is a pipe or a device, not a file")
+    return path.read_bytes()
+
+
 def read_json(path: Path, kind: type = dict):
     """The content of a run's JSON file, a dict or a list. Raises Refused."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_file(path))
         if not isinstance(content, kind) or not content:
             raise ValueError
         return content
@@ -150,7 +163,7 @@ def read_sealed(path: Path, wanted: str = "") -> bytes:
     Raises ValueError if the file is missing, damaged or another one.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         raise ValueError(f"{path.name} is missing ({error.strerror})") from None
     if sha256(content[32:]).digest() != content[:32]:
@@ -171,13 +184,19 @@ def pack(episodes: list[dict[str, np.ndarray]]) -> bytes:
 
 
 def unpack(content: bytes) -> list[dict[str, np.ndarray]]:
-    """The packed episodes, bit for bit."""
+    """The packed episodes, bit for bit. Raises an error of any kind if `pack` made no such bytes.
+
+    A few bytes can be packed terabytes: an array has at most 1 GB, all fit into the memory.
+    """
     file = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(content))
-    episodes = []
-    while line := file.readline():
+    episodes, left = [], memory() or 2**40
+    while line := file.readline(2**20):
         episodes.append({})
         for name, (dtype, shape) in json.loads(line).items():
             size = math.prod(shape) * np.dtype(dtype).itemsize
+            left -= size
+            if not 0 <= size <= 2**30 or left < 0:
+                raise ValueError(f"{name} has {size} bytes")
             array = np.frombuffer(file.read(size), dtype).reshape(shape)
             episodes[-1][name] = array.copy()  # own memory, so it can be changed and freed
     return episodes
@@ -185,9 +204,9 @@ def unpack(content: bytes) -> list[dict[str, np.ndarray]]:
 
 def read_checkpoint(path: Path, script: str, with_episodes: bool) -> dict:
     """Raises ValueError if the file is incomplete, Refused if it does not fit this script."""
-    content = io.BytesIO(read_sealed(path))
+    content = read_sealed(path)
     try:
-        saved = torch.load(content, map_location="cpu", weights_only=True)
+        saved = load_stored(content)
         made_by, version = saved["script"], saved["format"]
     except Exception:  # no run has written this file
         raise ValueError(f"{path.name} is damaged") from None
@@ -195,10 +214,49 @@ def read_checkpoint(path: Path, script: str, with_episodes: bool) -> dict:
         raise Refused(f"{path} has format {version}, which this version cannot load: train again")
     if made_by != script:
         raise Refused(f"{path} is from {made_by}.py, not from {script}.py")
+    if not is_checkpoint(saved):
+        raise ValueError(f"{path.name} is damaged")
     episodes = []
     for file in saved["run"]["files"] if with_episodes else ():
         episodes += read_episodes(path.parent, *file)
     return saved | {"episodes": episodes, "path": path}
+
+
+def load_stored(content: bytes):
+    """What PyTorch saved, without unpickling. Raises an error of any kind.
+
+    PyTorch compresses nothing, so what is loaded is not larger than the file.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as parts:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()):
+            raise ValueError("its parts are compressed")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def is_checkpoint(saved: dict) -> bool:
+    """Whether the entries of a checkpoint that `Run` reads have their types."""
+    args, run = saved.get("args"), saved.get("run")
+    if not isinstance(args, dict) or not isinstance(run, dict):
+        return False
+    if not {"step", "files"} <= run.keys() <= RUN.keys():
+        return False
+    return (
+        all(isinstance(value, RUN[name]) for name, value in run.items())
+        and all(map(math.isfinite, (run["step"], run.get("seconds_before", 0))))
+        and all(map(is_file_of_episodes, run["files"]))
+        and all(fits_types(point, dict, int) for point in run.get("logged", ()))
+    )
+
+
+def is_file_of_episodes(entry) -> bool:
+    is_known = fits_types(entry, str, int) or fits_types(entry, str, int, str)
+    return is_known and re.fullmatch(r"episodes/\d{6,}\.packed", entry[0]) is not None
+
+
+def fits_types(entry, *types: type) -> bool:
+    """Whether it is a tuple of values with these types."""
+    is_pair = isinstance(entry, tuple | list) and len(entry) == len(types)
+    return is_pair and all(map(isinstance, entry, types))
 
 
 def read_episodes(folder: Path, name: str, count: int, seal: str = "") -> list[dict]:
@@ -206,7 +264,11 @@ def read_episodes(folder: Path, name: str, count: int, seal: str = "") -> list[d
 
     Raises ValueError if it is not the file that was saved with the checkpoint.
     """
-    episodes = unpack(read_sealed(folder / name, seal))
+    content = read_sealed(folder / name, seal)
+    try:
+        episodes = unpack(content)
+    except Exception:  # no run has written this file
+        raise ValueError(f"{Path(name).name} is damaged") from None
     if len(episodes) != count:
         raise ValueError(f"{Path(name).name} has {len(episodes)} episodes instead of {count}")
     return episodes
@@ -233,8 +295,10 @@ def read_model(path: Path) -> dict:
 
     PyTorch writes a CRC-32 of each part into the file, but does not look at it. Raises Refused.
     """
+    content = b""
     try:
-        with zipfile.ZipFile(path) as parts:
+        content = read_file(path)
+        with zipfile.ZipFile(io.BytesIO(content)) as parts:
             damaged = parts.testzip()
     except (FileNotFoundError, NotADirectoryError):
         when = "a run writes it at its first evaluation or checkpoint, unless --no-save-model"
@@ -244,12 +308,19 @@ def read_model(path: Path) -> dict:
     if damaged:
         raise Refused(f"{path} is damaged")
     try:
-        model = torch.load(path, map_location="cpu", weights_only=True)
-        model["step"] + 0
+        model = load_stored(content)
+        weights = [part for name, part in model.items() if name != "step"]
+        if not isinstance(model["step"], int) or not all(map(is_weights, weights)):
+            raise ValueError("it must hold a step and networks")
         return model
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise Refused(f"{path} has no networks of a run: {reason}") from None
+
+
+def is_weights(part) -> bool:
+    """Whether it is a network's state_dict."""
+    return isinstance(part, dict) and all(map(torch.is_tensor, part.values()))
 
 
 def file_of(run: str | Path, which: str) -> str:
@@ -295,4 +366,11 @@ def load_state(part, state: dict):
     if hasattr(part, "load_state_dict"):
         part.load_state_dict(state)
     else:
-        vars(part).update(asdict(type(part)(**state)))
+        new = asdict(type(part)(**state))
+        for name, value in new.items():
+            default = vars(part)[name]
+            if isinstance(default, int) and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}")
+            if isinstance(default, list | dict | str) and not isinstance(value, type(default)):
+                raise ValueError(f"{name} is {repr(value)[:80]}")
+        vars(part).update(new)

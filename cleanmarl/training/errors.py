@@ -1,7 +1,9 @@
 """Errors in one line, and warnings."""
 
+import os
 import signal
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,7 +14,28 @@ from cleanmarl.errors import EnvFault, Refused, RunFailed
 
 def warn(text: str):
     """Print a warning of one line, above the progress bar."""
-    tqdm.write(f"warning: {text}", file=sys.stderr)
+    with tqdm.external_write_mode(file=sys.stderr):
+        say(f"warning: {text}", sys.stderr)
+
+
+def say(text: str, file=None):
+    """Print a line; if the reader has gone, as after `| head -1`, print no more."""
+    file = file or sys.stdout
+    try:
+        print(text, file=file, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+
+
+def tell_of_curves():
+    """From now on, tell an error of TensorBoard's thread in one line, not with a traceback."""
+
+    def tell(failed):
+        if type(failed.thread).__name__ != "_AsyncWriterThread":
+            return threading.__excepthook__(failed)
+        warn(f"the curves cannot be written: {in_one_line(failed.exc_value)}")
+
+    threading.excepthook = tell
 
 
 def in_one_line(error: BaseException) -> str:
@@ -38,11 +61,11 @@ def refuse_on_error():
 
 
 @contextmanager
-def warn_on_error(what: str):
-    """Turn any error into a warning: for what a run can do without, for example a video."""
+def warn_on_error(what: str, kind: type[Exception] = Exception):
+    """Turn an error into a warning: for what a run can do without, for example a video."""
     try:
         yield
-    except Exception as error:
+    except kind as error:
         warn(f"{what}: {in_one_line(error)}")
 
 
@@ -61,7 +84,7 @@ def one_line_errors(script: str):
     except KeyboardInterrupt:  # Ctrl-C while the processes of environments started
         sys.exit(128 + signal.SIGINT)
     except (Refused, RunFailed, FloatingPointError, EnvFault) as error:
-        print(f"{Path(script).name}: error: {in_one_line(error)}", file=sys.stderr)
+        say(f"{Path(script).name}: error: {in_one_line(error)}", sys.stderr)
         sys.exit(2 if isinstance(error, Refused | EnvFault) else 1)
     except Exception as error:
         for note in getattr(error, "__notes__", ()):

@@ -1,8 +1,6 @@
 """Results of episodes: progress, means, confidence intervals, evaluation.json, GIFs."""
 
 import io
-import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from PIL import Image
 from cleanmarl.teams import folder_to_write, path_of
 from cleanmarl.training.arguments import title_of
 from cleanmarl.training.checkpoint import file_of, read_json, write_atomically, write_json
-from cleanmarl.training.errors import Refused
+from cleanmarl.training.errors import Refused, say
 from cleanmarl.training.run import random_stream
 
 # 97.5% quantiles of Student's t-distribution, over 1 / degrees of freedom; linear in between
@@ -173,8 +171,5 @@ def write_evaluation(args, step: int, results: list[dict[str, float]]) -> Path:
     lines = in_words(evaluation)
     where = folder / "evaluation.json"
     lines.append(f"{evaluation['which']} networks, saved at step {step}: {where}")
-    try:
-        print(*lines, sep="\n", flush=True)
-    except BrokenPipeError:  # of | head -1; the file and the GIFs are written all the same
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    say("\n".join(lines))
     return folder

@@ -32,7 +32,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from cleanmarl.errors import EnvFault, Refused, RunFailed
-from cleanmarl.training import stopping
+from cleanmarl.training import errors, stopping
 from cleanmarl.training.arguments import script_of, title_of
 from cleanmarl.training.checkpoint import (
     FORMAT,
@@ -46,7 +46,7 @@ from cleanmarl.training.checkpoint import (
     write_json,
     write_sealed,
 )
-from cleanmarl.training.errors import in_one_line, refuse_on_error, warn
+from cleanmarl.training.errors import in_one_line, refuse_on_error, say, warn
 from cleanmarl.training.initial import apply_changes
 from cleanmarl.training.learned import GradientCheck
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
@@ -164,6 +164,7 @@ class Run:
     def open_writer(self):
         """Continue the curves from the last checkpoint; points logged after it are hidden."""
         first = self.logged[0][1] if self.logged else self.step + 1
+        errors.tell_of_curves()
         self.writer = SummaryWriter(str(self.folder), purge_step=first)
         for scalars, step in self.logged:
             self.add_to_curves(scalars, step)
@@ -257,7 +258,7 @@ class Run:
             total = self.args.total_timesteps
             how = {"bar_format": self.bar.bar_format.partition("| ")[2], "unit_scale": True}
             line = tqdm.format_meter(min(self.step, total), total, self.seconds, unit="", **how)
-            print(line, file=sys.stderr)
+            say(line, sys.stderr)
 
     def write_status(self):
         """Write the progress of the training for other programs."""
@@ -284,7 +285,7 @@ class Run:
     def keep_best(self, *score: float):
         """Write best.pt if this score is the highest: win or success rate, then reward."""
         if list(score) > self.best_score and self.args.save_model:
-            with suppress(OSError):  # full disk: `save` will warn
+            with errors.warn_on_error(f"best.pt is not written at step {self.step}", OSError):
                 self.write_model("best.pt")
                 self.best_score = list(score)
 
@@ -385,12 +386,12 @@ class Run:
             write_json(self.folder / "run.json", self.sessions)
         self.lock.release()
         if error:
-            print(f"run folder: {self.folder}", file=sys.stderr)
+            say(f"run folder: {self.folder}", sys.stderr)
             if error is not raised:
                 raise error from None
             return
         results = [f"{n} {v:.2f}" for n, v in self.latest.items() if n.startswith("eval/")]
-        print(f"{ending} after {self.step} steps; {', '.join(results)}\nrun folder: {self.folder}")
+        say(f"{ending} after {self.step} steps; {', '.join(results)}\nrun folder: {self.folder}")
         if self.unsaved:
             raise RunFailed(f"the end of the run could not be saved in {self.folder}")
         if self.stopped:
