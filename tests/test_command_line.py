@@ -599,3 +599,23 @@ groups = [
 def test_a_battle_of_absurd_numbers_is_refused(refusal, tmp_path, number):
     (tmp_path / "huge.toml").write_text(SCENARIO % number)
     refusal("--env-name", "huge.toml")
+
+
+def test_a_scenario_file_that_is_not_there_or_has_changed_is_told(command, tmp_path, monkeypatch):
+    file = tmp_path / "mine.toml"
+    file.write_text(SCENARIO % 3)
+    small = [*SMALL, "--total-timesteps", "20", "--time-limit", "5"]
+    assert command("qmix", "--env-name", "mine.toml", *small)[0] == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    for purpose in ("--evaluate", "--resume"):
+        status, _, err = command("qmix", purpose, str(folder))
+        assert (status, "has changed" in err) == (0, False)
+        file.rename(tmp_path / "other.toml")
+        status, _, err = command("qmix", purpose, str(folder))
+        assert (status, err.count("\n")) == (2, 1)
+        assert f"there is no mine.toml here; the run was started in {tmp_path}" in err
+        (tmp_path / "other.toml").rename(file)
+    file.write_text(SCENARIO % 3 + "# a longer way\n")
+    for purpose in ("--evaluate", "--resume"):
+        status, _, err = command("qmix", purpose, str(folder))
+        assert (status, err.count("mine.toml has changed since the run was trained")) == (0, 1)

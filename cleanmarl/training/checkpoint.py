@@ -48,6 +48,13 @@ def is_places(value) -> bool:
     )
 
 
+def is_scenario(value) -> bool:
+    if value is None:
+        return True
+    known = {"file", "folder", "sha256"}
+    return isinstance(value, dict) and value.keys() == known and all(map(is_text, value.values()))
+
+
 def is_place(value) -> bool:
     return type(value) is int and 0 <= value <= 2 * 10**6
 
@@ -60,6 +67,7 @@ RUN = {"step": int | float, "seconds_before": int | float, "latest": dict}
 RUN |= {"best_score": list, "files": list, "logged": list}
 ENTRIES["inputs"] = ("a dict of pairs of whole numbers", is_places)
 ENTRIES["time_limit"] = ("a whole number or null", lambda value: value is None or is_size(value))
+ENTRIES["scenario"] = ("a scenario's file, folder and sha256, or null", is_scenario)
 ENTRIES["agent_names"] = ("a list of words or null", is_names)
 ENTRIES["action_names"] = ("lists of words or null", is_names_of_agents)
 

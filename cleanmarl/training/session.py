@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from cleanmarl.training.arguments import script_of
+from cleanmarl.training.arguments import scenario_of, script_of
 
 
 def now() -> str:
@@ -40,6 +40,7 @@ def description(args, env) -> dict:
     about |= {"state_size": env.state_size, "time_limit": env.time_limit, "inputs": inputs}
     for name in ("env_type", "env_name", "env_family", "env_options"):
         about[name] = getattr(args, name)
+    about["scenario"] = scenario_of(args)
     for name in ("agent_names", "action_names", "observation_names"):
         about[name] = getattr(env, name, None)
     return about
