@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cleanmarl import qmix
 from cleanmarl.benchmark import __main__ as benchmark
-from cleanmarl.benchmark import plot, records, sweep
+from cleanmarl.benchmark import compare, plot, records, sweep
 from cleanmarl.benchmark.suite import choose_tasks, read_suite
 from cleanmarl.benchmark.sweep import Task, plan, train
 from tests.helpers import ROOT, TWO_STEPS, equal_weights, scalars, trained
@@ -110,6 +110,20 @@ def test_variants_are_all_combinations_of_the_values_of_some_arguments(tmp_path)
     assert "--no-double-q" in tasks[1].command
 
 
+def test_variants_apply_to_the_scripts_that_have_the_argument(tmp_path):
+    variants = ["num_envs=2 4", "gamma=0.9 0.99"]
+    scripts = ["qmix", "qmix_multienvs"]
+    tasks = plan(scripts, ["3m"], [1], tmp_path, variants, try_envs=False)
+    assert [task.folder.name.removeprefix("smaclite__3m__") for task in tasks] == [
+        "qmix__gamma=0.9__1",
+        "qmix__gamma=0.99__1",
+        "qmix_multienvs__num_envs=2__gamma=0.9__1",
+        "qmix_multienvs__num_envs=2__gamma=0.99__1",
+        "qmix_multienvs__num_envs=4__gamma=0.9__1",
+        "qmix_multienvs__num_envs=4__gamma=0.99__1",
+    ]
+
+
 @pytest.fixture
 def copied(tmp_path):
     """A copy of a script outside the package, with its own default and mixer."""
@@ -177,6 +191,8 @@ def test_a_file_that_is_not_a_script_is_refused_in_one_line(call, tmp_path, text
         ("--variants double_q=2", "double_q must be True or False, got 2"),
         ("--variants seed=2", "seed cannot be varied: the sweep sets it"),
         ("--variants env=8m", "env_name cannot be varied: the sweep sets it"),
+        ("--variants gama=1", "no script has --gama; did you mean --gamma"),
+        ("--variants num_envs=2", "no script has --num-envs; did you mean --"),
         ("--variants gamma=1 gamma=0.9", "there are two variants of gamma"),
         ("--variants lr=1 learning_rate=0.9", "there are two variants of learning_rate"),
         ("--variants double_q=True -- --no-double-q", "--no-double-q is given twice"),
@@ -1135,6 +1151,172 @@ def test_plot_can_be_limited_to_some_seeds(call, tmp_path):
     assert (row["seeds"], row["IQM"]) == ("2", "0.750")
     says = "benchmark: error: no finished run with seed 0, 7; there are runs with 1, 2, 3, 4\n"
     assert call("plot", "runs", "--seeds", "7", "1", "0") == (2, "", says)
+
+
+# Figures and tables for a paper
+
+
+def test_each_of_the_four_scripts_has_one_look_in_all_figures():
+    labels = ["qmix_lstm.py", "mine.py", "qmix.py --gamma 0.9", "qmix.py --gamma 0.99"]
+    looks = plot.looks_of(labels)
+    assert looks["qmix_lstm.py"] == plot.looks_of(["qmix_lstm.py"])["qmix_lstm.py"] == plot.LOOKS[3]
+    assert looks["qmix.py --gamma 0.9"] == plot.LOOKS[0]
+    many = plot.looks_of([f"mine.py --gamma {i}" for i in range(24)])
+    assert len(set(many.values())) == 24
+
+
+@pytest.fixture
+def two_scripts(tmp_path):
+    """Runs of two scripts in two battles; my_qmix is better in 3m, and as good in 8m."""
+    finals = {("qmix", "3m"): [0.1, 0.2, 0.6], ("my_qmix", "3m"): [0.5, 0.7, 0.9]}
+    finals |= {("qmix", "8m"): [0.5, 0.5, 0.5], ("my_qmix", "8m"): [0.5, 0.5]}
+    for (script, env), values in finals.items():
+        for seed, value in enumerate(values, 1):
+            write_run(tmp_path / "runs", script, env, seed, [0.0] * 9 + [value])
+    return finals
+
+
+def test_scripts_are_compared_with_a_baseline(call, tmp_path, two_scripts):
+    words = ["--baseline", "qmix", "--reps", "500", "--names", "my_qmix=Mine"]
+    status, out, _ = call("plot", "runs", *words)
+    (row,) = rows(tmp_path / "figures/comparison.csv")
+    # 8 of 9 pairs in 3m; half of all in 8m
+    assert (status, float(row["probability"])) == (0, pytest.approx((8 / 9 + 1 / 2) / 2))
+    assert (row["script"], row["baseline"], row["environments"]) == ("Mine", "qmix.py", "2")
+    assert 0.5 < float(row["low"]) < 8 / 9 < 2 * float(row["high"]) <= 1.5
+    assert "| script | environments | probability of improvement over `qmix.py` |" in out
+    assert "| Mine | 2 | 0.694 |" in out and out == (tmp_path / "figures/results.md").read_text()
+    picture = (tmp_path / "figures/comparison.svg").read_text()
+    for text in ("over qmix.py", "final win rate", "part of the runs above", "Mine", "qmix.py"):
+        assert f">{text}<" in picture
+
+
+def test_the_comparison_follows_its_definitions():
+    x, y = [np.array([1.0, 2.0])], [np.array([1.0, 0.0, 3.0])]
+    assert compare.improvement(x, y) == pytest.approx((0.5 + 1 + 0 + 1 + 1 + 0) / 6)
+    assert compare.improvement(x, y) + compare.improvement(y, x) == pytest.approx(1)
+    tasks = [np.array([0.2, 0.8]), np.array([0.5, 0.5, 0.5])]
+    above = compare.profile(tasks, np.array([0.0, 0.2, 0.5, 0.9]))
+    assert above == pytest.approx([1, (1 / 2 + 1) / 2, (1 / 2 + 0) / 2, 0])
+    one = [np.array([0.7])]
+    assert compare.interval(compare.improvement, [one, [np.array([0.2])]], 50) == (1, 1, 1)
+
+
+def test_the_interval_of_an_improvement_is_that_of_resampled_seeds():
+    x, y = np.array([0.1, 0.5, 0.6, 0.9]), np.array([0.2, 0.3, 0.7])
+    _, low, high = compare.interval(compare.improvement, [[x], [y]], 4000)
+    rng = np.random.default_rng(5)
+    draws = []
+    for _ in range(4000):
+        drawn = [rng.choice(x, 4)], [rng.choice(y, 3)]
+        draws.append(compare.improvement(*drawn))
+    assert (low, high) == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.09)
+
+
+def test_rewards_of_several_environments_have_no_profiles(call, tmp_path):
+    for env in ("Foraging-8x8-2p-3f-v3", "Foraging-8x8-2p-2f-coop-v3"):
+        for script in ("qmix", "qmix_lstm"):
+            write_run(tmp_path / "runs", script, env, 1, [1.0, 2.0], won=False)
+    status, _, err = call("plot", "runs", "--baseline", "qmix", "--reps", "20")
+    assert status == 0
+    assert "no profiles: rewards of several environments cannot be compared" in err
+    words = ["--envs", "lbf:Foraging-8x8-2p-3f-v3", "--baseline", "qmix", "--reps", "20"]
+    assert "no profiles" not in call("plot", "runs", *words)[2]
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("pdf", b"%PDF"), ("png", b"\x89PNG")])
+def test_figures_have_the_format_that_is_asked_for_and_are_the_same_each_time(
+    call, tmp_path, kind, begins
+):
+    write_run(tmp_path / "runs", "qmix", "3m", 1, [0.0, 0.5, 1.0])
+    for out in ("first", "second"):
+        words = ["--out", out, "--reps", "20", "--format", kind]
+        assert call("plot", "runs", *words)[0] == 0
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / out).glob(f"*.{kind}")}
+        for out in ("first", "second")
+    )
+    assert len(first) == 3 and first == second
+    assert all(content.startswith(begins) for content in first.values())
+
+
+def test_names_stand_in_figures_and_tables(call, tmp_path):
+    for script in ("qmix", "qmix_lstm"):
+        for value in (0, 0.6):
+            folder = tmp_path / f"runs/{value}"
+            write_run(folder, script, "3m", 1, [0.5, 0.5], td_lambda=value)
+    words = ["--names", "qmix=QMIX", "qmix_lstm.py --td-lambda 0=LSTM | one step", "--reps", "20"]
+    status, out, _ = call("plot", "runs", *words)
+    assert status == 0
+    assert [row["script"] for row in rows(tmp_path / "figures/results.csv")] == [
+        "QMIX --td-lambda 0",
+        "QMIX --td-lambda 0.6",
+        "LSTM | one step",
+        "qmix_lstm.py --td-lambda 0.6",
+    ]
+    assert r"| LSTM \| one step |" in out and "| `qmix_lstm.py --td-lambda 0.6` |" in out
+    assert ">QMIX --td-lambda 0.6<" in (tmp_path / "figures/curves_steps.svg").read_text()
+
+
+def test_a_table_for_latex_has_the_cells_of_the_table(call, tmp_path, two_scripts):
+    words = ["--latex", "--names", r"qmix=QMIX & $\lambda$", "--baseline", "my_qmix"]
+    assert call("plot", "runs", *words, "--reps", "20")[0] == 0
+    text = (tmp_path / "figures/results.tex").read_text()
+    assert text.startswith("\\begin{tabular}{llrrrrrrr}\n\\toprule\nenvironment & script & seeds &")
+    assert r"& 95\% interval &" in text
+    assert r"3m & \texttt{my\_qmix.py} & 3 & 0.700 &" in text
+    assert r"3m & QMIX \& $\lambda$ & 3 & " in text  # formulas are the user's own
+    improvement = (tmp_path / "figures/comparison.tex").read_text()
+    assert r"over \texttt{my\_qmix.py}" in improvement
+
+
+def test_a_suite_is_drawn_with_names_in_a_format_and_for_latex(call, mine):
+    write_run(Path("runs"), "qmix", "3m", 1, [1.0] * 4, gamma=0.9, double_q=False)
+    words = [
+        "--suite",
+        mine,
+        "--names",
+        "qmix=QMIX",
+        "qmix_lstm=LSTM",
+        "--latex",
+        "--format",
+        "pdf",
+    ]
+    assert call("plot", "runs", *words, "--reps", "20", "--metric", "eval/ep_reward")[0] == 0
+    found = rows(Path("figures/results.csv"))
+    assert [row["script"] for row in found] == ["LSTM", "LSTM", "QMIX", "QMIX"]
+    assert found[2]["metric"] == "reward"
+    assert {path.name for path in Path("figures").iterdir()} == {
+        "battles.pdf",
+        "results.csv",
+        "results.md",
+        "results.tex",
+    }
+    assert (
+        r"LSTM &  & 3,000 & 0 of 3 &  & not trained yet" in Path("figures/results.tex").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--baseline qmx", "unknown --baseline 'qmx'; did you mean qmix.py"),
+        ("--baseline qmix --envs 8m --seeds 3", "no other script shares an environment"),
+        ("--names qmix", "a name must be like qmix=\"QMIX\", got 'qmix'"),
+        ("--names qmix=", 'a name must be like qmix="QMIX"'),
+        ("--names qmax=A", "unknown script in --names 'qmax'; did you mean qmix"),
+        ("--names qmix=A my_qmix=A", "would give qmix.py and my_qmix.py the same name, A"),
+        ("--suite field --baseline qmix", "--baseline compares scripts in the same environments"),
+        ("--metric eval/won", "unknown metric 'eval/won'; did you mean eval/battle_won"),
+    ],
+)
+def test_wrong_options_of_a_figure_are_refused_in_one_line(
+    call, tmp_path, two_scripts, words, says
+):
+    status, out, err = call("plot", "runs", *words.split(), "--reps", "20")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert says in err
+    assert not (tmp_path / "figures").exists()
 
 
 def test_records_say_what_the_run_folders_said(call, tmp_path):

@@ -11,6 +11,7 @@ from cleanmarl import training  # first: it sets the threads of NumPy and PyTorc
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -33,7 +34,8 @@ class Run:
     seeds: tuple[int, ...] = (1, 2, 3)
     """seeds of each script in each environment"""
     variants: tuple[str, ...] = ()
-    """values of an argument, "td_lambda=0 0.6 0.9"; several arguments are combined"""
+    """values of an argument, "td_lambda=0 0.6 0.9", for the scripts that have it; several arguments
+    are combined"""
     suite: str = ""
     """field, or a TOML file, with tasks and their scripts; --envs and --seeds choose some"""
     families: tuple[str, ...] = ()
@@ -68,6 +70,14 @@ class Plot:
     """samples of the bootstrap"""
     metric: str = ""
     """of evaluations, for example eval/ep_reward; without it, win or success rate, else reward"""
+    format: Literal["svg", "pdf", "png"] = "svg"
+    """format of the figures"""
+    latex: bool = False
+    """write the tables for LaTeX, too"""
+    names: tuple[str, ...] = ()
+    """names of scripts in figures and tables, for example ow_qmix="OW-QMIX" """
+    baseline: str = ""
+    """script with which the others are compared: probability of improvement, profiles"""
 
 
 def read(words: list[str]) -> Run | Plot:

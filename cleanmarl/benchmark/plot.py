@@ -9,15 +9,17 @@ precipice". Scores are [tasks][seeds, points]: a number for each task, seed and 
 import csv
 import io
 import itertools
+import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from cleanmarl.benchmark.compare import improvement, interval, profile
 from cleanmarl.benchmark.records import METRICS, RATES, TAGS, LeftOut, Record, find_all
 from cleanmarl.benchmark.suite import MEASURED, SuiteTask, choose_tasks, key_of, title_of_env
 from cleanmarl.benchmark.sweep import OWN, SAME_CURVE, SCRIPTS, load_scripts, need, words_of
@@ -39,6 +41,14 @@ COLOURED += ("xtick.color", "ytick.color")
 # With a fixed salt, equal figures are equal files.
 STYLE = {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "cleanmarl"}
 STYLE |= dict.fromkeys(COLOURED, GREY)
+
+# In figures that are no part of a page, text is black. Journals want TrueType fonts.
+PRINTED = STYLE | dict.fromkeys(COLOURED, "black") | {"pdf.fonttype": 42}
+FORMATS = {  # what makes equal figures equal files
+    "svg": {"metadata": {"Date": None}, "transparent": True},
+    "pdf": {"metadata": {"CreationDate": None}},
+    "png": {"dpi": 300},
+}
 
 # (environment, metric) -> label -> a run of each seed
 Groups = dict[tuple[str, str], dict[str, list[Record]]]
@@ -225,10 +235,25 @@ def estimate(tasks: list[np.ndarray], statistic, reps: int) -> tuple[np.ndarray,
 # Figures
 
 
-def looks_of(groups: Groups) -> dict[str, tuple]:
-    """label -> colour and dashes of its line."""
-    labels = dict.fromkeys(itertools.chain(*groups.values()))
-    return dict(zip(labels, itertools.cycle(LOOKS), strict=False))
+def looks_of(labels: Iterable[str]) -> dict[str, tuple]:
+    """label -> colour and dashes of its line.
+
+    Each of the four scripts has the same ones in all figures; its further variants and other
+    scripts have others.
+    """
+    looks, others = {}, []
+    for label in dict.fromkeys(labels):
+        script = label.split(".py")[0]
+        place = SCRIPTS.index(script) if script in SCRIPTS else None
+        if place is None or LOOKS[place] in looks.values():
+            others.append(label)
+        else:
+            looks[label] = LOOKS[place]
+    for number, label in enumerate(others, len(SCRIPTS)):
+        turn, place = divmod(number, len(LOOKS))
+        dashes = LOOKS[(place + turn) % len(LOOKS)][1]  # other dashes if all colours are taken
+        looks[label] = (LOOKS[place][0], dashes)
+    return looks
 
 
 def new_figure(number: int, width: float):
@@ -260,8 +285,9 @@ def write_figure(picture, path: Path):
     look = {"loc": "outside lower center", "ncols": 2, "frameon": False}
     picture.legend([lines[label] for label in labels], labels, **look)
     content = io.BytesIO()
+    kind = path.suffix.removeprefix(".")
     whole = {"bbox_inches": "tight"}  # include the whole legend
-    picture.savefig(content, format="svg", transparent=True, metadata={"Date": None}, **whole)
+    picture.savefig(content, format=kind, **FORMATS[kind], **whole)
     write_atomically(path, content.getvalue())
 
 
@@ -357,8 +383,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
-def markdown(rows: list[dict]) -> str:
-    """The rows as a Markdown table; times and steps to win are medians over the seeds.
+def columns_of(rows: list[dict]) -> dict[str, tuple[str, str]]:
+    """Columns of a table: head -> alignment, format of a row's cell.
 
     If all rows share a metric, the head of the scores names it. The columns about winning appear
     only with battles. Script, seeds and steps are left out if they are the same in several rows.
@@ -368,7 +394,7 @@ def markdown(rows: list[dict]) -> str:
     columns = {  # head -> alignment, cell
         "environment": ("---", "{environment}"),
         "metric": ("---", "{metric}"),
-        "script": ("---", "`{script}`"),
+        "script": ("---", "{title}"),
         "seeds": ("---:", "{seeds}"),
         "steps": ("---:", "{steps:,}"),
         f"final {score}": ("---:", "{IQM}"),
@@ -385,7 +411,22 @@ def markdown(rows: list[dict]) -> str:
     for name in ("script", "seeds", "steps"):
         if len(rows) > 1 and len({row[name] for row in rows}) == 1:
             del columns[name]
-    return in_markdown(columns, [row | medians(row) for row in rows])
+    return columns
+
+
+def cells_of(rows: list[dict]) -> list[dict]:
+    """The rows with their cells in Markdown; times and steps to win are medians over the seeds."""
+    return [row | medians(row) | {"title": in_code(row["script"])} for row in rows]
+
+
+def in_code(label: str) -> str:
+    """A label as code, unless the user has named it."""
+    return f"`{label}`" if label.partition(" ")[0].endswith(".py") else label.replace("|", r"\|")
+
+
+def markdown(rows: list[dict]) -> str:
+    """The rows as a Markdown table."""
+    return in_markdown(columns_of(rows), cells_of(rows))
 
 
 def in_markdown(columns: dict[str, tuple[str, str]], rows: list[dict]) -> str:
@@ -394,6 +435,27 @@ def in_markdown(columns: dict[str, tuple[str, str]], rows: list[dict]) -> str:
     lines = [f"| {' | '.join(line)} |" for line in (columns, alignments)]
     lines += [f"| {' | '.join(cells)} |".format(**row) for row in rows]
     return "\n".join([*lines, ""])
+
+
+def in_latex(columns: dict[str, tuple[str, str]], rows: list[dict]) -> str:
+    """The same table for LaTeX, with the rules of the package booktabs."""
+    alignments = ["r" if where == "---:" else "l" for where, _ in columns.values()]
+    lines = [[latex_of(head) for head in columns]]
+    lines += [[latex_of(cell.format(**row)) for _, cell in columns.values()] for row in rows]
+    head, *body = [" & ".join(line) + r" \\" for line in lines]
+    begin, end = rf"\begin{{tabular}}{{{''.join(alignments)}}}", r"\end{tabular}"
+    return "\n".join([begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", end, ""])
+
+
+def latex_of(cell: str) -> str:
+    """A cell of Markdown in LaTeX; formulas between dollars stay as they are."""
+    signs = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    signs |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    parts = re.split(r"(\$.+?\$)", cell.replace(r"\|", "|"))
+    for i in range(0, len(parts), 2):  # not the formulas
+        text = "".join(signs.get(sign, sign) for sign in parts[i]).replace("--", "-{}-")
+        parts[i] = re.sub("`(.*?)`", r"\\texttt{\1}", text)
+    return "".join(parts)
 
 
 def medians(row: dict) -> dict[str, str]:
@@ -501,6 +563,7 @@ def suite_table(found: list[Found], reps: int) -> list[dict]:
 def suite_cells(row: dict) -> dict[str, str]:
     """The cells of a row in Markdown."""
     cells = {name: "" if row[name] is None else str(row[name]) for name in row}
+    cells["title"] = in_code(row["script"])
     cells["steps"] = f"{row['steps']:,}"
     if row["arguments"]:
         cells["arguments"] = f"`{row['arguments']}`"
@@ -513,37 +576,179 @@ def suite_cells(row: dict) -> dict[str, str]:
     return cells | medians(row) | {"interval": f"{row['low']} to {row['high']}"}
 
 
+SUITE_COLUMNS = {  # head -> alignment, cell
+    "family": ("---", "{family}"),
+    "task": ("---", "{environment}"),
+    "script": ("---", "{title}"),
+    "arguments": ("---", "{arguments}"),
+    "steps": ("---:", "{steps}"),
+    "seeds": ("---:", "{seeds}"),
+    "metric": ("---", "{metric}"),
+    "final score": ("---:", "{IQM}"),
+    "95% interval": ("---:", "{interval}"),
+    "worst seed": ("---:", "{worst_seed}"),
+    "time to win": ("---:", "{time_to_win}"),
+    "minutes": ("---:", "{minutes}"),
+    "largest `train/q_tot`": ("---:", "{largest_q_tot}"),
+}
+
+
 def suite_markdown(rows: list[dict]) -> str:
     """The rows of a suite as a Markdown table."""
-    columns = {  # head -> alignment, cell
-        "family": ("---", "{family}"),
-        "task": ("---", "{environment}"),
-        "script": ("---", "`{script}`"),
-        "arguments": ("---", "{arguments}"),
-        "steps": ("---:", "{steps}"),
-        "seeds": ("---:", "{seeds}"),
-        "metric": ("---", "{metric}"),
-        "final score": ("---:", "{IQM}"),
-        "95% interval": ("---:", "{interval}"),
-        "worst seed": ("---:", "{worst_seed}"),
-        "time to win": ("---:", "{time_to_win}"),
-        "minutes": ("---:", "{minutes}"),
-        "largest `train/q_tot`": ("---:", "{largest_q_tot}"),
-    }
-    return in_markdown(columns, [suite_cells(row) for row in rows])
+    return in_markdown(SUITE_COLUMNS, [suite_cells(row) for row in rows])
 
 
-def draw_families(found: list[Found], out: Path, points: int, reps: int):
+def draw_families(found: list[Found], looks: dict, out: Path, kind: str, points: int, reps: int):
     """Draw a figure for each family that has runs."""
     families = defaultdict(lambda: defaultdict(dict))
     for task, groups in found:
         for panel, labels in groups.items():
             families[task.family][panel] |= labels
     for family, groups in families.items():
-        draw_curves(groups, looks_of(groups), "steps", out / f"{family}.svg", points, reps)
+        draw_curves(groups, looks, "steps", out / f"{family}.{kind}", points, reps)
+
+
+# Comparison with a baseline
+
+
+def find_baseline(baseline: str, labels: Iterable[str], titles: dict[str, str]) -> str:
+    """The label of a baseline, given as script, label or name. Raises ValueError."""
+    labels = list(labels)
+    for label in labels:
+        if baseline in (label, label.replace(".py", "", 1), titles[label]):
+            return label
+    if several := [label for label in labels if baseline in of_script(label)]:
+        words = ", ".join(f'"{label}"' for label in several)
+        raise ValueError(f"--baseline {baseline} has several rows: give one of {words}")
+    raise ValueError(unknown("--baseline", baseline, [titles[label] for label in labels]))
+
+
+def of_script(label: str) -> tuple[str, str]:
+    """The two names of a label's script: qmix.py and qmix."""
+    file = label.partition(" ")[0]
+    return file, file.removesuffix(".py")
+
+
+def final_scores(runs: list[Record]) -> np.ndarray:
+    """The mean of each run's last tenth: [seeds]."""
+    return scores(runs, "steps", 10)[1][:, -1]
+
+
+def comparison(groups: Groups, baseline: str, reps: int) -> list[dict]:
+    """A row for each other label: the probability that its runs are better than the baseline's.
+
+    It counts the environments that both have. Raises ValueError if there is nothing to compare.
+    """
+    rows = []
+    for label in dict.fromkeys(itertools.chain(*groups.values())):
+        shared = [labels for labels in groups.values() if {label, baseline} <= labels.keys()]
+        if label == baseline or not shared:
+            continue
+        both = [[final_scores(labels[one]) for labels in shared] for one in (label, baseline)]
+        middle, low, high = interval(improvement, both, reps)
+        row = {"script": label, "baseline": baseline, "environments": len(shared)}
+        rows.append(row | {"probability": middle, "low": low, "high": high})
+    if not rows:
+        raise ValueError(f"no other script shares an environment with the baseline {baseline}")
+    return rows
+
+
+def comparison_columns(baseline: str) -> dict[str, tuple[str, str]]:
+    """Columns of the comparison's table: head -> alignment, format of a row's cell."""
+    return {
+        "script": ("---", "{title}"),
+        "environments": ("---:", "{environments}"),
+        f"probability of improvement over {baseline}": ("---:", "{probability:.3f}"),
+        "95% interval": ("---:", "{low:.3f} to {high:.3f}"),
+    }
+
+
+def comparable(groups: Groups) -> list[dict[str, list[Record]]]:
+    """Environments that all labels have and whose scores mean the same: rates, or a single one."""
+    names = dict.fromkeys(itertools.chain(*groups.values()))
+    shared = {key: labels for key, labels in groups.items() if labels.keys() == names.keys()}
+    rates = [labels for (_, metric), labels in shared.items() if TAGS.get(metric) in RATES]
+    return rates or ([*shared.values()] if len(shared) == 1 else [])
+
+
+def draw_comparison(groups: Groups, rows: list[dict], looks: dict, path: Path, reps: int):
+    """Draw the probabilities of improvement and, where scores can be compared, the profiles."""
+    shared = comparable(groups)
+    picture, panels = new_figure(2 if shared else 1, 3.8)
+    panel = panels[-1]
+    panel.axvline(0.5, color=GREY, linewidth=0.8)
+    for i, row in enumerate(rows):
+        colour, dashes = looks[row["script"]]
+        line = {"color": colour, "linestyle": dashes, "linewidth": 1.8, "label": row["script"]}
+        panel.plot([row["low"], row["high"]], [-i, -i], **line)
+        panel.plot(row["probability"], [-i], "o", color=colour, markersize=4)
+    words = f"probability of improvement\nover {rows[0]['baseline']}"
+    panel.set(xlabel=words, xlim=(-0.05, 1.05), ylim=(0.5 - len(rows), 0.5), yticks=[])
+    if not shared:
+        print("no profiles: rewards of several environments cannot be compared", file=sys.stderr)
+    else:
+        draw_profiles(panels[0], shared, looks, reps)
+    write_figure(picture, path)
+
+
+def draw_profiles(panel, shared: list[dict[str, list[Record]]], looks: dict, reps: int):
+    """Draw the part of the runs with a higher final score than each threshold."""
+    final = {label: [final_scores(one[label]) for one in shared] for label in shared[0]}
+    every = np.concatenate([score for tasks in final.values() for score in tasks])
+    thresholds = np.linspace(min(0, every.min()), every.max(), 101)
+    for label, tasks in final.items():
+        middle, low, high = interval(lambda tasks: profile(tasks, thresholds), [tasks], reps)
+        colour, dashes = looks[label]
+        panel.plot(thresholds, middle, color=colour, linestyle=dashes, linewidth=1.8, label=label)
+        panel.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
+    metric = next(iter(shared[0].values()))[0].metric
+    panel.set(xlabel=f"final {metric}", ylabel="part of the runs above", ylim=(-0.05, 1.05))
 
 
 # Everything
+
+
+def read_names(words: Sequence[str], labels: Iterable[str]) -> dict[str, str]:
+    """label -> its name in figures and tables, from words such as qmix=QMIX.
+
+    A word names a script, or one row of it ("qmix --td-lambda 0=QMIX(0)"). Raises ValueError.
+    """
+    labels, given = list(labels), {}
+    known = {name for label in labels for name in (*of_script(label), label)}
+    known |= {label.replace(".py", "", 1) for label in labels}
+    for word in words:
+        script, equals, name = word.partition("=")
+        if not equals or not name.strip() or not name.isprintable():
+            raise ValueError(f'a name must be like qmix="QMIX", got {word!r}')
+        if script not in known:
+            raise ValueError(unknown("script in --names", script, sorted(known)))
+        given[script] = name.strip()
+    titles = {}
+    for label in labels:
+        file, _, options = label.partition(" ")
+        of_file = next((given[name] for name in of_script(label) if name in given), file)
+        title = " ".join(filter(None, (of_file, options)))
+        titles[label] = given.get(label, given.get(label.replace(".py", "", 1), title))
+    for label, title in titles.items():
+        if twice := [other for other in titles if titles[other] == title and other != label]:
+            raise ValueError(f"--names would give {label} and {twice[0]} the same name, {title}")
+    return titles
+
+
+def renamed(groups: Groups, titles: dict[str, str]) -> Groups:
+    return {
+        key: {titles[label]: runs for label, runs in labels.items()}
+        for key, labels in groups.items()
+    }
+
+
+def check_numbers(points: int, reps: int, format: str):
+    """Raise ValueError if an option cannot be used."""
+    for name, number in (("points", points), ("reps", reps)):
+        if number < 1:
+            raise ValueError(f"--{name} must be at least 1, got {number}")
+    if format not in FORMATS:
+        raise ValueError(f"--format must be {', '.join(FORMATS)}, got {format!r}")
 
 
 def plot(
@@ -556,35 +761,71 @@ def plot(
     suite: str = "",
     families: Sequence[str] = (),
     metric: str = "",
+    format: str = "svg",
+    latex: bool = False,
+    names: Sequence[str] = (),
+    baseline: str = "",
 ) -> str:
-    """Draw the runs in some folders, and write their tables; returns the table in Markdown.
+    """Draw the runs in some folders, and write their tables; returns the tables in Markdown.
 
     The arguments are those of the command `plot`. Raises ValueError if there is nothing to draw.
     """
-    for name, number in (("points", points), ("reps", reps)):
-        if number < 1:
-            raise ValueError(f"--{name} must be at least 1, got {number}")
+    check_numbers(points, reps, format)
     if families and not suite:
         raise ValueError("--families chooses tasks of a suite: give --suite, too")
-    left_out = []
-    if suite:
-        found = find_runs(choose_tasks(suite, families, envs, seeds), runs, metric, left_out)
-        rows = suite_table(found, reps)
-        text = suite_markdown(rows)
-    else:
-        groups = choose(runs, envs, seeds, metric, left_out)
-        rows = table(groups, reps)
-        text = markdown(rows)
-    text += note_of(left_out)
-    out.mkdir(parents=True, exist_ok=True)
-    with need("matplotlib").rc_context(STYLE):
+    if baseline and suite:
+        raise ValueError("--baseline compares scripts in the same environments: leave out --suite")
+    how, left_out = (out, format, points, reps), []
+    with need("matplotlib").rc_context(STYLE if format == "svg" else PRINTED):
         if suite:
-            draw_families(found, out, points, reps)
+            tasks = choose_tasks(suite, families, envs, seeds)
+            files = plot_suite(find_runs(tasks, runs, metric, left_out), names, *how)
         else:
-            looks = looks_of(groups)
-            draw_curves(groups, looks, "steps", out / "curves_steps.svg", points, reps)
-            draw_curves(groups, looks, "seconds", out / "curves_seconds.svg", points, reps)
-            draw_aggregate(groups, looks, out / "aggregate.svg", points, reps)
-    write_atomically(out / "results.csv", in_csv(rows).encode())
+            groups = choose(runs, envs, seeds, metric, left_out)
+            files = plot_scripts(groups, names, baseline, *how)
+    text = "\n".join(in_markdown(columns, cells) for columns, cells, _ in files.values())
+    text += note_of(left_out)
+    for name, (columns, cells, rows) in files.items():
+        write_atomically(out / f"{name}.csv", in_csv(rows).encode())
+        if latex:
+            write_atomically(out / f"{name}.tex", in_latex(columns, cells).encode())
     write_atomically(out / "results.md", text.encode())
     return text
+
+
+def plot_suite(found: list[Found], names, out: Path, kind: str, points: int, reps: int) -> dict:
+    """Draw the families of a suite; returns its table: name -> columns, cells, rows."""
+    labels = [label for _, groups in found for label in itertools.chain(*groups.values())]
+    planned = [f"{task.script_name}.py" for task, _ in found]
+    titles = read_names(names, dict.fromkeys([*labels, *planned]))
+    looks = {titles[label]: look for label, look in looks_of(labels).items()}
+    rows = suite_table(found, reps)
+    for row in rows:
+        row["script"] = titles[row["script"]]
+    out.mkdir(parents=True, exist_ok=True)
+    named = [Found(task, renamed(groups, titles)) for task, groups in found]
+    draw_families(named, looks, out, kind, points, reps)
+    return {"results": (SUITE_COLUMNS, [suite_cells(row) for row in rows], rows)}
+
+
+def plot_scripts(
+    groups: Groups, names, baseline: str, out: Path, kind: str, points: int, reps: int
+) -> dict:
+    """Draw the curves of scripts and variants; returns tables: name -> columns, cells, rows."""
+    labels = list(dict.fromkeys(itertools.chain(*groups.values())))
+    titles = read_names(names, labels)
+    looks = {titles[label]: look for label, look in looks_of(labels).items()}
+    base = titles[find_baseline(baseline, labels, titles)] if baseline else ""
+    groups = renamed(groups, titles)
+    rows = table(groups, reps)
+    tables = {"results": (columns_of(rows), cells_of(rows), rows)}
+    compared = comparison(groups, base, reps) if baseline else []
+    out.mkdir(parents=True, exist_ok=True)
+    for x in ("steps", "seconds"):
+        draw_curves(groups, looks, x, out / f"curves_{x}.{kind}", points, reps)
+    draw_aggregate(groups, looks, out / f"aggregate.{kind}", points, reps)
+    if compared:
+        draw_comparison(groups, compared, looks, out / f"comparison.{kind}", reps)
+        cells = [row | {"title": in_code(row["script"])} for row in compared]
+        tables["comparison"] = (comparison_columns(in_code(base)), cells, compared)
+    return tables

@@ -161,8 +161,8 @@ def aliases_of(Args: type) -> dict[str, str]:
     return found
 
 
-def read_variants(words: Sequence[str], aliases: dict[str, str]) -> list[dict[str, str]]:
-    """All combinations of the values of some arguments: ["td_lambda=0 0.6", "mixer=qmix vdn"].
+def read_variants(words: Sequence[str], aliases: dict[str, str]) -> dict[str, list[str]]:
+    """The values of some arguments, by name: ["td_lambda=0 0.6", "mixer=qmix vdn"].
 
     Raises ValueError.
     """
@@ -177,8 +177,23 @@ def read_variants(words: Sequence[str], aliases: dict[str, str]) -> list[dict[st
         if name in values:
             raise ValueError(f"there are two variants of {name}: write all its values in one")
         values[name] = given.split()
-    names = values.keys()
-    return [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+    return values
+
+
+def combinations(values: dict[str, list[str]], Args: type) -> list[dict[str, str]]:
+    """All combinations of the values of those arguments that a script has."""
+    own = {field.name for field in fields(Args)}
+    names = [name for name in values if name in own]
+    chosen = itertools.product(*(values[name] for name in names))
+    return [dict(zip(names, one, strict=True)) for one in chosen]
+
+
+def check_varied(names: Sequence[str], scripts: Sequence[ModuleType]):
+    """Raise ValueError if no script has one of the arguments to vary."""
+    known = {option(field.name): None for script in scripts for field in fields(script.Args)}
+    for name in names:
+        if option(name) not in known:
+            raise ValueError(f"no script has {option(name)}; {nearest(option(name), list(known))}")
 
 
 def words_of(Args: type, variant: dict[str, str]) -> list[str]:
@@ -295,20 +310,11 @@ def plan(
     aliases = {}
     for module, _ in loaded.values():
         aliases |= aliases_of(module.Args)
-    combinations = read_variants(variants, aliases)
-    check_passed(passed, [*combinations[0]], aliases)
-    rounds = []  # the place of the seed, and the run
-    for task, variant in itertools.product(wanted, combinations):
-        module, _ = script = loaded[task.script]
-        words = own_words(task, module.Args, passed)
-        words += [*words_of(module.Args, variant), *passed]
-        for place, seed in enumerate(task.seeds):
-            try_env = try_envs and place == 0
-            run = plan_run(task, variant, seed, script, words, Path(runs), try_env)
-            rounds.append((place, run))
-    rounds.sort(key=lambda one: (one[0], one[1].args["total_timesteps"]))
+    values = read_variants(variants, aliases)
+    check_varied(list(values), [module for module, _ in loaded.values()])
+    check_passed(passed, list(values), aliases)
     tasks = {}
-    for _, task in rounds:
+    for task in runs_in_order(wanted, loaded, values, passed, Path(runs), try_envs):
         if task.folder in tasks:
             both = f"{tasks[task.folder].title} and {task.title}"
             raise ValueError(f"{both} would share the folder {task.folder.name}")
@@ -316,6 +322,38 @@ def plan(
     for task in tasks.values():
         check_folder(task)
     return list(tasks.values())
+
+
+def runs_in_order(
+    wanted: Sequence[SuiteTask],
+    loaded: dict[str, tuple[ModuleType, list[str]]],
+    values: dict[str, list[str]],
+    passed: Sequence[str],
+    runs: Path,
+    try_envs: bool,
+) -> list[Task]:
+    """All runs: the first seeds of all tasks come first; of these, the shortest. Raises ValueError.
+
+    Args:
+        wanted: tasks
+        loaded: their scripts, see `load_scripts`
+        values: of the arguments to vary, see `read_variants`
+        passed: arguments of all scripts
+        runs: folder of the sweep
+        try_envs: whether to open each environment once
+    """
+    rounds = []  # the place of the seed, and the run
+    for task in wanted:
+        module, _ = script = loaded[task.script]
+        for variant in combinations(values, module.Args):
+            words = own_words(task, module.Args, passed)
+            words += [*words_of(module.Args, variant), *passed]
+            for place, seed in enumerate(task.seeds):
+                try_env = try_envs and place == 0
+                run = plan_run(task, variant, seed, script, words, runs, try_env)
+                rounds.append((place, run))
+    rounds.sort(key=lambda one: (one[0], one[1].args["total_timesteps"]))
+    return [run for _, run in rounds]
 
 
 def plan_run(
