@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -319,3 +320,19 @@ def test_a_fault_is_an_error_that_a_program_can_catch():
     env.reset(seed=5)
     with pytest.raises(EnvFault, match=r"faulty, episode 1 \(seed 5\), step 1: red's reward"):
         env.step([0, 0])
+
+
+# A search
+
+
+def test_the_search_of_the_documentation_runs(tmp_path):
+    pytest.importorskip("optuna")
+    page = (ROOT / "docs/search.md").read_text()
+    (program,) = re.findall(r"^```python\n(# search\.py\n.*?)^```$", page, re.M | re.S)
+    shorter = program.replace("(500, 1000, 2000)", "(40, 80)").replace("400 / steps", "20 / steps")
+    (tmp_path / "search.py").write_text(shorter)
+    settings = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = {"cwd": tmp_path, "env": settings, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "search.py"], **words)
+    assert done.returncode == 0, done.stderr
+    assert "'learning_rate': " in done.stdout.splitlines()[-1]
