@@ -9,8 +9,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # idle threads of PyTorch soon stop spinning
 
 
-def load_team(run, which="best", script=None):
+def load_team(run, which="best", script=None, trust=False):
     """Load the trained team of a run; see `cleanmarl.team.load_team`."""
     from cleanmarl.team import load_team as load  # only here: it loads PyTorch
 
-    return load(run, which, script)
+    return load(run, which, script, trust)

@@ -163,13 +163,13 @@ class ProcessEnvs(AsyncVectorEnv):
             how = f"by {signal.Signals(-code).name}"
         if code == -signal.SIGKILL:
             how += " (perhaps because memory is used up)"
-        where = f"in episode {self.episodes[i]} (seed {self.seeds[i]})"
+        where = f"died in episode {self.episodes[i]} (seed {self.seeds[i]})"
         where += f", step {self.steps[i]}" if self.steps[i] else ", at its reset"
         if self.episodes[i] == 0:
-            where = "while it was opened"
+            where = "died while it was opened"
         elif self.autoreset_mode != AutoresetMode.DISABLED:
-            where = f"(last reset with seed {self.seeds[i]})"
-        return f"the process of environment {i} died {where}: it ended {how}"
+            where = f"(last reset with seed {self.seeds[i]}) died"
+        return f"the process of environment {i} {where}: it ended {how}"
 
     def close_extras(self, timeout=None, terminate=False):
         """Let the processes close their environments, and kill those that take too long."""
