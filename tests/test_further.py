@@ -141,7 +141,7 @@ def test_qmix_and_vdn_begin_with_each_others_agents(team, mixers, capsys):
 
 MISFITS = {
     "another task": (LBF, r"it has 6 inputs and 2 outputs, not \d+ inputs and 6 outputs"),
-    "without ids": ({"agent_ids": False}, "it was trained with --agent-ids True"),
+    "without ids": ({"agent_ids": False}, "it was trained with --agent-ids"),
     "wider": ({"hidden_dim": 9}, "other layers; it was trained with --hidden-dim 8"),
     "deeper": ({"num_layers": 2}, "other layers; it was trained with --num-layers 1"),
 }
@@ -153,6 +153,11 @@ def test_a_team_that_does_not_fit_is_refused_in_one_line(team, misfit):
     with pytest.raises(Refused, match=reason) as refused:
         begun("qmix", team("qmix"), **options)
     assert "\n" not in str(refused.value)
+
+
+def test_a_team_from_before_the_clock_is_refused_with_the_word_that_helps():
+    with pytest.raises(Refused, match=r"it was trained with --no-clock$"):
+        begun("qmix", "team:3m", hidden_dim=64)
 
 
 def test_a_recurrent_team_does_not_fit_a_network_without_memory(team):

@@ -17,6 +17,7 @@ from cleanmarl.errors import EnvFault
 from cleanmarl.training import memory
 from cleanmarl.training.arguments import option_words, read_options, title_of
 from cleanmarl.training.checkpoint import load_checkpoint
+from cleanmarl.training.session import description
 from tests.helpers import MODULES, ROOT, SMALL, equal_weights, every_script, small_args, trained
 
 FAULTY = ("--env-type", "pz", "--env-family", "tests.games", "--env-name", "faulty")
@@ -162,6 +163,15 @@ def test_a_time_limit_that_agents_see_is_an_end_and_one_that_they_do_not_see_is_
     training.warn_about(args, qmix.open_env(args))
     warned = capsys.readouterr().err
     assert said in warned and bool(said) == bool(warned)
+
+
+def test_an_environment_of_a_copy_needs_no_clock(capsys):
+    args = qmix.Args(bootstrap_truncated=True, clock=False)
+    env = qmix.open_env(args).unwrapped
+    del env.clock  # as in an environment that does not derive from TeamEnv
+    training.warn_about(args, env)
+    assert capsys.readouterr().err == ""
+    assert description(args, env)["inputs"]["time_left"] == [33, 33]
 
 
 def test_a_buffer_that_fits_is_not_warned_of(capsys):

@@ -12,9 +12,7 @@ if __name__ == "__main__":
 from cleanmarl import training  # first: it sets the threads of NumPy and PyTorch
 
 # isort: split
-import os
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +23,7 @@ from cleanmarl.env.check import check
 from cleanmarl.env.listing import table
 from cleanmarl.env.tasks import read_task
 from cleanmarl.training.arguments import parse, read_options
+from cleanmarl.training.errors import reader_may_leave
 from cleanmarl.training.memory import amount, buffer_bytes, memory, notes_on
 
 
@@ -58,16 +57,6 @@ class List:
     """
 
 
-@contextmanager
-def reader_may_leave():
-    """For a program whose output is read by `head`: what nobody reads is not written."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
-
-
 def check_task(args: Check) -> int:
     """Print the report; returns the exit status."""
     task = read_task(args.task)
@@ -84,7 +73,7 @@ def check_task(args: Check) -> int:
     if size := buffer_bytes(env.unwrapped, args.buffer_size):
         here = f" of {amount(memory())}" if memory() else ""
         report.say("full buffer", f"up to {amount(size)}{here} for {args.buffer_size:,} episodes")
-    with reader_may_leave():
+    with reader_may_leave(sys.stdout):
         print(report)
     return 1 if report.problems else 0
 
@@ -95,7 +84,7 @@ def main():
         args = parse(Check | List, sys.argv[1:], **about)
         if isinstance(args, Check):
             sys.exit(check_task(args))
-        with reader_may_leave():
+        with reader_may_leave(sys.stdout):
             for line in table():
                 print(line, flush=True)
 

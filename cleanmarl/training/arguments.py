@@ -8,7 +8,6 @@ import importlib.util
 import inspect
 import json
 import math
-import os
 import re
 import sys
 import tomllib
@@ -26,7 +25,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from cleanmarl.teams import path_of
 from cleanmarl.training.checkpoint import load_checkpoint, read_json, read_sessions, read_team
-from cleanmarl.training.errors import Refused, warn
+from cleanmarl.training.errors import Refused, reader_may_leave, warn
 
 # Arguments that may change when a run is resumed, because it stays the same experiment
 FREE = {"total_timesteps", "checkpoint_every", "checkpoint_buffer", "device", "torch_threads"}
@@ -189,11 +188,9 @@ def parse(kind: type, words: Sequence[str], **options):
 
     If the command line is wrong, it prints why and exits with status 2.
     """
-    try:
+    with reader_may_leave(sys.stdout):  # --help | head
         return tyro.cli(kind, args=list(words), registry=number_rules, **options)
-    except BrokenPipeError:  # of --help | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
-        sys.exit()
+    sys.exit()
 
 
 def parse_args(Args: type, description: str):

@@ -18,13 +18,21 @@ def warn(text: str):
         say(f"warning: {text}", sys.stderr)
 
 
-def say(text: str, file=None):
-    """Print a line; if the reader has gone, as after `| head -1`, print no more."""
-    file = file or sys.stdout
+@contextmanager
+def reader_may_leave(file):
+    """If the reader of a file has gone, as after `| head -1`, leave this block; print no more."""
     try:
-        print(text, file=file, flush=True)
+        yield
+        file.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+
+
+def say(text: str, file=None):
+    """Print a line, if there is still a reader."""
+    file = file or sys.stdout
+    with reader_may_leave(file):
+        print(text, file=file)
 
 
 def tell_of_curves():

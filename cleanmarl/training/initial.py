@@ -58,16 +58,23 @@ def misfit(folder: Path, args, weights: dict | None, network: torch.nn.Module) -
     """Why the agent network of a run does not fit."""
     there, here = sizes_of(weights or {}), sizes_of(network.state_dict())
     reason = f"it has {there}, not {here}" if there != here else "it has other layers"
-    own = own_args(folder)
+    own = own_args(type(args), folder)
     names = [name for name in SHAPED_BY if own.get(name) != getattr(args, name, None)]
-    words = " ".join(f"{option(name)} {own[name]}" for name in names if name in own)
+    words = " ".join(as_given(name, own[name]) for name in names if name in own)
     return f"{reason}; it was trained with {words}" if words else reason
 
 
-def own_args(folder: Path) -> dict:
+def as_given(name: str, value) -> str:
+    """An argument as on a command line."""
+    if isinstance(value, bool):
+        return option(name if value else f"no_{name}")
+    return f"{option(name)} {value}"
+
+
+def own_args(Args: type, folder: Path) -> dict:
     """The arguments of a run, or none if they were not sent with its networks."""
     try:
-        return read_json(folder / "args.json")
+        return with_newer(Args, read_json(folder / "args.json"))
     except Refused:
         return {}
 

@@ -58,10 +58,10 @@ def warn_about(args, env):
     for note in notes_on(env, args.buffer_size):
         warn(note)
     env = env.unwrapped
-    limited = env.time_limit is not None
-    if limited and env.clock and args.bootstrap_truncated:
+    limited, clock = env.time_limit is not None, getattr(env, "clock", False)
+    if limited and clock and args.bootstrap_truncated:
         warn("agents see the time left, so the limit is an end: leave --bootstrap-truncated out")
-    if limited and not (env.clock or args.bootstrap_truncated):
+    if limited and not (clock or args.bootstrap_truncated):
         warn("the time limit is an end, which agents do not see: add --bootstrap-truncated")
 
 

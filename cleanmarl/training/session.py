@@ -27,7 +27,7 @@ def description(args, env) -> dict:
     """
     env = env.unwrapped
     ids = env.n_agents if args.agent_ids else 0
-    clock = int(env.clock)
+    clock = int(getattr(env, "clock", False))
     obs_size = env.obs_size - ids - clock
     inputs = {"obs": [0, obs_size], "agent_id": [obs_size, obs_size + ids]}
     inputs["time_left"] = [obs_size + ids, env.obs_size]
