@@ -271,7 +271,7 @@ DEFAULTS = {
     "num_layers": 1,
     "mixer": "qmix",
     "hyper_dim": 64,
-    "hypernet_layers": 1,
+    "hypernet_layers": 2,
     # Exploration
     "start_e": 1,
     "end_e": 0.025,
