@@ -53,6 +53,7 @@ from cleanmarl.training.memory import is_out_of_memory, out_of_memory
 from cleanmarl.training.session import description, made_with, now
 from cleanmarl.training.stopping import Stopped
 from cleanmarl.training.values import ValueCheck
+from cleanmarl.training.wnb import Wandb
 
 # Shown beside the progress bar: the first of these that exists
 SHOWN = {"eval/battle_won": "won", "eval/success": "success", "eval/ep_reward": "eval"}
@@ -176,9 +177,7 @@ class Run:
         total = self.args.total_timesteps
         look = {"bar_format": BAR, "unit_scale": True, "unit": "", "initial": min(self.step, total)}
         self.bar = tqdm(total=total, disable=not on_terminal, **look)
-        self.wandb = None
-        if self.args.use_wnb:
-            self.attempt(self.open_wandb)
+        self.wandb = Wandb(self.args, self.folder)
         self.handlers = {}
         with suppress(ValueError):
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -230,8 +229,7 @@ class Run:
         self.logged.append((scalars, self.step))
         with suppress(OSError):  # full disk: `save` will warn
             self.add_to_curves(scalars, self.step)
-        if self.wandb:
-            self.attempt(self.wandb.log, scalars, step=self.step)
+        self.wandb.log(scalars, self.step)
         if evaluated:
             success = scalars.get("eval/battle_won", scalars.get("eval/success", 0.0))
             self.keep_best(success, scalars["eval/ep_reward"])
@@ -266,21 +264,6 @@ class Run:
         status |= {"seconds": self.seconds} | self.latest
         with suppress(OSError):  # full disk: `save` will warn
             write_json(self.folder / "status.json", status)
-
-    def open_wandb(self):
-        import wandb  # import it only here, because it is slow
-
-        where = {"project": self.args.wnb_project or None, "entity": self.args.wnb_entity or None}
-        run = {"name": self.folder.name, "id": self.folder.name, "dir": str(self.folder)}
-        self.wandb = wandb.init(config=asdict(self.args), resume="allow", **run, **where)
-
-    def attempt(self, call, *args, **options):
-        """Call Weights & Biases; if it fails, switch it off and continue the training."""
-        try:
-            call(*args, **options)
-        except Exception as error:
-            self.wandb = None
-            warn(f"Weights & Biases is switched off: {error}")
 
     def keep_best(self, *score: float):
         """Write best.pt if this score is the highest: win or success rate, then reward."""
@@ -376,9 +359,8 @@ class Run:
             error = None
         self.bar.close()
         self.gradients.warn_if_unchanged()
-        if self.wandb:
-            self.attempt(self.wandb.finish)
         ending = f"failed: {error!r}" if error else "stopped" if self.stopped else "done"
+        self.wandb.finish(self.step, ending)
         self.sessions[-1] |= {"ended": now(), "ending": ending}
         self.write_status()
         with suppress(OSError):  # full disk: `save` has warned
