@@ -47,6 +47,7 @@ from cleanmarl.training.checkpoint import (
     write_sealed,
 )
 from cleanmarl.training.errors import in_one_line, refuse_on_error, say, warn
+from cleanmarl.training.hparams import hyperparameters
 from cleanmarl.training.initial import apply_changes
 from cleanmarl.training.learned import GradientCheck
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
@@ -167,6 +168,7 @@ class Run:
         first = self.logged[0][1] if self.logged else self.step + 1
         errors.tell_of_curves()
         self.writer = SummaryWriter(str(self.folder), purge_step=first)
+        self.writer.file_writer.add_summary(hyperparameters(self.args))
         for scalars, step in self.logged:
             self.add_to_curves(scalars, step)
 
