@@ -98,7 +98,7 @@ class Args:
     """qmix, or vdn: Q_tot is the plain sum"""
     hyper_dim: Units = 64
     """units of the mixing network and of its hypernetworks"""
-    hypernet_layers: Annotated[int, Between(1, 2)] = 2
+    hypernet_layers: Annotated[int, Between(1, 2)] = 1
     """layers of the hypernetworks of W1 and W2: 1 or 2"""
 
     # Exploration
@@ -166,12 +166,14 @@ class AgentNetwork(nn.Module):
         input_size = env.obs_size + (env.n_actions if args.last_action else 0)
         dim = args.hidden_dim
         cell = nn.LSTM if args.rnn == "lstm" else nn.GRU
+        self.register_buffer("obs_scale", torch.ones(input_size))
         self.encoder = nn.Sequential(nn.Linear(input_size, dim), nn.ReLU())
         self.rnn = cell(dim, dim, args.num_layers)
         self.head = layer_init(nn.Linear(dim, env.n_actions), 0)
 
     def forward(self, inputs: torch.Tensor, hidden=None) -> tuple:
         """[steps, rows, input_size] -> [steps, rows, n_actions]; learning and acting call it."""
+        inputs = inputs / self.obs_scale
         outputs, hidden = self.rnn(self.encoder(inputs), hidden)
         return self.head(outputs), hidden
 
@@ -181,6 +183,7 @@ class QMixer(nn.Module):
 
     def __init__(self, args: Args, env):
         super().__init__()
+        self.register_buffer("state_scale", torch.ones(env.state_size))
         dim = args.hyper_dim
 
         def hypernetwork(size: int, layers: int, scale: float) -> nn.Module:
@@ -196,6 +199,7 @@ class QMixer(nn.Module):
 
     def weights(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """abs(W1) [N, n_agents, dim] and abs(W2) [N, dim]: so dQ_tot/dq_i >= 0 always."""
+        state = state / self.state_scale
         w1 = self.w1(state).abs()
         w2 = self.w2(state).abs()
         return w1.view(len(w2), -1, w2.shape[-1]), w2
@@ -203,6 +207,7 @@ class QMixer(nn.Module):
     def forward(self, q: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """q [N, n_agents], state [N, state_size] -> Q_tot [N]"""
         w1, w2 = self.weights(state)
+        state = state / self.state_scale
         weighted = (q.unsqueeze(-1) * w1).sum(1)  # [N, dim]
         hidden = F.elu(weighted + self.b1(state))
         return (hidden * w2).sum(-1) + self.b2(state).squeeze(-1)
@@ -542,6 +547,8 @@ def train(args: Args, folder: Path | None = None):
             due = progress.num_episodes % args.train_freq == 0
             if due and len(buffer.episodes) >= args.batch_size:
                 batch = buffer.sample(args, progress.num_updates)
+                if progress.num_updates == 0 and not args.init_from:
+                    training.set_scales(networks, batch)
                 progress.learning = update(networks, optimizer, batch, args)
                 progress.num_updates += 1
 

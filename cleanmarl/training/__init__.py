@@ -2,10 +2,10 @@
 
 `arguments.py` makes the command line, `run.py` run folders, curves and random numbers,
 `checkpoint.py` files that are whole or absent, `initial.py` networks of another run, `results.py`
-metrics, evaluations and GIFs, `acting.py` networks that act quickly, `learned.py` checks that edits
-are learned, `memory.py` what a replay buffer takes, `stopping.py` Ctrl-C, `session.py` how a run
-was made, `hparams.py` arguments in TensorBoard, `wnb.py` Weights & Biases, and `errors.py` messages
-of one line.
+metrics, evaluations and GIFs, `acting.py` networks that act quickly, `scaling.py` the scale of what
+they see, `learned.py` checks that edits are learned, `memory.py` what a replay buffer takes,
+`stopping.py` Ctrl-C, `session.py` how a run was made, `hparams.py` arguments in TensorBoard,
+`wnb.py` Weights & Biases, and `errors.py` messages of one line.
 """
 
 from cleanmarl.errors import Refused, RunFailed
@@ -36,6 +36,7 @@ from cleanmarl.training.results import (
     write_evaluation,
 )
 from cleanmarl.training.run import Run, random_stream
+from cleanmarl.training.scaling import set_scales
 from cleanmarl.training.stopping import stop_if_asked
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "random_stream",
     "refuse_on_error",
     "save_gif",
+    "set_scales",
     "stop_if_asked",
     "success_of",
     "warn",

@@ -18,6 +18,7 @@ import zstandard
 from cleanmarl.teams import PREFIX, path_of
 from cleanmarl.training.errors import Refused
 from cleanmarl.training.memory import memory
+from cleanmarl.training.scaling import with_scales
 
 WANTED = "expected the folder of a run, for example runs/smaclite__3m__..."
 FORMAT = 4  # version of the checkpoint format
@@ -351,7 +352,7 @@ def load_model(folder: Path, which: str, **networks: torch.nn.Module) -> int:
             there, here = sizes_of(model[name]), sizes_of(network.state_dict())
             if there != here:
                 raise Refused(f"{misfit}: its {name} has {there}; this environment needs {here}")
-            network.load_state_dict(model[name])
+            network.load_state_dict(with_scales(model[name], network))
         return model["step"]
     except Refused:
         raise
@@ -372,7 +373,8 @@ def state_of(part) -> dict:
 def load_state(part, state: dict):
     """Raises an error of any kind if the state does not fit."""
     if hasattr(part, "load_state_dict"):
-        part.load_state_dict(state)
+        is_network = isinstance(part, torch.nn.Module)
+        part.load_state_dict(with_scales(state, part) if is_network else state)
     else:
         new = asdict(type(part)(**state))
         for name, value in new.items():

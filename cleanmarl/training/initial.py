@@ -14,6 +14,7 @@ from cleanmarl.training.checkpoint import (
     sizes_of,
 )
 from cleanmarl.training.errors import Refused, warn
+from cleanmarl.training.scaling import with_scales
 
 AGENTS = ("agent", "target_agent")  # networks of the agents in `Networks`
 SHAPED_BY = ("agent_ids", "clock", "hidden_dim", "num_layers", "rnn", "last_action")
@@ -47,7 +48,9 @@ def init_from(args, networks: torch.nn.Module):
 
 def fits(weights: dict | None, network: torch.nn.Module) -> bool:
     """Whether the weights have the names and shapes of the network's own."""
-    return weights is not None and shapes(weights) == shapes(network.state_dict())
+    return weights is not None and shapes(with_scales(weights, network)) == shapes(
+        network.state_dict()
+    )
 
 
 def shapes(weights: dict) -> dict[str, torch.Size]:

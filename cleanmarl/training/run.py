@@ -51,6 +51,7 @@ from cleanmarl.training.hparams import hyperparameters
 from cleanmarl.training.initial import apply_changes
 from cleanmarl.training.learned import GradientCheck
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
+from cleanmarl.training.scaling import ScaleCheck
 from cleanmarl.training.session import description, made_with, now
 from cleanmarl.training.stopping import Stopped
 from cleanmarl.training.values import ValueCheck
@@ -106,6 +107,7 @@ class Run:
         optimizers = [part for part in state.values() if isinstance(part, torch.optim.Optimizer)]
         self.gradients = GradientCheck(state["networks"], optimizers)
         self.values = ValueCheck(args, self.episodes)
+        self.scales = ScaleCheck(state["networks"], self.episodes)
 
     def open_folder(self, folder: Path | None) -> Path:
         """Make a new folder or open the resumed one, and lock it for this process."""
@@ -221,7 +223,9 @@ class Run:
         scalars = {name: float(value) for name, value in scalars.items()}
         if "train/loss" in scalars and self.gradients.no_step and not self.args.resume:
             raise Refused("there is a loss, but no optimizer.step(): nothing is learned")
-        self.values.look(scalars.get("train/q_tot", 0.0))
+        if "train/loss" in scalars:
+            self.values.look(scalars.get("train/q_tot", 0.0))
+            self.scales.look()
         evaluated = "eval/ep_reward" in scalars
         if "rollout/ep_reward" in scalars:
             scalars["charts/SPS"] = self.speed

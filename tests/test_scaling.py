@@ -1,0 +1,160 @@
+"""Networks divide what they see by the largest size that it had in the first batch."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from cleanmarl import load_team
+from cleanmarl.training import set_scales
+from cleanmarl.training.scaling import ScaleCheck
+from tests.helpers import LBF, MODULES, TWO_STEPS, every_script, small_args, trained, weights
+
+SIZES = SimpleNamespace(n_agents=2, n_actions=3, obs_size=3, state_size=2)
+SCALES = ("agent.obs_scale", "target_agent.obs_scale")
+SCALES += ("mixer.state_scale", "target_mixer.state_scale")
+
+
+def networks_of(script: str, **options):
+    return MODULES[script].Networks(small_args(script, **options), SIZES)
+
+
+def batch_of(obs, state) -> dict[str, torch.Tensor]:
+    return {"obs": torch.tensor(obs), "state": torch.tensor(state)}
+
+
+@every_script
+def test_a_scale_is_the_largest_size_of_an_entry_and_at_least_1(script):
+    networks = networks_of(script, **{"last_action": False} if script == "qmix_lstm" else {})
+    obs = [[[0.5, -8.0, 3.0], [0.0, 2.0, 0.0]], [[0.0, 1.0, 0.0], [0.0, 0.0, -4.0]]]
+    set_scales(networks, batch_of(obs, [[0.0, 7.0], [-9.0, 3.0]]))
+    for name, wanted in zip(SCALES, [[1, 8, 4]] * 2 + [[9, 7]] * 2, strict=True):
+        assert networks.get_buffer(name).tolist() == wanted
+
+
+def test_the_last_action_of_a_recurrent_agent_keeps_its_scale():
+    networks = networks_of("qmix_lstm", last_action=True)
+    set_scales(networks, batch_of([[[5.0, 5.0, 5.0]] * 2], [[0.0, 0.0]]))
+    assert networks.agent.obs_scale.tolist() == [5, 5, 5, 1, 1, 1]
+
+
+def test_a_sum_has_no_scale_of_the_state():
+    networks = networks_of("qmix", mixer="vdn")
+    set_scales(networks, batch_of([[[5.0, 5.0, 5.0]] * 2], [[6.0, 6.0]]))
+    assert [name for name, _ in networks.named_buffers()] == list(SCALES[:2])
+
+
+@every_script
+def test_a_unit_ten_times_smaller_gives_the_same_values(script):
+    networks = networks_of(script)
+    for parameter in networks.parameters():
+        parameter.data = torch.randn_like(parameter)
+    size = networks.agent.obs_scale.numel()
+    obs, state, q = torch.randn(4, 2, size), torch.randn(4, 2), torch.randn(4, 2)
+    before = networks.agent(obs), networks.mixer(q, state), networks.mixer.weights(state)
+    networks.agent.obs_scale.fill_(10)
+    networks.mixer.state_scale.fill_(10)
+    after = (
+        networks.agent(10 * obs),
+        networks.mixer(q, 10 * state),
+        networks.mixer.weights(10 * state),
+    )
+    torch.testing.assert_close(after, before)
+
+
+@every_script
+def test_a_training_finds_the_size_of_a_field(tmp_path, script):
+    found = weights(trained(script, tmp_path / "run", total_timesteps=150, **LBF))
+    for name in SCALES:
+        assert 4 <= found[name].max() <= 8  # 8 x 8 places
+        assert found[name].min() == 1
+    assert torch.equal(found[SCALES[0]], found[SCALES[1]])
+
+
+@every_script
+def test_battles_are_seen_as_they_are(tmp_path, script):
+    found = weights(trained(script, tmp_path / "run", total_timesteps=150, env_name="3m"))
+    for name in SCALES:
+        assert (found[name] == 1).all()
+
+
+def test_scales_stay_when_a_team_is_trained_further(tmp_path):
+    team = trained("qmix", tmp_path / "team", total_timesteps=150, **LBF)
+    further = {"init_from": str(team), "total_timesteps": 300, "seed": 5}
+    assert not torch.equal(*(weights(one)[SCALES[0]] for one in (team, other_seed(tmp_path))))
+    found = weights(trained("qmix", tmp_path / "further", **further, **LBF))
+    for name in SCALES:
+        assert torch.equal(found[name], weights(team)[name])
+
+
+def other_seed(folder: Path) -> Path:
+    return trained("qmix", folder / "other", total_timesteps=150, seed=5, **LBF)
+
+
+# Runs that were made without scales
+
+
+@pytest.fixture
+def older(tmp_path) -> Path:
+    """A run whose networks were saved without scales."""
+    folder = trained("qmix", tmp_path / "run", **TWO_STEPS)
+    for name in ("model.pt", "best.pt"):
+        model = torch.load(folder / name, weights_only=True)
+        for part in model.values():
+            if isinstance(part, dict):
+                for scale in [key for key in part if key.endswith("_scale")]:
+                    del part[scale]
+        torch.save(model, folder / name)
+    return folder
+
+
+def test_an_older_team_acts_as_before(older, tmp_path):
+    newer = shutil.copytree(older, tmp_path / "newer")
+    trained("qmix", tmp_path / "again", **TWO_STEPS)
+    shutil.copy(tmp_path / "again" / "model.pt", newer / "model.pt")
+    teams = [load_team(folder, "last") for folder in (older, newer)]
+    obs = np.random.default_rng(0).random((5, teams[0].n_agents, teams[0].obs_size))
+    assert np.array_equal(teams[0].act(obs), teams[1].act(obs))
+    assert np.array_equal(teams[0].q_values, teams[1].q_values)
+
+
+def test_an_older_team_can_be_trained_further(older, tmp_path):
+    found = weights(trained("qmix", tmp_path / "further", init_from=str(older), **TWO_STEPS))
+    for name in SCALES:
+        assert (found[name] == 1).all()
+
+
+# Entries that grow later
+
+
+def agents(*scale: float):
+    return SimpleNamespace(agent=SimpleNamespace(obs_scale=torch.tensor(scale)))
+
+
+def episodes(obs) -> list[dict]:
+    return [{"obs": np.array(obs, np.float32)}]
+
+
+def test_an_entry_that_outgrows_its_scale_is_named_once(capsys):
+    check = ScaleCheck(agents(1.0, 4.0), episodes([[[1, 2], [-1, 0]], [[1, -200], [2, 3]]]))
+    check.look()
+    check.look()
+    said = capsys.readouterr().err
+    assert said.count("entry 1 of an observation is 200, 50 times its largest size") == 1
+
+
+@pytest.mark.parametrize("network", [agents(10.0, 10.0), SimpleNamespace(), agents(1.0, 10.0)])
+@pytest.mark.parametrize("stored", [episodes([[[1, 200]]]), [{"packed": 1}], []])
+def test_other_entries_are_not_mentioned(capsys, network, stored):
+    ScaleCheck(network, stored).look()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("script", ["qmix", "qmix_multienvs", "qmix_lstm"])
+def test_a_training_says_that_observations_grow(tmp_path, capsys, script):
+    growing = {"env_type": "pz", "env_family": "tests.games", "env_name": "growing_game"}
+    trained(script, tmp_path / "run", log_every=2, total_timesteps=200, **growing)
+    assert capsys.readouterr().err.count("times its largest size in the first batch") == 1
