@@ -49,6 +49,7 @@ from cleanmarl.training.checkpoint import (
 from cleanmarl.training.errors import in_one_line, refuse_on_error, say, warn
 from cleanmarl.training.hparams import hyperparameters
 from cleanmarl.training.initial import apply_changes
+from cleanmarl.training.kept import name_of, steps_to_keep
 from cleanmarl.training.learned import GradientCheck
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
 from cleanmarl.training.scaling import ScaleCheck
@@ -67,8 +68,9 @@ class Run:
 
     Args:
         args: the script's arguments; `Run` reads env_type, env_name, env_options, seed,
-            total_timesteps, buffer_size, resume, save_model, checkpoint_buffer, use_wnb,
-            wnb_project, wnb_entity. With `resume`, the run in that folder is resumed
+            total_timesteps, buffer_size, resume, save_model, keep_models, checkpoint_buffer,
+            capture_video, use_wnb, wnb_project, wnb_entity. With `resume`, the run in that
+            folder is resumed
         env: the environment, whose sizes and names are written to team.json
         state: name -> part of the checkpoint: an object with a state_dict, or a dataclass.
             The networks in "networks" are also saved in model.pt and best.pt
@@ -85,6 +87,7 @@ class Run:
         self.state = state
         self.stopped = 0  # otherwise the signal that asks the loop to end
         self.step = 0
+        self.to_keep = steps_to_keep(args)
         self.seconds_before = 0.0  # training time before this process
         self.latest: dict[str, float] = {}  # value of each metric
         self.best_score: list[float] = []
@@ -211,9 +214,14 @@ class Run:
         return self.step / self.seconds
 
     def advance(self, step: int):
-        """Set the current environment step, and move the progress bar."""
+        """Set the current environment step, move the progress bar, and keep networks if due."""
+        due = [one for one in self.to_keep if self.step < one <= step]
         self.step = step
         self.bar.update(min(step, self.args.total_timesteps) - self.bar.n)
+        for one in due:
+            with errors.warn_on_error(f"{name_of(one)} is not written", OSError):
+                (self.folder / "models").mkdir(exist_ok=True)
+                self.write_model(name_of(one))
 
     def log(self, scalars: dict[str, float]):
         """Add a point to each curve, at the current step.
