@@ -491,6 +491,15 @@ def set_up(args: Args):
     return env, open_env(args), networks, optimizer
 
 
+def learn(networks: Networks, optimizer, buffer: EpisodeBuffer, progress, args: Args):
+    """Update the networks by a batch of stored episodes; the first one sets their scales."""
+    batch = buffer.sample(args, progress.num_updates)
+    if progress.num_updates == 0 and not args.init_from:
+        training.set_scales(networks, batch)
+    progress.learning = update(networks, optimizer, batch, args)
+    progress.num_updates += 1
+
+
 def train(args: Args, folder: Path | None = None):
     """Train, or resume a run with `args.resume`; returns the latest metrics."""
     env, eval_env, networks, optimizer = set_up(args)
@@ -510,11 +519,7 @@ def train(args: Args, folder: Path | None = None):
             # Learn from a batch of stored episodes
             due = progress.num_episodes % args.train_freq == 0
             if due and len(buffer.episodes) >= args.batch_size:
-                batch = buffer.sample(args, progress.num_updates)
-                if progress.num_updates == 0 and not args.init_from:
-                    training.set_scales(networks, batch)
-                progress.learning = update(networks, optimizer, batch, args)
-                progress.num_updates += 1
+                learn(networks, optimizer, buffer, progress, args)
 
             # Let the target networks follow
             if progress.num_episodes % args.target_network_update_freq == 0:

@@ -514,7 +514,7 @@ def save_video(args: Args, agent, path: Path, number: int = 0):
 
 
 def training_round(networks, optimizer, buffer, progress, args: Args):
-    """Learn from `n_epochs` batches; the target networks follow."""
+    """Update the networks by `n_epochs` batches; the target networks follow."""
     for _ in range(args.n_epochs):
         batch = buffer.sample(args, progress.num_updates)
         if progress.num_updates == 0 and not args.init_from:

@@ -624,7 +624,7 @@ def test_the_metric_of_the_diff_for_the_largest_share_tells_how_unequal_the_agen
     script = copy("qmix_share")
     args = script.Args(**RANDOM, batch_size=4)
     env, networks = random_networks(script, args)
-    hypernetwork = networks.mixer.w1[-1]
+    hypernetwork = networks.mixer.w1
     torch.nn.init.zeros_(hypernetwork.weight)
     bias = torch.tensor(weights, dtype=torch.float32).repeat_interleave(args.hyper_dim)
     hypernetwork.bias.data.copy_(bias)  # of each agent to the hidden units
