@@ -32,10 +32,10 @@ class Args:
     """folder of a run, or a published team: team:3m"""
     episodes: int = 32
     """greedy episodes to play"""
-    which: Literal["best", "last"] = "last"
-    """networks to watch"""
+    which: Literal["best", "last"] | int = "last"
+    """networks to watch: best, last, or a kept step"""
     out: Path | None = None
-    """file to write; None for watch.html in the folder"""
+    """file to write; None for watch.html in the folder, or watch_STEP.html for a kept step"""
     script: Path | None = None
     """script that made the run, if you moved it"""
     trust: bool = False
@@ -50,7 +50,8 @@ def write_page(args: Args) -> Path:
     home = folder_to_write(path_of(args.run))
     if home != args.run:  # a published team
         home.mkdir(parents=True, exist_ok=True)
-    path = args.out or home / "watch.html"
+    name = "watch.html" if args.which in ("best", "last") else f"watch_{args.which}.html"
+    path = args.out or home / name
     if not path.parent.is_dir():
         raise training.Refused(f"cannot write {path}: there is no folder {path.parent}")
     try:

@@ -42,9 +42,13 @@ def session_of(folder: Path) -> dict:
 
 
 def load(
-    folder: Path, which: str, num_episodes: int, script: Path | None = None, trust: bool = False
+    folder: Path,
+    which: str | int,
+    num_episodes: int,
+    script: Path | None = None,
+    trust: bool = False,
 ) -> Trained:
-    """Load the "best" or the "last" networks of a run; `script` and `trust` are as in `load_team`.
+    """Load networks of a run; `which`, `script` and `trust` are as in `load_team`.
 
     Raises Refused.
     """
