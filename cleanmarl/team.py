@@ -22,7 +22,7 @@ import torch
 from cleanmarl.teams import path_of
 from cleanmarl.training.acting import acting
 from cleanmarl.training.arguments import check, load_file, with_newer
-from cleanmarl.training.checkpoint import load_model, read_json, read_team, write_atomically
+from cleanmarl.training.checkpoint import load_model, read_json, read_team, write_output
 from cleanmarl.training.errors import Refused, refuse_on_error, warn
 
 OWN = Path(__file__).parent  # folder of the project's own scripts
@@ -141,12 +141,13 @@ class Team:
     def export(self, path: str | Path):
         """Write the team as a program of `torch.export`, which runs without this project.
 
-        See `Program` for its inputs and outputs. Raises ValueError if PyTorch cannot export it.
+        See `Program` for its inputs and outputs. Raises ValueError if PyTorch cannot export it, and
+        OSError if the file cannot be written.
         """
         from cleanmarl.export import program
 
         sizes = {"n_actions": self.n_actions, "clock": bool(self._time_limit)}
-        write_atomically(Path(path), program(self._agent, self._args, self._ids, **sizes))
+        write_output(Path(path), program(self._agent, self._args, self._ids, **sizes))
 
 
 def call_act(act: Callable, values: Callable, observation: dict, memory, args):

@@ -38,6 +38,7 @@ from cleanmarl.training.checkpoint import (
     read_checkpoint,
     to_bytes,
     unpack,
+    write_output,
     write_sealed,
 )
 from cleanmarl.training.errors import Refused, RunFailed
@@ -450,8 +451,40 @@ def test_a_failing_save_after_a_checkpoint_was_damaged_leaves_the_older_one(
     assert differences(folder, undisturbed("qmix", **BRIEF), "qmix") == []
 
 
+def test_a_file_is_written_where_a_link_leads_and_not_over_a_pipe_or_a_folder(tmp_path):
+    link, goal = tmp_path / "link.html", tmp_path / "goal.html"
+    link.symlink_to(goal)
+    for text in (b"one", b"two"):
+        write_output(link, text)
+        assert (link.is_symlink(), goal.read_bytes()) == (True, text)
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for path in (pipe, folder, Path("/dev/null")):
+        with pytest.raises(OSError, match="it is no file"):
+            write_output(path, b"three")
+    assert pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "folder",
+        "goal.html",
+        "link.html",
+        "pipe",
+    ]
+
+
+def test_a_run_goes_on_where_a_folder_has_the_name_of_a_file_of_episodes(tmp_path, capsys):
+    folder = trained("qmix", tmp_path / "run", **SHORT)
+    last = max((folder / "episodes").glob("*.packed"))
+    last.unlink()
+    last.mkdir()
+    resumed("qmix", folder, total_timesteps=60)
+    assert "nothing was saved" not in capsys.readouterr().err
+    assert load_checkpoint(folder, "qmix", with_episodes=True)["faults"] == []
+
+
 def test_trainings_that_are_killed_at_random_end_like_undisturbed_ones():
     command = [sys.executable, kill_and_resume.__file__, "--kills", "2", "--seed", "6"]
+    command += ["--scripts", "qmix", "qmix_multienvs"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stdout.count("resumed from checkpoint") >= 2

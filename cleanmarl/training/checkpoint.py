@@ -86,6 +86,14 @@ def write_atomically(path: Path, content: bytes):
         temporary.unlink(missing_ok=True)
 
 
+def write_output(path: Path, content: bytes):
+    """Write a file that the user named: where a link leads, and over no device. Raises OSError."""
+    goal = Path(os.path.realpath(path))
+    if goal.exists() and not goal.is_file():
+        raise OSError(errno.EINVAL, "it is no file")
+    write_atomically(goal, content)
+
+
 def write_json(path: Path, content):
     write_atomically(path, json.dumps(content, indent=2).encode())
 
