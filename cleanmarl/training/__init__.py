@@ -3,8 +3,9 @@
 `arguments.py` makes the command line, `run.py` run folders, curves and random numbers,
 `checkpoint.py` files that are whole or absent, `initial.py` networks of another run, `results.py`
 metrics, evaluations and GIFs, `acting.py` networks that act quickly, `learned.py` checks that edits
-are learned, `memory.py` what a replay buffer takes, `stopping.py` Ctrl-C, `session.py` how a run
-was made, and `errors.py` messages of one line.
+are learned, `memory.py` what a replay buffer takes, `sources.py` the user's files behind an
+environment, `stopping.py` Ctrl-C, `session.py` how a run was made, and `errors.py` messages of one
+line.
 """
 
 from cleanmarl.errors import Refused, RunFailed

@@ -51,8 +51,11 @@ def is_places(value) -> bool:
 def is_scenario(value) -> bool:
     if value is None:
         return True
-    known = {"file", "folder", "sha256"}
-    return isinstance(value, dict) and value.keys() == known and all(map(is_text, value.values()))
+    if not isinstance(value, dict) or value.keys() - {"files"} != {"file", "folder", "sha256"}:
+        return False
+    files = value.get("files", {})
+    texts = [part for name, part in value.items() if name != "files"]
+    return isinstance(files, dict) and all(map(is_text, [*texts, *files, *files.values()]))
 
 
 def is_place(value) -> bool:
@@ -67,7 +70,7 @@ RUN = {"step": int | float, "seconds_before": int | float, "latest": dict}
 RUN |= {"best_score": list, "files": list, "logged": list}
 ENTRIES["inputs"] = ("a dict of pairs of whole numbers", is_places)
 ENTRIES["time_limit"] = ("a whole number or null", lambda value: value is None or is_size(value))
-ENTRIES["scenario"] = ("a scenario's file, folder and sha256, or null", is_scenario)
+ENTRIES["scenario"] = ("file, folder and sha256 of its own files, or null", is_scenario)
 ENTRIES["agent_names"] = ("a list of words or null", is_names)
 ENTRIES["action_names"] = ("lists of words or null", is_names_of_agents)
 
