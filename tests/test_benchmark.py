@@ -390,6 +390,27 @@ def test_a_run_that_was_stopped_is_made_longer_and_its_record_says_how_it_began(
     assert planned(400).finished
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_curves_that_are_a_pipe_are_refused(tmp_path):
+    write_run(tmp_path, "qmix", "3m", 1, [0.5, 1.0])
+    (folder,) = tmp_path.iterdir()
+    for path in folder.glob("*tfevents*"):
+        path.unlink()
+        os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"tfevents.* is not a file"):
+        records.read_run(folder)
+
+
+@pytest.mark.parametrize("name", ["3m\0", "\ud83c", "a\nb"])
+def test_names_that_cannot_be_printed_are_refused(tmp_path, name):
+    write_run(tmp_path, "qmix", "3m", 1, [0.5, 1.0])
+    (folder,) = tmp_path.iterdir()
+    args = json.loads((folder / "args.json").read_text())
+    (folder / "args.json").write_text(json.dumps(args | {"env_name": name}))
+    with pytest.raises(ValueError, match="env_name must be a word"):
+        records.read_run(folder)
+
+
 # One run, with small programs in place of the scripts
 
 

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+import typing
 import weakref
 from collections import deque
 from hashlib import sha256
@@ -1101,6 +1102,20 @@ FORGED = {
     "logged": lambda saved: saved["run"].update(logged=[5]),
     "no optimizer": lambda saved: saved.pop("optimizer"),
     "networks": lambda saved: saved.update(networks=[1]),
+    "format": lambda saved: saved.update(format=torch.zeros(2)),
+    "names of args": lambda saved: saved["args"].update({1: 2}),
+    "best score": lambda saved: saved["run"].update(best_score=["x"]),
+    "latest": lambda saved: saved["run"].update(latest={"rollout/ep_reward": "x"}),
+    "points": lambda saved: saved["run"].update(logged=[({"eval/ep_reward": None}, 3)]),
+    "count": lambda saved: saved["progress"].update(num_episodes=-1),
+    "part of a count": lambda saved: saved["progress"].update(num_updates=1.5),
+    "results": lambda saved: saved["progress"].update(results=[None]),
+    "learning": lambda saved: saved["progress"].update(learning={"train/loss": "x"}),
+    "rate": lambda saved: saved["optimizer"]["param_groups"][0].update(lr="x"),
+    "no moment": lambda saved: saved["optimizer"]["state"][0].pop("exp_avg"),
+    "shape": lambda saved: saved["optimizer"]["state"][1].update(exp_avg=torch.zeros(3, 3)),
+    "steps": lambda saved: saved["optimizer"]["state"][1].update(step=torch.zeros(3)),
+    "number": lambda saved: saved["optimizer"]["state"][1].update(exp_avg_sq="x"),
 }
 
 
@@ -1110,6 +1125,20 @@ def test_forged_checkpoints_are_refused_in_one_line(refused, copied, change):
     rewritten(folder, change)
     shutil.copy(folder / "checkpoint.pt", folder / "checkpoint.old")
     refused("qmix", "--resume", "run")
+
+
+def test_a_folder_in_the_place_of_the_checkpoint_is_told(refused, copied):
+    folder = copied("qmix", **SHORT)
+    (folder / "checkpoint.pt").unlink()
+    (folder / "checkpoint.pt").mkdir()
+    assert "checkpoint.pt is a folder" in refused("qmix", "--resume", "run")
+
+
+@pytest.mark.parametrize("optimizer", typing.get_args(qmix.Optimizer))
+def test_the_state_of_each_optimizer_is_loaded(tmp_path, optimizer):
+    folder = trained("qmix", tmp_path / "run", **SHORT, optimizer=optimizer)
+    resumed("qmix", folder, total_timesteps=60)
+    assert load_checkpoint(folder, "qmix")["progress"]["step"] == 60
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")

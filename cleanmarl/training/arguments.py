@@ -24,7 +24,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from cleanmarl.teams import path_of
 from cleanmarl.training.checkpoint import load_checkpoint, read_json, read_sessions, read_team
-from cleanmarl.training.errors import Refused, reader_may_leave
+from cleanmarl.training.errors import Refused, reader_may_leave, refuse_on_error
 from cleanmarl.training.sources import check_scenario
 
 # Arguments that may change when a run is resumed, because it stays the same experiment
@@ -213,6 +213,7 @@ def parse_args(Args: type, description: str):
     return args
 
 
+@refuse_on_error()
 def own_arguments(Args: type, folder: Path, resume: bool = True):
     """The arguments with which a run was trained, as the script's `Args`. Raises Refused.
 

@@ -259,6 +259,8 @@ def damage_folder(rng: random.Random, folder: Path) -> str:
         kind = f"only {kept.relative_to(folder)}"
     elif kind == "nested":
         shutil.copytree(folder, folder / "copy")
+    elif kind == UNREADABLE:
+        folder.chmod(0)
     elif kind == "old":
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     else:
