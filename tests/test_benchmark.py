@@ -401,6 +401,14 @@ def test_curves_that_are_a_pipe_are_refused(tmp_path):
         records.read_run(folder)
 
 
+def test_a_record_that_is_no_text_is_refused_in_a_short_line(tmp_path):
+    path = tmp_path / "smaclite__3m__qmix__1.json"
+    path.write_bytes(b"\xff" + b"x" * 5000)
+    with pytest.raises(ValueError, match="is not the record of a run") as caught:
+        records.read_record(path)
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize("name", ["3m\0", "\ud83c", "a\nb"])
 def test_names_that_cannot_be_printed_are_refused(tmp_path, name):
     write_run(tmp_path, "qmix", "3m", 1, [0.5, 1.0])

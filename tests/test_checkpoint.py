@@ -1112,6 +1112,7 @@ FORGED = {
     "results": lambda saved: saved["progress"].update(results=[None]),
     "learning": lambda saved: saved["progress"].update(learning={"train/loss": "x"}),
     "rate": lambda saved: saved["optimizer"]["param_groups"][0].update(lr="x"),
+    "betas": lambda saved: saved["optimizer"]["param_groups"][0].update(betas=("x", 0.9)),
     "no moment": lambda saved: saved["optimizer"]["state"][0].pop("exp_avg"),
     "shape": lambda saved: saved["optimizer"]["state"][1].update(exp_avg=torch.zeros(3, 3)),
     "steps": lambda saved: saved["optimizer"]["state"][1].update(step=torch.zeros(3)),

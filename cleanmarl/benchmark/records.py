@@ -207,6 +207,8 @@ def load(path: Path, kind: type, what: str):
         if not isinstance(found, kind):
             raise ValueError(f"it holds {'a list' if kind is dict else 'no list'}")
         return found
+    except UnicodeError as error:  # its repr() has the whole file
+        raise ValueError(f"{path} is not {what}: {error}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not {what}: {error!r}") from None
 

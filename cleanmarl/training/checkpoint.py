@@ -450,7 +450,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict):
 def is_alike(one, other) -> bool:
     """Whether an option of an optimizer has the type that it should have."""
     if isinstance(one, list | tuple):
-        return isinstance(other, list | tuple) and len(one) == len(other)
+        same = isinstance(other, list | tuple) and len(one) == len(other)
+        return same and all(map(is_alike, one, other))
     if is_number(one) and not isinstance(one, bool):
         return is_number(other) and math.isfinite(other)
     return type(one) is type(other)
