@@ -205,7 +205,7 @@ def read_args(module: ModuleType, folder: Path):
     saved = with_newer(module.Args, read_json(folder / "args.json"))
     known = {field.name for field in fields(module.Args)}
     if differ := sorted(saved.keys() ^ known):
-        raise Refused(f"{folder} and {module.__file__} have different arguments: {differ}")
+        raise Refused(f"{folder} and {module.__file__} have different arguments: {differ[:8]}")
     return module.Args(**saved | {"device": "cpu", "resume": ""})
 
 

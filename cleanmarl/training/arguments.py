@@ -226,7 +226,7 @@ def own_arguments(Args: type, folder: Path, resume: bool = True):
         own["which"] = "best"  # all that was sent
     own = with_newer(Args, own)
     if differ := own.keys() ^ {known.name for known in fields(Args)}:
-        names = ", ".join(map(option, sorted(differ)))
+        names = ", ".join(map(option, sorted(differ)[:8]))
         raise Refused(f"{folder} and this script have different arguments: {names}")
     check_types(Args(**own))
     check(Args(**own | {"device": "cpu"}))  # this machine may lack the run's device
