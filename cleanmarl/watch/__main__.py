@@ -19,7 +19,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from cleanmarl.teams import folder_to_write, path_of
-from cleanmarl.training.checkpoint import write_atomically
+from cleanmarl.training.checkpoint import write_output
 from cleanmarl.watch.page import page
 from cleanmarl.watch.trained import load
 
@@ -55,7 +55,7 @@ def write_page(args: Args) -> Path:
     if not path.parent.is_dir():
         raise training.Refused(f"cannot write {path}: there is no folder {path.parent}")
     try:
-        write_atomically(path, page(run).encode())
+        write_output(path, page(run).encode())
     except OSError as error:
         raise training.Refused(f"cannot write {path}: {error.strerror}") from error
     return path

@@ -41,6 +41,7 @@ def session_of(folder: Path) -> dict:
     return team | read_sessions(folder)[-1]
 
 
+@refuse_on_error()
 def load(
     folder: Path,
     which: str | int,
