@@ -327,7 +327,7 @@ def load_checkpoint(folder: Path, script: str, with_episodes: bool = False) -> d
     """
     faults = []
     for path in (folder / "checkpoint.pt", folder / "checkpoint.old"):
-        if path.is_dir():
+        if os.path.isdir(path):  # False for names that are too long
             raise Refused(f"{path} is a folder, and no file can be written there: move it away")
         try:
             return read_checkpoint(path, script, with_episodes) | {"faults": faults}
