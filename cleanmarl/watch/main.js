@@ -1,18 +1,17 @@
 // The page: which episode, which moment, which agent; playing, keys and the address.
 
+import { agentPanel } from "./actions.js";
+import { teamPanel } from "./agents.js";
 import { listen } from "./charts.js";
-import { at, length, shown, unpack } from "./data.js";
-import { find, html, say, svg } from "./dom.js";
-import {
-  agentPanel,
-  mixerPanel,
-  observationPanel,
-  summaryPanel,
-  teamPanel,
-  valuePanel,
-  whoPanel,
-} from "./panels.js";
-import { deaths, legend, makeScene } from "./scene.js";
+import { at, length, unpack } from "./data.js";
+import { find, say } from "./dom.js";
+import { showHeader } from "./header.js";
+import { mixerPanel } from "./mixing.js";
+import { valuePanel, whoPanel } from "./over_time.js";
+import { summaryPanel } from "./run.js";
+import { legend, makeScene } from "./scene.js";
+import { observationPanel } from "./sees.js";
+import { drawEvents, momentText } from "./timeline.js";
 
 const PLAY = "M5 3l12 7-12 7z";
 const PAUSE = "M5 3h4v14H5zM11 3h4v14h-4z";
@@ -110,24 +109,6 @@ function draw() {
   scene?.draw(state.t + state.part, state.agent);
 }
 
-function momentText(episode, t) {
-  const steps = length(episode);
-  if (t < steps) {
-    const before = t > 0 ? `, last reward ${shown(at(episode.reward, t - 1))}` : "";
-    return `step ${t} of ${steps}${before}`;
-  }
-  const how = [outcome(episode), episode.truncated ? "time limit" : ""].filter(Boolean);
-  const reward = `reward ${shown(episode.results.ep_reward)}`;
-  return `end, after ${steps} steps: ${[...how, reward].join(", ")}`;
-}
-
-/** Whether a battle was won, or whether another task succeeded. */
-function outcome({ results }) {
-  if (results.battle_won !== undefined) return results.battle_won ? "won" : "lost";
-  if (results.success !== undefined) return results.success ? "success" : "no success";
-  return "";
-}
-
 function go(t) {
   state.t = Math.min(length(shownEpisode()), Math.max(0, t));
   state.part = 0;
@@ -166,63 +147,6 @@ function tick(now) {
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) draw();
   }
   requestAnimationFrame(tick);
-}
-
-/** Draw each step's reward and deaths above the time line. */
-function drawEvents(episode) {
-  const steps = length(episode);
-  const width = find("track").clientWidth;
-  const inset = 9; // half of the slider's thumb
-  const x = (t) => inset + (t / steps) * (width - 2 * inset);
-  const picture = find("events");
-  picture.setAttribute("viewBox", `0 0 ${width} 30`);
-  const largest = Math.max(...episode.reward.values.map(Math.abs), 1e-9);
-  const thick = Math.max(1, Math.min(6, (0.6 * width) / steps));
-  const bars = Array.from(episode.reward.values, (reward, t) => {
-    const height = (16 * Math.abs(reward)) / largest;
-    const bar = { x: x(t + 1) - thick / 2, y: 30 - height, width: thick, height };
-    return svg("rect", { ...bar, class: reward < 0 ? "loss" : "gain" });
-  });
-  const crosses = deaths(episode).map(({ t, unit }) => {
-    const side = unit.ally ? "ally" : "enemy";
-    const [cx, cy] = [x(t), unit.ally ? 4 : 11];
-    const d = `M${cx - 2.5} ${cy - 2.5}l5 5m0 -5l-5 5`;
-    const cross = svg("path", { d, class: `death ${side}` });
-    cross.append(svg("title", {}, `${side} ${unit.kind} ${unit.index} dies`));
-    return cross;
-  });
-  picture.replaceChildren(...bars, ...crosses);
-}
-
-function showHeader() {
-  const { env, script, step, returns, evaluation } = data;
-  say(find("env"), env);
-  document.title = `${env}, ${script}`;
-  const percent = (x) => `${shown(100 * x, 0)}%`;
-  const { mean, low, high } = evaluation.battle_won ?? evaluation.success ?? {};
-  const what = evaluation.battle_won ? "won" : "successful";
-  const rate = mean === undefined
-    ? ""
-    : `, ${percent(mean)} ${what} (${percent(low)} to ${percent(high)})`;
-  const reward = `, reward ${shown(evaluation.ep_reward.mean)}`;
-  const played = returns.length === 1 ? "one greedy episode" : `${returns.length} greedy episodes`;
-  const alike = returns.length > 1 && data.episodes.length === 1 ? ", all identical" : "";
-  say(
-    find("about"),
-    `${script}, after ${step.toLocaleString("en")} steps · ${played}${rate}${reward}${alike}`,
-  );
-  const buttons = data.episodes.map((episode, i) => {
-    const { ep_reward, ep_length } = episode.results;
-    const how = [outcome(episode), `${shown(ep_reward)} in ${ep_length} steps`];
-    const text = html("small", {}, how.filter(Boolean).join(", "));
-    return html(
-      "button",
-      { type: "button", onclick: () => openEpisode(i) },
-      html("b", {}, episode.name),
-      text,
-    );
-  });
-  find("episodes").replaceChildren(...buttons);
 }
 
 const KEYS = {
@@ -268,7 +192,7 @@ function listenToReader() {
 }
 
 globalThis.watch = { ...data, state, at };
-showHeader();
+showHeader(data, openEpisode);
 listenToReader();
 await openEpisode(readAddress());
 document.body.dataset.ready = "yes";

@@ -19,7 +19,8 @@ from cleanmarl.watch.scene import film, words
 from cleanmarl.watch.trained import Trained
 
 HERE = Path(__file__).parent
-SCRIPTS = ("data.js", "dom.js", "charts.js", "scene.js", "panels.js", "main.js")
+SCRIPTS = sorted(HERE.glob("*.js"), key=lambda file: (file.name == "main.js", file.name))
+STYLES = ("colours.css", "page.css", "panels.css", "narrow.css")
 
 
 def page(run: Trained) -> str:
@@ -27,8 +28,8 @@ def page(run: Trained) -> str:
     content = base64.b64encode(packed(contents(run))).decode()
     parts = {
         "{{ title }}": html.escape(f"{title(run)}, {script_of(type(run.args))}"),
-        "/* style */": (HERE / "style.css").read_text(),
-        "/* script */": "\n".join(plain_script((HERE / name).read_text()) for name in SCRIPTS),
+        "/* style */": "\n".join((HERE / name).read_text() for name in STYLES),
+        "/* script */": "\n".join(plain_script(file.read_text()) for file in SCRIPTS),
         "{{ content }}": content,
     }
     template = (HERE / "index.html").read_text()

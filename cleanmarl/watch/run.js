@@ -1,0 +1,89 @@
+// Facts of the run: its evaluation, its actions, its arguments.
+
+import { dots } from "./charts.js";
+import { at, row, shown } from "./data.js";
+import { find, html } from "./dom.js";
+
+/** Facts of the run, the same at every step. */
+export function summaryPanel(data, episode) {
+  const named = new Map(data.episodes.map((one) => [one.number, one.name]));
+  const parts = [];
+  const count = data.returns.length;
+  const facts = Object.entries(data.evaluation).map(([name, { mean, low, high }]) => {
+    const [title, digits] = METRICS[name] ?? [name, 2];
+    const share = name === "battle_won" || name === "success";
+    const text = (x) => (share ? `${shown(100 * x, 0)}%` : shown(x, digits));
+    return html(
+      "li",
+      {},
+      html("b", {}, text(mean)),
+      ` ${title} `,
+      html("small", {}, `95% interval ${text(low)} to ${text(high)}`),
+    );
+  });
+  parts.push(
+    html("h3", {}, count === 1 ? "One greedy episode" : `${count} greedy episodes`),
+    html("ul", { class: "facts" }, ...facts),
+  );
+  if (new Set(data.returns).size > 1) parts.push(dots(data.returns, named, 420));
+  parts.push(
+    html("h3", {}, "Actions of each agent in all episodes"),
+    countTable(data.counts, episode),
+  );
+  const changed = Object.entries(data.args).filter(([, [value, known]]) => value !== known);
+  parts.push(html("h3", {}, "Made with"), html("pre", {}, data.made.command));
+  parts.push(
+    html("p", { class: "hint" }, `Commit ${data.made.commit || "unknown"}. ${data.made.versions}.`),
+  );
+  parts.push(argumentTable("Arguments that are not the defaults", changed, true));
+  parts.push(argumentTable("All arguments", Object.entries(data.args), false));
+  find("run").replaceChildren(...parts);
+}
+
+/** The name of an action of all agents: "attack enemy 3", or "heal or attack 3" if they differ. */
+function sharedName(episode, j) {
+  const names = [...new Set(episode.actions.map((own) => own[j]))];
+  if (names.length === 1) return names[0];
+  const verbs = new Set(names.map((name) => name.split(" ")[0]).filter((verb) => verb !== "no"));
+  const number = names.map((name) => name.split(" ")[2]).find((word) => word !== undefined);
+  return `${[...verbs].join(" or ")} ${number ?? ""}`;
+}
+
+const METRICS = {
+  ep_reward: ["reward", 2],
+  ep_length: ["steps", 1],
+  battle_won: ["of the battles won", 2],
+  success: ["of the episodes successful", 2],
+};
+
+function countTable(counts, episode) {
+  const total = episode.agents.map((_, i) => row(counts, i).reduce((sum, n) => sum + n, 0));
+  const every = episode.actions[0].map((_, j) => j);
+  const used = every.filter((j) => total.some((_, i) => at(counts, i, j)));
+  const titles = used.map((j) => html("th", { scope: "col" }, sharedName(episode, j)));
+  const head = html("tr", {}, html("th", {}, "agent"), ...titles);
+  const rows = episode.agents.map((agent, i) => {
+    const cells = used.map((j) => shareCell(at(counts, i, j) / total[i]));
+    return html("tr", {}, html("th", { scope: "row" }, agent), ...cells);
+  });
+  const parts = [html("thead", {}, head), html("tbody", {}, ...rows)];
+  return html("div", { class: "scroll" }, html("table", { class: "counts" }, ...parts));
+}
+
+function shareCell(part) {
+  const text = part ? `${shown(100 * part, part < 0.01 ? 1 : 0)}%` : "";
+  const cell = html("td", { class: "number share" }, text);
+  cell.style.setProperty("--part", part.toFixed(3));
+  return cell;
+}
+
+function argumentTable(title, entries, open) {
+  const rows = entries.map(([name, [value]]) => {
+    const cell = html("td", {}, value === "" ? "–" : String(value));
+    return html("tr", {}, html("th", { scope: "row" }, name), cell);
+  });
+  const content = rows.length
+    ? html("table", { class: "args" }, html("tbody", {}, ...rows))
+    : html("p", {}, "none");
+  return html("details", { open }, html("summary", {}, `${title} (${rows.length})`), content);
+}
