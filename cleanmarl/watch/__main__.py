@@ -1,6 +1,10 @@
 """Write one HTML page that shows what a trained team does, and its networks' values.
 
 python -m cleanmarl.watch RUN_FOLDER
+
+A second run is shown beside it, in the same episodes:
+
+python -m cleanmarl.watch RUN_A RUN_B
 """
 
 import signal
@@ -21,7 +25,7 @@ from tyro.conf import Positional
 from cleanmarl.teams import folder_to_write, path_of
 from cleanmarl.training.checkpoint import write_atomically
 from cleanmarl.watch.page import page
-from cleanmarl.watch.trained import load
+from cleanmarl.watch.trained import load, named
 
 
 @dataclass
@@ -29,7 +33,9 @@ class Args:
     """Watch a trained team: a page with its worst, median and best episode."""
 
     run: Positional[Path]
-    """folder of a run, or a published team: team:3m"""
+    """folder of a run, or a published team: team:3m; RUN@best or RUN@last chooses its networks"""
+    other: Positional[Path | None] = None
+    """a second run, to compare both in the same episodes"""
     episodes: int = 32
     """greedy episodes to play"""
     which: Literal["best", "last"] = "last"
@@ -46,18 +52,24 @@ def write_page(args: Args) -> Path:
     """Play the episodes and write their page. Raises Refused."""
     if args.episodes < 1:
         raise training.Refused(f"--episodes must be at least 1, got {args.episodes}")
-    run = load(args.run, args.which, args.episodes, args.script, args.trust)
-    home = folder_to_write(path_of(args.run))
-    if home != args.run:  # a published team
-        home.mkdir(parents=True, exist_ok=True)
-    path = args.out or home / "watch.html"
+    runs = [named(text, args.which) for text in (args.run, args.other) if text]
+    teams = [load(*run, args.episodes, args.script, args.trust) for run in runs]
+    path = args.out or folder_of_page(runs[0][0]) / ("compare.html" if args.other else "watch.html")
     if not path.parent.is_dir():
         raise training.Refused(f"cannot write {path}: there is no folder {path.parent}")
     try:
-        write_atomically(path, page(run).encode())
+        write_atomically(path, page(*teams).encode())
     except OSError as error:
         raise training.Refused(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+def folder_of_page(run: Path) -> Path:
+    """The folder of a run; for a published team a new one, teams/NAME."""
+    home = folder_to_write(path_of(run))
+    if home != run:
+        home.mkdir(parents=True, exist_ok=True)
+    return home
 
 
 def main():

@@ -1,14 +1,36 @@
-// The head of the page: the run in one line, and its episodes.
+// The head of the page: each run in one line, and the episodes.
 
+import { NAMES, nameOf } from "./compare.js";
 import { shown } from "./data.js";
 import { find, html, say } from "./dom.js";
 import { outcome } from "./timeline.js";
 
-/** Name the run, and offer its episodes. */
-export function showHeader(data, openEpisode) {
-  const { env, script, step, returns, evaluation } = data;
+/** Name one or two runs, and offer their episodes. */
+export function showHeader(teams, openEpisode) {
+  const { env, script, step } = teams[0];
   say(find("env"), env);
-  document.title = `${env}, ${script}`;
+  document.title = `${env}, ${[...new Set(teams.map((team) => team.script))].join(" and ")}`;
+  if (teams.length > 1) {
+    const lines = teams.map((team, i) =>
+      html("span", {}, `${NAMES[i]}: ${nameOf(teams, i)} · ${played(team)}`)
+    );
+    find("about").replaceChildren(...lines);
+  } else {
+    const made = `${script}, after ${step.toLocaleString("en")} steps`;
+    say(find("about"), `${made} · ${played(teams[0])}`);
+  }
+  const buttons = teams[0].episodes.map((_, i) => {
+    const text = teams.length > 1 ? resultsOfBoth(teams, i) : resultOf(teams[0].episodes[i]);
+    const name = teams.length > 1 ? `episode ${teams[0].episodes[i].name}` : undefined;
+    const title = html("b", {}, name ?? teams[0].episodes[i].name);
+    const small = html("small", {}, text);
+    return html("button", { type: "button", onclick: () => openEpisode(i) }, title, small);
+  });
+  find("episodes").replaceChildren(...buttons);
+}
+
+/** The greedy episodes of a run, and their results. */
+function played({ returns, evaluation, episodes }) {
   const percent = (x) => `${shown(100 * x, 0)}%`;
   const { mean, low, high } = evaluation.battle_won ?? evaluation.success ?? {};
   const what = evaluation.battle_won ? "won" : "successful";
@@ -16,22 +38,21 @@ export function showHeader(data, openEpisode) {
     ? ""
     : `, ${percent(mean)} ${what} (${percent(low)} to ${percent(high)})`;
   const reward = `, reward ${shown(evaluation.ep_reward.mean)}`;
-  const played = returns.length === 1 ? "one greedy episode" : `${returns.length} greedy episodes`;
-  const alike = returns.length > 1 && data.episodes.length === 1 ? ", all identical" : "";
-  say(
-    find("about"),
-    `${script}, after ${step.toLocaleString("en")} steps · ${played}${rate}${reward}${alike}`,
-  );
-  const buttons = data.episodes.map((episode, i) => {
-    const { ep_reward, ep_length } = episode.results;
-    const how = [outcome(episode), `${shown(ep_reward)} in ${ep_length} steps`];
-    const text = html("small", {}, how.filter(Boolean).join(", "));
-    return html(
-      "button",
-      { type: "button", onclick: () => openEpisode(i) },
-      html("b", {}, episode.name),
-      text,
-    );
+  const count = returns.length === 1 ? "one greedy episode" : `${returns.length} greedy episodes`;
+  const alike = returns.length > 1 && episodes.length === 1 ? ", all identical" : "";
+  return `${count}${rate}${reward}${alike}`;
+}
+
+function resultOf(episode) {
+  const { ep_reward, ep_length } = episode.results;
+  const how = [outcome(episode), `${shown(ep_reward)} in ${ep_length} steps`];
+  return how.filter(Boolean).join(", ");
+}
+
+function resultsOfBoth(teams, number) {
+  const ends = teams.map(({ episodes }, i) => {
+    const how = [outcome(episodes[number]), shown(episodes[number].results.ep_reward)];
+    return `${NAMES[i]} ${how.filter(Boolean).join(" ")}`;
   });
-  find("episodes").replaceChildren(...buttons);
+  return ends.join(", ");
 }

@@ -1,51 +1,77 @@
 // Charts over the steps of an episode: Q_tot and the return, and the agents' weights.
 
 import { lineChart } from "./charts.js";
+import { TEAM_HUES, NAMES } from "./compare.js";
 import { at, length, shown } from "./data.js";
 import { find, look, say } from "./dom.js";
 import { deaths } from "./scene.js";
 
-/** Q_tot and the return that followed, over time. */
-export function valuePanel(episode, args, go) {
-  const lines = [
-    { name: "Q_tot", values: episode.q_tot.values, colour: "var(--ally)" },
-    { name: "return", values: episode.returns.values, colour: "var(--enemy)", dashes: "5 3" },
-  ];
-  const steps = length(episode);
-  const label = "Q_tot and the discounted return over the steps of the episode";
-  const options = { lines, label, steps, go, end: episode.truncated };
-  const chart = lineChart(find("value-chart"), options);
+/** Q_tot and the return that followed, over time, of one or two teams. */
+export function valuePanel(episodes, teams, go) {
+  const steps = Math.max(...episodes.map(length));
+  const truncated = episodes.some((episode) => episode.truncated);
   const notes = [];
-  if (episode.truncated) {
+  if (truncated) {
     notes.push("The time limit ended the episode: the return has no rewards after it.");
   }
-  if (args.normalize_reward?.[0]) {
+  if (teams.some(({ args }) => args.normalize_reward?.[0])) {
     notes.push("Q_tot counts standardised rewards, the return counts plain rewards.");
   }
+  let built;
   return {
-    moveTo(t) {
-      chart.moveTo(t);
-      if (t >= steps) {
-        say(find("value-now"), ["The episode is over.", ...notes].join(" "));
-        return;
+    moveTo(_, agent, t) {
+      if (!built || (episodes.length > 1 && built.agent !== agent)) {
+        const lines = episodes.length > 1 ? linesOfBoth(episodes, agent) : linesOf(episodes[0]);
+        const label = "Q_tot and the discounted return over the steps of the episode";
+        const options = { lines, label, steps, go, end: truncated };
+        built = { agent, chart: lineChart(find("value-chart"), options) };
       }
-      const expected = at(episode.q_tot, t);
-      const came = at(episode.returns, t);
-      const verdict = expected > came ? "overestimated" : "underestimated";
-      const difference = shown(Math.abs(expected - came));
-      const text = `Q_tot ${shown(expected)}, the discounted return that followed ${
-        shown(came)
-      }: ${verdict} by ${difference}.`;
-      say(find("value-now"), [text, ...notes].join(" "));
+      built.chart.moveTo(t);
+      const verdicts = episodes.map((episode, i) => {
+        const name = episodes.length > 1 ? `${NAMES[i]}: ` : "";
+        return name + verdict(episode, t);
+      });
+      say(find("value-now"), [...verdicts, ...notes].join(" "));
     },
   };
 }
 
+function linesOf(episode) {
+  return [
+    { name: "Q_tot", values: episode.q_tot.values, colour: "var(--ally)" },
+    { name: "return", values: episode.returns.values, colour: "var(--enemy)", dashes: "5 3" },
+  ];
+}
+
+/** Q_tot, return and the value of an agent's action, in the colours of two teams. */
+function linesOfBoth(episodes, agent) {
+  return episodes.flatMap((episode, i) => {
+    const values = Float32Array.from({ length: length(episode) }, (_, t) => {
+      return at(episode.q, t, agent, at(episode.chosen, t, agent));
+    });
+    const [colour, name] = [TEAM_HUES[i], NAMES[i]];
+    return [
+      { name: `${name} Q_tot`, values: episode.q_tot.values, colour },
+      { name: `${name} return`, values: episode.returns.values, colour, dashes: "5 3" },
+      { name: `${name} agent ${agent}`, values, colour, dashes: "1.5 2.5" },
+    ];
+  });
+}
+
+function verdict(episode, t) {
+  if (t >= length(episode)) return "The episode is over.";
+  const expected = at(episode.q_tot, t);
+  const came = at(episode.returns, t);
+  const how = expected > came ? "overestimated" : "underestimated";
+  const numbers = `Q_tot ${shown(expected)}, the discounted return that followed ${shown(came)}`;
+  return `${numbers}: ${how} by ${shown(Math.abs(expected - came))}.`;
+}
+
 /** dQ_tot/dq_i of all agents over time. */
-export function whoPanel(episode, go) {
-  const steps = length(episode);
+export function whoPanel(episode, steps, go) {
+  const last = length(episode) - 1;
   const lines = episode.agents.map((_, i) => {
-    const values = Float32Array.from({ length: steps }, (_, t) => at(episode.slope, t, i));
+    const values = Float32Array.from({ length: last + 1 }, (_, t) => at(episode.slope, t, i));
     const { colour: hue, dashes } = look(i);
     return { name: String(i), values, colour: hue, dashes };
   });
@@ -53,9 +79,9 @@ export function whoPanel(episode, go) {
   const chart = lineChart(find("who-chart"), { lines, label, steps, go });
   const fallen = deaths(episode).filter(({ unit }) => unit.ally);
   return {
-    moveTo(t, agent) {
+    moveTo(own, agent, t) {
       chart.moveTo(t, agent);
-      say(find("who-hint"), weightText(episode, Math.min(t, steps - 1), agent, fallen));
+      say(find("who-hint"), weightText(episode, Math.min(own, last), agent, fallen));
     },
   };
 }

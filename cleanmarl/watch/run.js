@@ -1,13 +1,15 @@
 // Facts of the run: its evaluation, its actions, its arguments.
 
 import { dots } from "./charts.js";
+import { differences, NAMES, textOf } from "./compare.js";
 import { at, row, shown } from "./data.js";
 import { find, html } from "./dom.js";
 
 /** Facts of the run, the same at every step. */
-export function summaryPanel(data, episode) {
+export function summaryPanel(teams, number, episode) {
+  const data = teams[number];
   const named = new Map(data.episodes.map((one) => [one.number, one.name]));
-  const parts = [];
+  const parts = teams.length > 1 ? differenceTable(teams) : [];
   const count = data.returns.length;
   const facts = Object.entries(data.evaluation).map(([name, { mean, low, high }]) => {
     const [title, digits] = METRICS[name] ?? [name, 2];
@@ -77,9 +79,22 @@ function shareCell(part) {
   return cell;
 }
 
+/** The arguments of two runs that differ. */
+function differenceTable(teams) {
+  const rows = differences(teams).map(([name, ...values]) => {
+    const cells = values.map((value) => html("td", {}, value));
+    return html("tr", {}, html("th", { scope: "row" }, name), ...cells);
+  });
+  const heads = ["argument", ...NAMES].map((name) => html("th", { scope: "col" }, name));
+  const head = html("thead", {}, html("tr", {}, ...heads));
+  const table = html("table", { class: "args differ" }, head, html("tbody", {}, ...rows));
+  const title = html("h3", {}, "Arguments in which A and B differ");
+  return [title, rows.length ? html("div", { class: "scroll" }, table) : html("p", {}, "none")];
+}
+
 function argumentTable(title, entries, open) {
   const rows = entries.map(([name, [value]]) => {
-    const cell = html("td", {}, value === "" ? "–" : String(value));
+    const cell = html("td", {}, textOf(value));
     return html("tr", {}, html("th", { scope: "row" }, name), cell);
   });
   const content = rows.length

@@ -1,18 +1,37 @@
 // The moment in words, and the events above the time line.
 
+import { NAMES, parting } from "./compare.js";
 import { at, length, shown } from "./data.js";
 import { find, svg } from "./dom.js";
 import { deaths } from "./scene.js";
 
-export function momentText(episode, t) {
+const LANE = 30; // pixels of a team's events
+const INSET = 9; // half of the slider's thumb
+
+/** The moment of one or two episodes in words. */
+export function momentText(episodes, t) {
+  if (episodes.length > 1) return momentOfBoth(episodes, t);
+  const [episode] = episodes;
   const steps = length(episode);
   if (t < steps) {
     const before = t > 0 ? `, last reward ${shown(at(episode.reward, t - 1))}` : "";
     return `step ${t} of ${steps}${before}`;
   }
+  return `end, after ${steps} steps: ${endOf(episode)}`;
+}
+
+function momentOfBoth(episodes, t) {
+  const ends = episodes.flatMap((episode, i) => {
+    const steps = length(episode);
+    return t < steps ? [] : [`${NAMES[i]} ${endOf(episode)} after ${steps} steps`];
+  });
+  const steps = Math.max(...episodes.map(length));
+  return [t < steps ? `step ${t} of ${steps}` : "end", ...ends].join("; ");
+}
+
+function endOf(episode) {
   const how = [outcome(episode), episode.truncated ? "time limit" : ""].filter(Boolean);
-  const reward = `reward ${shown(episode.results.ep_reward)}`;
-  return `end, after ${steps} steps: ${[...how, reward].join(", ")}`;
+  return [...how, `reward ${shown(episode.results.ep_reward)}`].join(", ");
 }
 
 /** Whether a battle was won, or whether another task succeeded. */
@@ -22,28 +41,54 @@ export function outcome({ results }) {
   return "";
 }
 
-/** Draw each step's reward and deaths above the time line. */
-export function drawEvents(episode) {
-  const steps = length(episode);
+/** Draw each step's reward and deaths above the time line, in a lane for each team. */
+export function drawEvents(episodes) {
+  const steps = Math.max(...episodes.map(length));
   const width = find("track").clientWidth;
-  const inset = 9; // half of the slider's thumb
-  const x = (t) => inset + (t / steps) * (width - 2 * inset);
+  const x = (t) => INSET + (t / steps) * (width - 2 * INSET);
   const picture = find("events");
-  picture.setAttribute("viewBox", `0 0 ${width} 30`);
-  const largest = Math.max(...episode.reward.values.map(Math.abs), 1e-9);
+  const height = LANE * episodes.length;
+  picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  picture.style.height = `${height}px`;
+  const sizes = episodes.flatMap(({ reward }) => Array.from(reward.values, Math.abs));
+  const largest = Math.max(...sizes, 1e-9);
   const thick = Math.max(1, Math.min(6, (0.6 * width) / steps));
-  const bars = Array.from(episode.reward.values, (reward, t) => {
+  const lanes = episodes.flatMap((episode, i) => {
+    const bottom = LANE * (i + 1);
+    return [...bars(episode, x, bottom, thick, largest), ...crosses(episode, x, bottom - LANE)];
+  });
+  picture.replaceChildren(...lanes, ...marks(episodes, x, height));
+}
+
+function bars(episode, x, bottom, thick, largest) {
+  return Array.from(episode.reward.values, (reward, t) => {
     const height = (16 * Math.abs(reward)) / largest;
-    const bar = { x: x(t + 1) - thick / 2, y: 30 - height, width: thick, height };
+    const bar = { x: x(t + 1) - thick / 2, y: bottom - height, width: thick, height };
     return svg("rect", { ...bar, class: reward < 0 ? "loss" : "gain" });
   });
-  const crosses = deaths(episode).map(({ t, unit }) => {
+}
+
+function crosses(episode, x, top) {
+  return deaths(episode).map(({ t, unit }) => {
     const side = unit.ally ? "ally" : "enemy";
-    const [cx, cy] = [x(t), unit.ally ? 4 : 11];
+    const [cx, cy] = [x(t), top + (unit.ally ? 4 : 11)];
     const d = `M${cx - 2.5} ${cy - 2.5}l5 5m0 -5l-5 5`;
     const cross = svg("path", { d, class: `death ${side}` });
     cross.append(svg("title", {}, `${side} ${unit.kind} ${unit.index} dies`));
     return cross;
   });
-  picture.replaceChildren(...bars, ...crosses);
+}
+
+/** The names of two lanes, and the step at which the choices of two teams part. */
+function marks(episodes, x, height) {
+  if (episodes.length < 2) return [];
+  const names = NAMES.map((name, i) =>
+    svg("text", { x: 0, y: LANE * (i + 1) - 9, class: "lane" }, name)
+  );
+  const found = parting(episodes);
+  if (!found) return names;
+  const place = { x1: x(found.t), x2: x(found.t), y1: 0, y2: height };
+  const line = svg("line", { ...place, class: "parting" });
+  line.append(svg("title", {}, `The choices of A and B part at step ${found.t}`));
+  return [...names, line];
 }

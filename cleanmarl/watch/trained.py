@@ -41,6 +41,16 @@ def session_of(folder: Path) -> dict:
     return team | read_sessions(folder)[-1]
 
 
+def named(text: Path, which: str) -> tuple[Path, str]:
+    """A run and its networks from RUN or RUN@best, RUN@last; without @ it is `which`."""
+    run, at, asked = str(text).rpartition("@")
+    if not at or text.exists():
+        return text, which
+    if asked not in ("best", "last"):
+        raise Refused(f"{text}: expected RUN@best or RUN@last, got @{asked}")
+    return Path(run), asked
+
+
 def load(
     folder: Path, which: str, num_episodes: int, script: Path | None = None, trust: bool = False
 ) -> Trained:
