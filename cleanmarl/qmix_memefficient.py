@@ -119,6 +119,8 @@ class Args:
     """keep the replay buffer in checkpoints"""
     save_model: bool = True
     """save the last and the best networks"""
+    keep_models: Annotated[int, Between(0, 1000)] = 0
+    """networks to keep over the course of the training"""
     capture_video: bool = False
     """save greedy episodes as GIFs"""
     use_wnb: bool = False
@@ -141,8 +143,8 @@ class Args:
     """folder of a run to evaluate in num_eval_ep episodes"""
     init_from: str = ""
     """folder of a run with whose networks a new run begins"""
-    which: Literal["best", "last"] = "last"
-    """networks to evaluate, or to begin with"""
+    which: Literal["best", "last"] | int = "last"
+    """networks to evaluate, or to begin with: best, last, or a kept step"""
 
 
 def layer_init(layer: nn.Linear, scale: float) -> nn.Linear:

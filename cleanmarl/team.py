@@ -22,7 +22,13 @@ import torch
 from cleanmarl.teams import path_of
 from cleanmarl.training.acting import acting
 from cleanmarl.training.arguments import check, load_file, with_newer
-from cleanmarl.training.checkpoint import load_model, read_json, read_team, write_atomically
+from cleanmarl.training.checkpoint import (
+    file_of,
+    load_model,
+    read_json,
+    read_team,
+    write_atomically,
+)
 from cleanmarl.training.errors import Refused, refuse_on_error, warn
 
 OWN = Path(__file__).parent  # folder of the project's own scripts
@@ -161,7 +167,7 @@ def call_act(act: Callable, values: Callable, observation: dict, memory, args):
 
 def load_team(
     run: str | Path,
-    which: Literal["best", "last"] = "best",
+    which: Literal["best", "last"] | int = "best",
     script: str | Path | None = None,
     trust: bool = False,
 ) -> Team:
@@ -169,7 +175,7 @@ def load_team(
 
     Args:
         run: folder of the run, or the name of a published team, for example team:3m
-        which: its "best" or its "last" networks
+        which: its "best" or its "last" networks, or those that it kept at a step (--keep-models)
         script: the script that made it, if it was moved
         trust: run the script that the folder names, wherever it is
 
@@ -179,8 +185,7 @@ def load_team(
     Raises ValueError with a message of one line.
     """
     folder = path_of(run)
-    if which not in ("best", "last"):
-        raise Refused(f'which must be "best" or "last", got {which!r}')
+    file_of(run, which)  # raises Refused if there is none
     about = read_team(folder)
     path = find_script(about, script and Path(script), folder, trust)
     module = load_script(path, ("Args", "Networks", "act"))

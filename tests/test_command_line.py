@@ -11,7 +11,6 @@ import sys
 import typing
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -311,94 +310,6 @@ def test_a_training_that_begins_in_python_refuses_the_same(script, wrong, tmp_pa
     with pytest.raises(Refused, match=option):
         MODULES[script].train(small_args(script, **TWO_STEPS | wrong), folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-# Weights & Biases
-
-
-def test_weights_and_biases_offline_writes_into_the_run_folder(tmp_path):
-    arguments = ["--use-wnb", "--log-every", "1", "--total-timesteps", "100", *SMALL]
-    homes = {
-        name: str(tmp_path / "home")
-        for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR")
-    }
-    status, stdout, stderr = run(tmp_path, *arguments, WANDB_MODE="offline", **homes)
-    assert status == 0
-    assert "warning" not in stderr
-    assert "done after" in stdout
-    assert list(tmp_path.glob("runs/*/wandb/offline-run-*/*.wandb"))
-
-
-class FakeRun:
-    """A W&B run that records its calls."""
-
-    def __init__(self):
-        self.logged, self.finished = [], False
-
-    def log(self, scalars, step):
-        self.logged.append((step, scalars))
-
-    def finish(self):
-        self.finished = True
-
-
-def broken(*args, **options):
-    raise ConnectionError("no network")
-
-
-def trained_with(wandb, folder, monkeypatch, **options) -> dict[str, float]:
-    monkeypatch.setitem(sys.modules, "wandb", wandb)
-    args = qmix.Args(
-        **TWO_STEPS, total_timesteps=20, batch_size=2, log_every=1, use_wnb=True, **options
-    )
-    return qmix.train(args, folder=folder / "run")
-
-
-def test_weights_and_biases_gets_the_scalars_and_the_arguments(tmp_path, monkeypatch):
-    fake, opened = FakeRun(), {}
-    wandb = SimpleNamespace(init=lambda **options: opened.update(options) or fake)
-    trained_with(wandb, tmp_path, monkeypatch, wnb_project="qmix", wnb_entity="me", seed=3)
-    assert (opened["project"], opened["entity"], opened["config"]["seed"]) == ("qmix", "me", 3)
-    steps = [step for step, _ in fake.logged]
-    assert steps == sorted(steps)
-    assert {"rollout/ep_reward", "train/loss", "eval/ep_reward", "charts/SPS"} <= {
-        k for _, s in fake.logged for k in s
-    }
-    assert fake.finished
-
-
-def failing_run(method: str, after: int = 0) -> FakeRun:
-    """A run whose `method` fails from its call number `after` on."""
-    fake, calls = FakeRun(), []
-    work = getattr(fake, method)
-
-    def fail(*args, **options):
-        calls.append(args)
-        return broken() if len(calls) > after else work(*args, **options)
-
-    setattr(fake, method, fail)
-    return fake
-
-
-@pytest.mark.parametrize(
-    "wandb",
-    [
-        None,
-        SimpleNamespace(init=broken),
-        SimpleNamespace(init=lambda **_: failing_run("log")),
-        SimpleNamespace(init=lambda **_: failing_run("log", after=4)),
-        SimpleNamespace(init=lambda **_: failing_run("finish")),
-    ],
-    ids=["import", "init", "log", "a later log", "finish"],
-)
-def test_a_failing_weights_and_biases_warns_once_and_the_training_continues(
-    tmp_path, monkeypatch, capsys, wandb
-):
-    assert trained_with(wandb, tmp_path, monkeypatch)["eval/ep_length"] == 2
-    out, err = capsys.readouterr()
-    assert err.count("warning: ") == 1
-    assert out.startswith("done after 20 steps")
-    assert (tmp_path / "run" / "model.pt").exists()
 
 
 # Random command lines

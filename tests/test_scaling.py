@@ -10,6 +10,7 @@ import torch
 
 from cleanmarl import load_team
 from cleanmarl.training import set_scales
+from cleanmarl.training.scaling import ScaleCheck
 from tests.helpers import LBF, MODULES, TWO_STEPS, every_script, small_args, trained, weights
 
 SIZES = SimpleNamespace(n_agents=2, n_actions=3, obs_size=3, state_size=2)
@@ -124,3 +125,36 @@ def test_an_older_team_can_be_trained_further(older, tmp_path):
     found = weights(trained("qmix", tmp_path / "further", init_from=str(older), **TWO_STEPS))
     for name in SCALES:
         assert (found[name] == 1).all()
+
+
+# Entries that grow later
+
+
+def agents(*scale: float):
+    return SimpleNamespace(agent=SimpleNamespace(obs_scale=torch.tensor(scale)))
+
+
+def episodes(obs) -> list[dict]:
+    return [{"obs": np.array(obs, np.float32)}]
+
+
+def test_an_entry_that_outgrows_its_scale_is_named_once(capsys):
+    check = ScaleCheck(agents(1.0, 4.0), episodes([[[1, 2], [-1, 0]], [[1, -200], [2, 3]]]))
+    check.look()
+    check.look()
+    said = capsys.readouterr().err
+    assert said.count("entry 1 of an observation is 200, 50 times its largest size") == 1
+
+
+@pytest.mark.parametrize("network", [agents(10.0, 10.0), SimpleNamespace(), agents(1.0, 10.0)])
+@pytest.mark.parametrize("stored", [episodes([[[1, 200]]]), [{"packed": 1}], []])
+def test_other_entries_are_not_mentioned(capsys, network, stored):
+    ScaleCheck(network, stored).look()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("script", ["qmix", "qmix_multienvs", "qmix_lstm"])
+def test_a_training_says_that_observations_grow(tmp_path, capsys, script):
+    growing = {"env_type": "pz", "env_family": "tests.games", "env_name": "growing_game"}
+    trained(script, tmp_path / "run", log_every=2, total_timesteps=200, **growing)
+    assert capsys.readouterr().err.count("times its largest size in the first batch") == 1

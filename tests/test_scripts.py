@@ -284,6 +284,7 @@ DEFAULTS = {
     "checkpoint_every": 1000,
     "checkpoint_buffer": True,
     "save_model": True,
+    "keep_models": 0,
     "capture_video": False,
     "use_wnb": False,
     "wnb_project": "",

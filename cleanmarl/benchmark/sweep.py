@@ -49,6 +49,7 @@ from cleanmarl.training.arguments import (
 )
 from cleanmarl.training.checkpoint import write_atomically
 from cleanmarl.training.errors import Refused, refuse_on_error
+from cleanmarl.training.kept import kept_steps, name_of
 
 SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 # The sweep sets these arguments of the scripts itself.
@@ -535,11 +536,13 @@ def told_by(task: Task, record: Record) -> dict:
 
 def keep_team(run: Path, folder: Path):
     """Copy a run's networks, and what is needed to load them; nothing if none were saved."""
-    if not (run / "best.pt").exists():
+    kept = [name_of(step) for step in kept_steps(run)]
+    if not (run / "best.pt").exists() and not kept:
         return
     folder.mkdir(exist_ok=True)
-    for name in OF_TEAM:
+    for name in (*OF_TEAM, *kept):
         if (run / name).exists():
+            (folder / name).parent.mkdir(exist_ok=True)
             write_atomically(folder / name, (run / name).read_bytes())
 
 

@@ -29,7 +29,7 @@ from cleanmarl.training.errors import Refused, reader_may_leave, warn
 
 # Arguments that may change when a run is resumed, because it stays the same experiment
 FREE = {"total_timesteps", "checkpoint_every", "checkpoint_buffer", "device", "torch_threads"}
-FREE |= {"save_model", "capture_video", "use_wnb", "wnb_project", "wnb_entity"}
+FREE |= {"save_model", "keep_models", "capture_video", "use_wnb", "wnb_project", "wnb_entity"}
 FREE |= {"resume", "evaluate", "which"}
 # Arguments that a resumed run keeps. Its episodes would mean something else:
 FIXED = {"env_type", "env_name", "env_family", "env_options", "env_state", "agent_ids", "clock"}
@@ -220,7 +220,7 @@ def own_arguments(Args: type, folder: Path, resume: bool = True):
     """
     folder = path_of(folder)
     saved = load_checkpoint(folder, script_of(Args))["args"] if resume else sent(Args, folder)
-    own = saved | {"resume": "", "evaluate": ""}
+    own = saved | {"resume": "", "evaluate": "", "which": "last"}  # not with what it began
     if not resume and not (folder / "model.pt").exists():
         own["which"] = "best"  # all that was sent
     own = with_newer(Args, own)
@@ -274,7 +274,7 @@ def sent(Args: type, folder: Path) -> dict:
 
 def with_newer(Args: type, own: dict) -> dict:
     """A run's own arguments, and those that a script had not yet when the run was made."""
-    newer = {"init_from": "", "clock": False}
+    newer = {"init_from": "", "clock": False, "keep_models": 0}
     names = {known.name for known in fields(Args)}
     return {name: value for name, value in newer.items() if name in names} | own
 

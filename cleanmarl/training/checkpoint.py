@@ -9,6 +9,7 @@ import re
 import zipfile
 from dataclasses import asdict
 from hashlib import sha256
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import zstandard
 
 from cleanmarl.teams import PREFIX, path_of
 from cleanmarl.training.errors import Refused
+from cleanmarl.training.kept import file_of_step
 from cleanmarl.training.memory import memory
 from cleanmarl.training.scaling import with_scales
 
@@ -332,15 +334,23 @@ def is_weights(part) -> bool:
     return isinstance(part, dict) and all(map(torch.is_tensor, part.values()))
 
 
-def file_of(run: str | Path, which: str) -> str:
-    """The file of the "best" or the "last" networks; a published team has only its best."""
+def file_of(run: str | Path, which: str | int) -> str:
+    """The file of the "best" or the "last" networks, or of those kept at a step.
+
+    A published team has only its best. Raises Refused.
+    """
+    if isinstance(which, Integral) and not isinstance(which, bool):
+        return file_of_step(path_of(run), which)
+    if which not in ("best", "last"):
+        raise Refused(f'which must be "best", "last" or a kept step, got {which!r}')
     return "best.pt" if which == "best" or str(run).startswith(PREFIX) else "model.pt"
 
 
-def load_model(folder: Path, which: str, **networks: torch.nn.Module) -> int:
-    """Load the "best" or the "last" weights of a run into networks, named as in `Networks`.
+def load_model(folder: Path, which: str | int, **networks: torch.nn.Module) -> int:
+    """Load the "best" or the "last" weights of a run, or those kept at a step.
 
-    `folder` may also be the name of a published team, for example team:3m.
+    `folder` may also be the name of a published team, for example team:3m. `networks` are named as
+    in `Networks`.
 
     Returns the step at which the weights were saved. Raises Refused.
     """

@@ -23,9 +23,9 @@ SHAPED_BY = ("agent_ids", "clock", "hidden_dim", "num_layers", "rnn", "last_acti
 def init_from(args, networks: torch.nn.Module):
     """Load the networks of the run `args.init_from`, if there is one, for a new run.
 
-    `args.which` chooses the "best" or the "last". If only the mixer does not fit, for example
-    because the state has another size, the agents' networks are loaded and a warning says so.
-    Raises Refused.
+    `args.which` chooses the "best", the "last" or those kept at a step. If only the mixer does not
+    fit, for example because the state has another size, the agents' networks are loaded and a
+    warning says so. Raises Refused.
     """
     if not args.init_from or args.resume or args.evaluate:
         return

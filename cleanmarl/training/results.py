@@ -95,14 +95,15 @@ def confidence(values: np.ndarray) -> dict[str, float]:
 def folder_of_results(args, run: Path) -> Path:
     """The run's folder or, for another environment than the run's, a subfolder with its name.
 
-    A team of the project's results stays as it is: its folder is in the current one. Raises Refused
-    if the run's environment is unknown.
+    Networks that were kept at a step have a subfolder, too, for example at_20000. A team of the
+    project's results stays as it is: its folder is in the current one. Raises Refused if the run's
+    environment is unknown.
     """
     own = read_json(run / "args.json")
-    is_own = all(own.get(name) == getattr(args, name) for name in ENVIRONMENT)
-    title = title_of(args.env_name, args.env_options)
     folder = folder_to_write(run)
-    return folder if is_own else folder / f"in_{title}"
+    if any(own.get(name) != getattr(args, name) for name in ENVIRONMENT):
+        folder = folder / f"in_{title_of(args.env_name, args.env_options)}"
+    return folder if args.which in ("best", "last") else folder / f"at_{args.which}"
 
 
 def worst_median_best(results: list[dict[str, float]]) -> dict[str, int]:
@@ -128,7 +129,8 @@ def evaluation_of(args, step: int, results: list[dict[str, float]]) -> dict:
     if alike:
         evaluation = {name: {"mean": of["mean"]} for name, of in evaluation.items()}
     evaluation |= {"episodes": len(results), "alike": alike}
-    which = "best" if file_of(args.evaluate, args.which) == "best.pt" else "last"
+    names = {"best.pt": "best", "model.pt": "last"}
+    which = names.get(file_of(args.evaluate, args.which), args.which)
     evaluation |= {"seed": args.seed, "which": which, "step": step}
     evaluation |= {name: getattr(args, name) for name in ENVIRONMENT}
     evaluation["per_episode"] = []
@@ -158,8 +160,8 @@ def in_words(evaluation: dict) -> list[str]:
 def write_evaluation(args, step: int, results: list[dict[str, float]]) -> Path:
     """Write means over episodes with their intervals to evaluation.json, and print them.
 
-    The file is in the folder of the run. For another environment than the run's, it is in a folder
-    there, for example in_3m. Returns that folder. Raises Refused if the file cannot be written.
+    The file is in the folder of the run, or in a folder there, see `folder_of_results`. Returns
+    that folder. Raises Refused if the file cannot be written.
     """
     folder = folder_of_results(args, path_of(args.evaluate))
     evaluation = evaluation_of(args, step, results)
@@ -170,6 +172,7 @@ def write_evaluation(args, step: int, results: list[dict[str, float]]) -> Path:
         raise Refused(f"cannot write {folder / 'evaluation.json'}: {error}") from error
     lines = in_words(evaluation)
     where = folder / "evaluation.json"
-    lines.append(f"{evaluation['which']} networks, saved at step {step}: {where}")
+    which = evaluation["which"] if args.which in ("best", "last") else "kept"
+    lines.append(f"{which} networks, saved at step {step}: {where}")
     say("\n".join(lines))
     return folder

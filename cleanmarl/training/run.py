@@ -47,12 +47,16 @@ from cleanmarl.training.checkpoint import (
     write_sealed,
 )
 from cleanmarl.training.errors import in_one_line, refuse_on_error, say, warn
+from cleanmarl.training.hparams import hyperparameters
 from cleanmarl.training.initial import apply_changes
+from cleanmarl.training.kept import name_of, steps_to_keep
 from cleanmarl.training.learned import GradientCheck
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
+from cleanmarl.training.scaling import ScaleCheck
 from cleanmarl.training.session import description, made_with, now
 from cleanmarl.training.stopping import Stopped
 from cleanmarl.training.values import ValueCheck
+from cleanmarl.training.wnb import Wandb
 
 # Shown beside the progress bar: the first of these that exists
 SHOWN = {"eval/battle_won": "won", "eval/success": "success", "eval/ep_reward": "eval"}
@@ -64,8 +68,9 @@ class Run:
 
     Args:
         args: the script's arguments; `Run` reads env_type, env_name, env_options, seed,
-            total_timesteps, buffer_size, resume, save_model, checkpoint_buffer, use_wnb,
-            wnb_project, wnb_entity. With `resume`, the run in that folder is resumed
+            total_timesteps, buffer_size, resume, save_model, keep_models, checkpoint_buffer,
+            capture_video, use_wnb, wnb_project, wnb_entity. With `resume`, the run in that
+            folder is resumed
         env: the environment, whose sizes and names are written to team.json
         state: name -> part of the checkpoint: an object with a state_dict, or a dataclass.
             The networks in "networks" are also saved in model.pt and best.pt
@@ -82,6 +87,7 @@ class Run:
         self.state = state
         self.stopped = 0  # otherwise the signal that asks the loop to end
         self.step = 0
+        self.to_keep = steps_to_keep(args)
         self.seconds_before = 0.0  # training time before this process
         self.latest: dict[str, float] = {}  # value of each metric
         self.best_score: list[float] = []
@@ -104,6 +110,7 @@ class Run:
         optimizers = [part for part in state.values() if isinstance(part, torch.optim.Optimizer)]
         self.gradients = GradientCheck(state["networks"], optimizers)
         self.values = ValueCheck(args, self.episodes)
+        self.scales = ScaleCheck(state["networks"], self.episodes)
 
     def open_folder(self, folder: Path | None) -> Path:
         """Make a new folder or open the resumed one, and lock it for this process."""
@@ -166,6 +173,7 @@ class Run:
         first = self.logged[0][1] if self.logged else self.step + 1
         errors.tell_of_curves()
         self.writer = SummaryWriter(str(self.folder), purge_step=first)
+        self.writer.file_writer.add_summary(hyperparameters(self.args))
         for scalars, step in self.logged:
             self.add_to_curves(scalars, step)
 
@@ -176,9 +184,7 @@ class Run:
         total = self.args.total_timesteps
         look = {"bar_format": BAR, "unit_scale": True, "unit": "", "initial": min(self.step, total)}
         self.bar = tqdm(total=total, disable=not on_terminal, **look)
-        self.wandb = None
-        if self.args.use_wnb:
-            self.attempt(self.open_wandb)
+        self.wandb = Wandb(self.args, self.folder)
         self.handlers = {}
         with suppress(ValueError):
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -208,9 +214,14 @@ class Run:
         return self.step / self.seconds
 
     def advance(self, step: int):
-        """Set the current environment step, and move the progress bar."""
+        """Set the current environment step, move the progress bar, and keep networks if due."""
+        due = [one for one in self.to_keep if self.step < one <= step]
         self.step = step
         self.bar.update(min(step, self.args.total_timesteps) - self.bar.n)
+        for one in due:
+            with errors.warn_on_error(f"{name_of(one)} is not written", OSError):
+                (self.folder / "models").mkdir(exist_ok=True)
+                self.write_model(name_of(one))
 
     def log(self, scalars: dict[str, float]):
         """Add a point to each curve, at the current step.
@@ -220,7 +231,9 @@ class Run:
         scalars = {name: float(value) for name, value in scalars.items()}
         if "train/loss" in scalars and self.gradients.no_step and not self.args.resume:
             raise Refused("there is a loss, but no optimizer.step(): nothing is learned")
-        self.values.look(scalars.get("train/q_tot", 0.0))
+        if "train/loss" in scalars:
+            self.values.look(scalars.get("train/q_tot", 0.0))
+            self.scales.look()
         evaluated = "eval/ep_reward" in scalars
         if "rollout/ep_reward" in scalars:
             scalars["charts/SPS"] = self.speed
@@ -230,8 +243,7 @@ class Run:
         self.logged.append((scalars, self.step))
         with suppress(OSError):  # full disk: `save` will warn
             self.add_to_curves(scalars, self.step)
-        if self.wandb:
-            self.attempt(self.wandb.log, scalars, step=self.step)
+        self.wandb.log(scalars, self.step)
         if evaluated:
             success = scalars.get("eval/battle_won", scalars.get("eval/success", 0.0))
             self.keep_best(success, scalars["eval/ep_reward"])
@@ -266,21 +278,6 @@ class Run:
         status |= {"seconds": self.seconds} | self.latest
         with suppress(OSError):  # full disk: `save` will warn
             write_json(self.folder / "status.json", status)
-
-    def open_wandb(self):
-        import wandb  # import it only here, because it is slow
-
-        where = {"project": self.args.wnb_project or None, "entity": self.args.wnb_entity or None}
-        run = {"name": self.folder.name, "id": self.folder.name, "dir": str(self.folder)}
-        self.wandb = wandb.init(config=asdict(self.args), resume="allow", **run, **where)
-
-    def attempt(self, call, *args, **options):
-        """Call Weights & Biases; if it fails, switch it off and continue the training."""
-        try:
-            call(*args, **options)
-        except Exception as error:
-            self.wandb = None
-            warn(f"Weights & Biases is switched off: {error}")
 
     def keep_best(self, *score: float):
         """Write best.pt if this score is the highest: win or success rate, then reward."""
@@ -376,9 +373,8 @@ class Run:
             error = None
         self.bar.close()
         self.gradients.warn_if_unchanged()
-        if self.wandb:
-            self.attempt(self.wandb.finish)
         ending = f"failed: {error!r}" if error else "stopped" if self.stopped else "done"
+        self.wandb.finish(self.step, ending)
         self.sessions[-1] |= {"ended": now(), "ending": ending}
         self.write_status()
         with suppress(OSError):  # full disk: `save` has warned

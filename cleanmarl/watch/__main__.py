@@ -33,15 +33,15 @@ class Args:
     """Watch a trained team: a page with its worst, median and best episode."""
 
     run: Positional[Path]
-    """folder of a run, or a published team: team:3m; RUN@best or RUN@last chooses its networks"""
+    """folder of a run, or a published team: team:3m. RUN@best, RUN@last, RUN@100000: its networks"""
     other: Positional[Path | None] = None
-    """a second run, to compare both in the same episodes"""
+    """a second run: both in the same episodes"""
     episodes: int = 32
     """greedy episodes to play"""
-    which: Literal["best", "last"] = "last"
-    """networks to watch"""
+    which: Literal["best", "last"] | int = "last"
+    """networks to watch: best, last, or a kept step"""
     out: Path | None = None
-    """file to write; None for watch.html in the folder"""
+    """file to write; None for watch.html in the folder, watch_STEP.html or compare.html"""
     script: Path | None = None
     """script that made the run, if you moved it"""
     trust: bool = False
@@ -54,7 +54,7 @@ def write_page(args: Args) -> Path:
         raise training.Refused(f"--episodes must be at least 1, got {args.episodes}")
     runs = [named(text, args.which) for text in (args.run, args.other) if text]
     teams = [load(*run, args.episodes, args.script, args.trust) for run in runs]
-    path = args.out or folder_of_page(runs[0][0]) / ("compare.html" if args.other else "watch.html")
+    path = args.out or folder_of_page(runs[0][0]) / name_of_page(*runs)
     if not path.parent.is_dir():
         raise training.Refused(f"cannot write {path}: there is no folder {path.parent}")
     try:
@@ -62,6 +62,14 @@ def write_page(args: Args) -> Path:
     except OSError as error:
         raise training.Refused(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+def name_of_page(first: tuple, *second: tuple) -> str:
+    """The file's name for the networks of a run, or of two runs."""
+    if second:
+        return "compare.html"
+    which = first[1]
+    return "watch.html" if which in ("best", "last") else f"watch_{which}.html"
 
 
 def folder_of_page(run: Path) -> Path:

@@ -41,20 +41,26 @@ def session_of(folder: Path) -> dict:
     return team | read_sessions(folder)[-1]
 
 
-def named(text: Path, which: str) -> tuple[Path, str]:
-    """A run and its networks from RUN or RUN@best, RUN@last; without @ it is `which`."""
+def named(text: Path, which: str | int) -> tuple[Path, str | int]:
+    """A run and its networks from RUN or RUN@best, RUN@last, RUN@STEP; without @ it is `which`."""
     run, at, asked = str(text).rpartition("@")
     if not at or text.exists():
         return text, which
+    if asked.isascii() and asked.isdecimal():
+        return Path(run), int(asked)
     if asked not in ("best", "last"):
-        raise Refused(f"{text}: expected RUN@best or RUN@last, got @{asked}")
+        raise Refused(f"{text}: expected RUN@best, RUN@last or RUN@STEP, got @{asked}")
     return Path(run), asked
 
 
 def load(
-    folder: Path, which: str, num_episodes: int, script: Path | None = None, trust: bool = False
+    folder: Path,
+    which: str | int,
+    num_episodes: int,
+    script: Path | None = None,
+    trust: bool = False,
 ) -> Trained:
-    """Load the "best" or the "last" networks of a run; `script` and `trust` are as in `load_team`.
+    """Load networks of a run; `which`, `script` and `trust` are as in `load_team`.
 
     Raises Refused.
     """

@@ -1,0 +1,26 @@
+"""A game whose observation grows with every episode, as counters and amounts of money do."""
+
+import numpy as np
+from gymnasium.spaces import Box
+
+from tests.games.two_step_game import TwoStepGame
+
+
+class GrowingGame(TwoStepGame):
+    """The two-step game. Agents also observe the square of the number of episodes."""
+
+    num_episodes = 0
+
+    def observation_space(self, agent: str) -> Box:
+        return Box(-np.inf, np.inf, (4,), np.float32)
+
+    def reset(self, seed: int | None = None, options: dict | None = None):
+        self.num_episodes += 1
+        return super().reset(seed, options)
+
+    def observation(self) -> np.ndarray:
+        return np.append(super().observation(), np.float32(self.num_episodes**2))
+
+
+def parallel_env() -> GrowingGame:
+    return GrowingGame()
