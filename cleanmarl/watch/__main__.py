@@ -18,9 +18,9 @@ from cleanmarl import training  # first: it sets the threads of NumPy and PyTorc
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from cleanmarl.teams import folder_to_write, path_of
 from cleanmarl.training.checkpoint import write_atomically
@@ -32,10 +32,11 @@ from cleanmarl.watch.trained import load, named
 class Args:
     """Watch a trained team: a page with its worst, median and best episode."""
 
-    run: Positional[Path]
-    """folder of a run, or a published team: team:3m. RUN@best, RUN@last, RUN@100000: its networks"""
-    other: Positional[Path | None] = None
-    """a second run: both in the same episodes"""
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """folder of a run, or a published team: team:3m; RUN@best, RUN@last or RUN@STEP chooses its
+    networks"""
+    other: Annotated[Positional[Path | None], arg(metavar="[RUN_B]")] = None
+    """a second run, to show both in the same episodes"""
     episodes: int = 32
     """greedy episodes to play"""
     which: Literal["best", "last"] | int = "last"
