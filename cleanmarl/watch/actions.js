@@ -1,7 +1,7 @@
 // The table of an agent's actions: their values, and Q_tot if it alone had taken another.
 
 import { acts, LEAST, valuesNow } from "./agent.js";
-import { at, digitsFor, extent, length, row, shown, signed } from "./data.js";
+import { at, difference, digitsFor, extent, length, row, shown, signed } from "./data.js";
 import { find, html, say } from "./dom.js";
 
 /** The chosen agent: the value of each action, and Q_tot if it alone had taken this action. */
@@ -14,7 +14,9 @@ export function agentPanel(episode) {
       const over = t >= steps;
       const moment = Math.min(t, steps - 1);
       say(find("agent-title"), `What if agent ${agent} did something else`);
-      say(find("agent-hint"), hintOf(episode, moment, agent, acts(episode, t, agent), over));
+      const digits = digitsFor(built.scale.change[1] - built.scale.change[0]);
+      const alive = acts(episode, t, agent);
+      say(find("agent-hint"), hintOf(episode, moment, agent, alive, over, digits));
       showActions(episode, built, moment, over);
     },
   };
@@ -32,20 +34,23 @@ function buildActions(episode, agent) {
     const head = html("th", { scope: "row" }, name);
     return { line: html("tr", {}, head, ...cells, long(total.track)), value, total, change };
   });
-  const titles = ["action", "value", "", "Q_tot then", "", ""];
+  const ends = { value: axis(), change: axis() };
+  const titles = ["action", "value", ends.value.line, "Q_tot then", "change", ends.change.line];
   const heads = titles.map((title) => html("th", { scope: "col" }, title));
   const body = html("tbody", {}, ...rows.map(({ line }) => line));
   find("actions").replaceChildren(html("thead", {}, html("tr", {}, ...heads)), body);
-  return { agent, rows, scale: scales(episode, agent) };
+  return { agent, rows, ends, scale: scales(episode, agent) };
 }
 
-function showActions(episode, { agent, rows, scale }, t, over) {
+function showActions(episode, { agent, rows, ends, scale }, t, over) {
   const now = at(episode.q_tot, t);
   const taken = at(episode.chosen, t, agent);
   const [low, high] = scale.value;
   const [worst, best] = roomFor(scale.change, changesNow(episode, t, agent));
   const digits = digitsFor(high - low);
   const digitsOfTotal = digitsFor(scale.change[1] - scale.change[0]);
+  showAxis(ends.value, low, high, digits);
+  showAxis(ends.change, worst, best, digitsOfTotal);
   rows.forEach(({ line, value, total, change }, j) => {
     const may = at(episode.avail, t, agent, j) && !over;
     line.className = may ? (j === taken ? "taken" : "may") : "cannot";
@@ -54,14 +59,14 @@ function showActions(episode, { agent, rows, scale }, t, over) {
     const other = at(episode.what_if, t, agent, j);
     say(value.text, may ? shown(q, digits) : "");
     say(total.text, may ? shown(other, digitsOfTotal) : "not available");
-    const difference = j === taken ? "chosen" : signed(other - now, digitsOfTotal);
-    say(change, may ? difference : "");
+    const gap = difference(other, now, digitsOfTotal);
+    say(change, !may ? "" : j === taken ? "chosen" : signed(gap, digitsOfTotal));
     place(value.fill, may ? q : 0, low, high);
     place(total.fill, may ? other - now : 0, worst, best);
   });
 }
 
-function hintOf(episode, t, agent, alive, over) {
+function hintOf(episode, t, agent, alive, over, digits) {
   if (over) return "The episode is over.";
   if (!alive) return "The agent is dead: its only action is no-op.";
   const values = Array.from(row(episode.q, t, agent));
@@ -70,13 +75,24 @@ function hintOf(episode, t, agent, alive, over) {
   if (count === 1) return "Only one action is available.";
   const totals = Array.from(row(episode.what_if, t, agent)).filter((_, j) => may[j]);
   const [low, high] = extent(totals);
-  const most = shown(high - low, digitsFor(high - low));
+  const most = shown(difference(high, low, digits), digits);
   return `If the others keep their actions, this agent changes Q_tot by at most ${most}.`;
 }
 
 function bar() {
   const fill = html("i", { class: "fill" });
   return { text: html("span", {}), fill, track: html("span", { class: "meter two" }, fill) };
+}
+
+/** The numbers at both ends of the bars of a column. */
+function axis() {
+  const [low, high] = [html("span", {}), html("span", {})];
+  return { low, high, line: html("span", { class: "ends" }, low, high) };
+}
+
+function showAxis(ends, low, high, digits) {
+  say(ends.low, shown(low, digits));
+  say(ends.high, shown(high, digits));
 }
 
 /** Draw a bar from 0 to a value, on a track from low to high. */

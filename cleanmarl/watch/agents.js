@@ -4,14 +4,21 @@ import { acts, healthOf, LEAST, valuesNow } from "./agent.js";
 import { at, digitsFor, extent, length, shown } from "./data.js";
 import { find, html, look, say, svg } from "./dom.js";
 
-/** All agents: the values of their actions, their choices and their weights. */
-export function teamPanel(episode, choose) {
+const WEIGHT = "∂Q_tot/∂q: by how much Q_tot rises if the agent’s value rises by 1";
+
+/**
+ * All agents: the values of their actions, their choices and their weights.
+ *
+ * `other` is the episode of another team, and its name: its choices stand below.
+ */
+export function teamPanel(episode, choose, other) {
   const steps = length(episode);
   const spreads = episode.agents.map((_, i) => widest(episode, i));
   const digits = digitsFor(Math.max(...spreads));
   const largest = Math.max(1e-6, ...episode.slope.values);
   const battle = Boolean(episode.scene.units);
-  const head = ["agent", "action values", "action", "weight"];
+  const weight = html("span", { title: WEIGHT }, "weight");
+  const head = ["agent", "action values", "action, its value", weight];
   const table = find("agents");
   const cells = head.map((name) => html("th", { scope: "col" }, name));
   const rows = episode.agents.map((name, i) => agentRow(episode, name, i, battle, choose));
@@ -20,7 +27,7 @@ export function teamPanel(episode, choose) {
     html("tbody", {}, ...rows.map((parts) => parts.line)),
   );
   return {
-    moveTo(t, chosen) {
+    moveTo(t, chosen, now) {
       bringIntoView(rows[chosen].line);
       rows.forEach((parts, i) => {
         const over = t >= steps;
@@ -35,6 +42,7 @@ export function teamPanel(episode, choose) {
         const value = at(episode.q, moment, i, action);
         say(parts.action, over ? "–" : episode.actions[i][action]);
         say(parts.value, over ? "" : shown(value, digits));
+        if (other) showOther(parts.other, other, now, i, action);
         const slope = at(episode.slope, moment, i);
         say(parts.weight, over ? "" : shown(slope));
         parts.weightBar.style.width = over ? "0" : `${(100 * slope) / largest}%`;
@@ -62,7 +70,8 @@ function agentRow(episode, name, i, battle, choose) {
     return rest;
   });
   const size = 9 * bars.length - 2;
-  const picture = svg("svg", { viewBox: `0 0 ${size} 30`, class: "bars", "aria-hidden": "true" });
+  const frame = { viewBox: `0 0 ${size} 30`, preserveAspectRatio: "xMinYMax" };
+  const picture = svg("svg", { ...frame, class: "bars", "aria-hidden": "true" });
   picture.style.maxWidth = `${Math.max(64, 1.3 * size)}px`;
   picture.append(svg("line", { x1: 0, x2: size, y1: 29.5, y2: 29.5, class: "grid" }), ...bars);
   const chip = html("b", { class: "chip" }, String(i));
@@ -75,6 +84,7 @@ function agentRow(episode, name, i, battle, choose) {
   );
   const action = html("span", { class: "does" });
   const value = html("small", {});
+  const other = html("span", { class: "other" });
   const weight = html("span", { class: "number" });
   const weightBar = html("i", { class: "fill" });
   weightBar.style.background = hue;
@@ -85,10 +95,18 @@ function agentRow(episode, name, i, battle, choose) {
     { onclick: () => choose(i) },
     first,
     html("td", { class: "values" }, picture),
-    html("td", {}, action, " ", value),
+    html("td", {}, action, " ", value, other),
     html("td", { class: "weighs" }, weight, html("span", { class: "meter" }, weightBar)),
   );
-  return { line, button, health, healthText, bars, action, value, weight, weightBar };
+  return { line, button, health, healthText, bars, action, value, other, weight, weightBar };
+}
+
+/** What the other team's agent does at this moment. */
+function showOther(place, { episode, name }, t, i, action) {
+  const over = t >= length(episode);
+  const choice = over ? undefined : at(episode.chosen, t, i);
+  say(place, over ? `${name}: over` : `${name}: ${episode.actions[i][choice]}`);
+  place.classList.toggle("differs", !over && choice !== action);
 }
 
 /** "marine 0" without its number, which is shown beside it. */

@@ -30,16 +30,15 @@ export function showHeader(teams, openEpisode) {
 }
 
 /** The greedy episodes of a run, and their results. */
-function played({ returns, evaluation, episodes }) {
+function played({ returns, evaluation }) {
   const percent = (x) => `${shown(100 * x, 0)}%`;
   const { mean, low, high } = evaluation.battle_won ?? evaluation.success ?? {};
   const what = evaluation.battle_won ? "won" : "successful";
-  const rate = mean === undefined
-    ? ""
-    : `, ${percent(mean)} ${what} (${percent(low)} to ${percent(high)})`;
+  const interval = low === undefined ? "" : ` (${percent(low)} to ${percent(high)})`;
+  const rate = mean === undefined ? "" : `, ${percent(mean)} ${what}${interval}`;
   const reward = `, reward ${shown(evaluation.ep_reward.mean)}`;
   const count = returns.length === 1 ? "one greedy episode" : `${returns.length} greedy episodes`;
-  const alike = returns.length > 1 && episodes.length === 1 ? ", all identical" : "";
+  const alike = evaluation.ep_reward.low === undefined ? ", all alike" : "";
   return `${count}${rate}${reward}${alike}`;
 }
 

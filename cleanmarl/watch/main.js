@@ -10,9 +10,11 @@ import { showHeader } from "./header.js";
 import { mixerPanel } from "./mixing.js";
 import { valuePanel, whoPanel } from "./over_time.js";
 import { summaryPanel } from "./run.js";
+import { markScrollers } from "./scroll.js";
 import { observationPanel } from "./sees.js";
 import { makeStage } from "./stage.js";
 import { drawEvents, momentText } from "./timeline.js";
+import { offerTour } from "./tour.js";
 
 const PLAY = "M5 3l12 7-12 7z";
 const PAUSE = "M5 3h4v14H5zM11 3h4v14h-4z";
@@ -79,7 +81,7 @@ function build() {
   stage.layOut();
   say(find("team-hint"), teamHint(episode));
   panels = [
-    teamPanel(episode, choose),
+    teamPanel(episode, choose, otherEpisode()),
     agentPanel(episode),
     valuePanel(shownEpisodes(), teams, go),
     whoPanel(episode, lastStep(), go),
@@ -95,10 +97,18 @@ function build() {
   update();
 }
 
+/** The episode of the team that the panels do not show. */
+function otherEpisode() {
+  const other = 1 - state.team;
+  return teams[other] && { episode: teams[other].episodes[state.episode], name: NAMES[other] };
+}
+
 function teamHint(episode) {
   const bars =
     "Bars compare the values of available actions; dots are unavailable; the dark bar is taken.";
-  return episode.sums ? bars : `${bars} Weight is ∂Q_tot/∂q: how Q_tot changes with the value.`;
+  const rise = "if the agent’s value rises by 0.01, Q_tot rises by 0.01 × weight (∂Q_tot/∂q).";
+  const weight = episode.sums ? "it is 1, because Q_tot is the plain sum of the values." : rise;
+  return `${bars} Weight: ${weight}`;
 }
 
 /** Show the current moment in all panels. */
@@ -114,6 +124,7 @@ function update() {
   find("playing").setAttribute("d", state.playing ? PAUSE : PLAY);
   const own = Math.min(state.t, length(shownEpisode())); // one team's episode may be shorter
   for (const panel of panels) panel.moveTo(own, state.agent, state.t);
+  markScrollers();
   stage.describe(state.t, text, state.team);
   draw();
   if (!state.playing) writeAddress();
@@ -208,7 +219,7 @@ function listenToReader() {
 /** Two scenes have the full width, above all panels. */
 function layOutForTwo() {
   document.body.classList.add("two");
-  document.querySelector("main").before(find("stage"));
+  document.querySelector("main").before(find("stage"), find("parting"), find("legend"));
   find("parting").hidden = false;
 }
 
@@ -218,3 +229,4 @@ showHeader(teams, openEpisode);
 listenToReader();
 await openEpisode(readAddress());
 document.body.dataset.ready = "yes";
+offerTour(shownEpisode());

@@ -48,7 +48,7 @@ function drawWeights(canvas, episode, t, agent, order) {
   const width = canvas.clientWidth;
   const cell = (width - left) / order.length;
   const high = Math.max(9, Math.min(20, 150 / episode.agents.length));
-  const height = (episode.agents.length + 1) * high + 8;
+  const height = (episode.agents.length + 1) * high + 8 + 18;
   canvas.style.height = `${height}px`;
   const context = pen(canvas, width, height);
   const hue = colour("ramp");
@@ -70,4 +70,7 @@ function drawWeights(canvas, episode, t, agent, order) {
   });
   line(row(w2.bytes, t), episode.agents.length * high + 8, "W2", false);
   context.globalAlpha = 1;
+  context.fillStyle = colour("ink-soft");
+  context.font = "11px system-ui, sans-serif";
+  context.fillText("hidden units of the mixing network →", left, height - 7);
 }

@@ -2,7 +2,7 @@
 
 import { lineChart } from "./charts.js";
 import { TEAM_HUES, NAMES } from "./compare.js";
-import { at, length, shown } from "./data.js";
+import { at, difference, length, shown } from "./data.js";
 import { find, look, say } from "./dom.js";
 import { deaths } from "./scene.js";
 
@@ -23,7 +23,8 @@ export function valuePanel(episodes, teams, go) {
       if (!built || (episodes.length > 1 && built.agent !== agent)) {
         const lines = episodes.length > 1 ? linesOfBoth(episodes, agent) : linesOf(episodes[0]);
         const label = "Q_tot and the discounted return over the steps of the episode";
-        const options = { lines, label, steps, go, end: truncated };
+        const name = "Q_tot and discounted return";
+        const options = { lines, label, name, steps, go, end: truncated };
         built = { agent, chart: lineChart(find("value-chart"), options) };
       }
       built.chart.moveTo(t);
@@ -31,7 +32,7 @@ export function valuePanel(episodes, teams, go) {
         const name = episodes.length > 1 ? `${NAMES[i]}: ` : "";
         return name + verdict(episode, t);
       });
-      say(find("value-now"), [...verdicts, ...notes].join(" "));
+      say(find("value-now"), [...verdicts, ...notes].join(episodes.length > 1 ? "\n" : " "));
     },
   };
 }
@@ -62,9 +63,11 @@ function verdict(episode, t) {
   if (t >= length(episode)) return "The episode is over.";
   const expected = at(episode.q_tot, t);
   const came = at(episode.returns, t);
-  const how = expected > came ? "overestimated" : "underestimated";
+  const gap = difference(expected, came);
+  const how = gap > 0 ? "overestimated" : "underestimated";
   const numbers = `Q_tot ${shown(expected)}, the discounted return that followed ${shown(came)}`;
-  return `${numbers}: ${how} by ${shown(Math.abs(expected - came))}.`;
+  if (gap === 0) return `${numbers}: they agree.`;
+  return `${numbers}: ${how} by ${shown(Math.abs(gap))}.`;
 }
 
 /** dQ_tot/dq_i of all agents over time. */
@@ -76,7 +79,7 @@ export function whoPanel(episode, steps, go) {
     return { name: String(i), values, colour: hue, dashes };
   });
   const label = "The weight of each agent, dQ_tot/dq, over the steps of the episode";
-  const chart = lineChart(find("who-chart"), { lines, label, steps, go });
+  const chart = lineChart(find("who-chart"), { lines, label, name: "weight ∂Q_tot/∂q", steps, go });
   const fallen = deaths(episode).filter(({ unit }) => unit.ally);
   return {
     moveTo(own, agent, t) {

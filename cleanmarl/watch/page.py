@@ -12,7 +12,7 @@ import numpy as np
 
 from cleanmarl.training.arguments import script_of, title_of, with_newer
 from cleanmarl.training.errors import Refused, warn
-from cleanmarl.training.results import by_name, confidence
+from cleanmarl.training.results import means
 from cleanmarl.watch.compare import check_starts, comparable, telling
 from cleanmarl.watch.episodes import Episode, places, play
 from cleanmarl.watch.explain import explain
@@ -21,7 +21,7 @@ from cleanmarl.watch.trained import Trained
 
 HERE = Path(__file__).parent
 SCRIPTS = sorted(HERE.glob("*.js"), key=lambda file: (file.name == "main.js", file.name))
-STYLES = ("colours.css", "page.css", "panels.css", "compare.css", "narrow.css")
+STYLES = ("colours.css", "page.css", "panels.css", "compare.css", "tour.css", "narrow.css")
 
 
 def page(run: Trained, other: Trained | None = None) -> str:
@@ -72,7 +72,6 @@ def about(run: Trained, episodes: list, results: list, chosen: dict[str, int]) -
     """A run and its chosen episodes, name -> number."""
     known = asdict(type(run.args)())
     saved = with_newer(type(run.args), run.saved)
-    evaluation = {name: confidence(values) for name, values in by_name(results).items()}
     shown = [described(run, episodes, results, *place) for place in chosen.items()]
     for reason in {one["scene"]["missing"] for one in shown if "missing" in one["scene"]}:
         warn(f"the page has no scene: {reason}")
@@ -83,7 +82,7 @@ def about(run: Trained, episodes: list, results: list, chosen: dict[str, int]) -
         "step": run.step,
         "made": {name: run.session.get(name, "") for name in ("command", "commit", "versions")},
         "args": {name: [saved[name], value] for name, value in known.items()},
-        "evaluation": evaluation,
+        "evaluation": means(results),
         "returns": [one["ep_reward"] for one in results],
         "counts": action_counts(episodes),
         "episodes": shown,

@@ -15,18 +15,17 @@ export function summaryPanel(teams, number, episode) {
     const [title, digits] = METRICS[name] ?? [name, 2];
     const share = name === "battle_won" || name === "success";
     const text = (x) => (share ? `${shown(100 * x, 0)}%` : shown(x, digits));
-    return html(
-      "li",
-      {},
-      html("b", {}, text(mean)),
-      ` ${title} `,
-      html("small", {}, `95% interval ${text(low)} to ${text(high)}`),
-    );
+    const interval = low === undefined ? "" : `95% interval ${text(low)} to ${text(high)}`;
+    return html("li", {}, html("b", {}, text(mean)), ` ${title} `, html("small", {}, interval));
   });
   parts.push(
     html("h3", {}, count === 1 ? "One greedy episode" : `${count} greedy episodes`),
     html("ul", { class: "facts" }, ...facts),
   );
+  if (data.evaluation.ep_reward.low === undefined) {
+    const alike = "All have the same reward and length: they count as one, without an interval.";
+    parts.push(html("p", { class: "hint" }, alike));
+  }
   if (new Set(data.returns).size > 1) parts.push(dots(data.returns, named, 420));
   parts.push(
     html("h3", {}, "Actions of each agent in all episodes"),

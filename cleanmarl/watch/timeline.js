@@ -2,7 +2,7 @@
 
 import { NAMES, parting } from "./compare.js";
 import { at, length, shown } from "./data.js";
-import { find, svg } from "./dom.js";
+import { find, html, svg } from "./dom.js";
 import { deaths } from "./scene.js";
 
 const LANE = 30; // pixels of a team's events
@@ -58,6 +58,8 @@ export function drawEvents(episodes) {
     return [...bars(episode, x, bottom, thick, largest), ...crosses(episode, x, bottom - LANE)];
   });
   picture.replaceChildren(...lanes, ...marks(episodes, x, height));
+  const names = episodes.map((_, i) => laneName(episodes, i));
+  find("lanes").replaceChildren(...names, html("span", {}, "step"));
 }
 
 function bars(episode, x, bottom, thick, largest) {
@@ -79,16 +81,19 @@ function crosses(episode, x, top) {
   });
 }
 
-/** The names of two lanes, and the step at which the choices of two teams part. */
+/** What a lane shows: deaths above rewards, and of two teams the team. */
+function laneName(episodes, i) {
+  const name = episodes.length > 1 ? html("b", {}, `${NAMES[i]} `) : "";
+  const above = html("span", {}, name, deaths(episodes[i]).length ? "deaths" : "");
+  return html("span", {}, above, html("span", {}, "reward"));
+}
+
+/** The step at which the choices of two teams part. */
 function marks(episodes, x, height) {
-  if (episodes.length < 2) return [];
-  const names = NAMES.map((name, i) =>
-    svg("text", { x: 0, y: LANE * (i + 1) - 9, class: "lane" }, name)
-  );
-  const found = parting(episodes);
-  if (!found) return names;
+  const found = episodes.length > 1 ? parting(episodes) : undefined;
+  if (!found) return [];
   const place = { x1: x(found.t), x2: x(found.t), y1: 0, y2: height };
   const line = svg("line", { ...place, class: "parting" });
   line.append(svg("title", {}, `The choices of A and B part at step ${found.t}`));
-  return [...names, line];
+  return [line];
 }
