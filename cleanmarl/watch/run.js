@@ -31,14 +31,20 @@ export function summaryPanel(teams, number, episode) {
     html("h3", {}, "Actions of each agent in all episodes"),
     countTable(data.counts, episode),
   );
-  const changed = Object.entries(data.args).filter(([, [value, known]]) => value !== known);
-  parts.push(html("h3", {}, "Made with"), html("pre", {}, data.made.command));
-  parts.push(
-    html("p", { class: "hint" }, `Commit ${data.made.commit || "unknown"}. ${data.made.versions}.`),
-  );
+  const every = Object.entries(data.args);
+  const changed = every.filter(([, [value, usual]]) => textOf(value) !== textOf(usual));
+  parts.push(...madeWith(data.made));
   parts.push(argumentTable("Arguments that are not the defaults", changed, true));
   parts.push(argumentTable("All arguments", Object.entries(data.args), false));
   find("run").replaceChildren(...parts);
+}
+
+/** The command, the commit and the versions, as far as they are known. */
+function madeWith({ command, commit, versions }) {
+  const facts = [`Commit ${commit || "unknown"}.`, versions ? `${versions}.` : ""];
+  const parts = [html("h3", {}, "Made with"), html("p", { class: "hint" }, facts.join(" "))];
+  if (command) parts.splice(1, 0, html("pre", {}, command));
+  return parts;
 }
 
 /** The name of an action of all agents: "attack enemy 3", or "heal or attack 3" if they differ. */

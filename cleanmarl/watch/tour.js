@@ -25,10 +25,15 @@ function stepsOf(episode) {
   ];
 }
 
-/** Show the tour if this browser has not seen it; the button "?" brings it back. */
+/** Show the tour if this browser has not seen it; the button or the key "?" brings it back. */
 export function offerTour(episode) {
   const steps = stepsOf(episode);
   find("help").addEventListener("click", () => start(steps, true));
+  document.addEventListener("keydown", ({ key }) => {
+    if (key === "?") start(steps, true);
+    const tour = find("tour");
+    if (key === "Escape" && !tour.hidden) end(tour.contains(document.activeElement));
+  });
   if (!seen()) start(steps, false);
 }
 
@@ -70,8 +75,7 @@ function start(steps, focus) {
   find("tour-back").onclick = () => move(-1);
   find("tour-close").onclick = () => end(focus);
   box.onkeydown = (event) => {
-    if (event.key === "Escape") end(focus);
-    event.stopPropagation(); // the keys of the page wait
+    if (event.key !== "Escape") event.stopPropagation(); // the keys of the page wait
   };
   box.hidden = false;
   show();
@@ -84,7 +88,8 @@ function point(target) {
   for (const other of document.querySelectorAll(".pointed")) other.classList.remove("pointed");
   if (!target) return;
   target.classList.add("pointed");
-  target.scrollIntoView({ block: "nearest" });
+  const wide = matchMedia("(min-width: 1081px)").matches;
+  target.scrollIntoView({ block: wide ? "nearest" : "start" });
 }
 
 function end(focus) {
