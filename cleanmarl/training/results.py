@@ -109,6 +109,22 @@ def confidence(values: np.ndarray) -> dict[str, float]:
     return {"mean": float(mean), "low": float(low), "high": float(high)}
 
 
+def all_alike(results: list[dict[str, float]]) -> bool:
+    """Whether several episodes have the same reward, length and success."""
+    return len(results) > 1 and all(one == results[0] for one in results)
+
+
+def means(results: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """name -> mean and 95% interval of all episodes.
+
+    There are no intervals if all are alike: as far as the results tell, they are one episode.
+    """
+    found = {name: confidence(values) for name, values in by_name(results).items()}
+    if all_alike(results):
+        found = {name: {"mean": of["mean"]} for name, of in found.items()}
+    return found
+
+
 def folder_of_results(args, run: Path) -> Path:
     """The run's folder or, for another environment than the run's, a subfolder with its name.
 
@@ -136,16 +152,8 @@ def seed_of(args, number: int) -> int:
 
 
 def evaluation_of(args, step: int, results: list[dict[str, float]]) -> dict:
-    """The content of evaluation.json: means, their intervals, and the results of each episode.
-
-    Episodes with the same reward, length and success are alike. Then there are no intervals: as far
-    as the results tell, all are one episode.
-    """
-    alike = len(results) > 1 and all(one == results[0] for one in results)
-    evaluation = {name: confidence(values) for name, values in by_name(results).items()}
-    if alike:
-        evaluation = {name: {"mean": of["mean"]} for name, of in evaluation.items()}
-    evaluation |= {"episodes": len(results), "alike": alike}
+    """The content of evaluation.json: means, their intervals, and the results of each episode."""
+    evaluation = means(results) | {"episodes": len(results), "alike": all_alike(results)}
     names = {"best.pt": "best", "model.pt": "last"}
     which = names.get(file_of(args.evaluate, args.which), args.which)
     evaluation |= {"seed": args.seed, "which": which, "step": step}

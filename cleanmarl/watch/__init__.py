@@ -4,5 +4,5 @@
 
 `trained.py` loads a run's script and networks, `episodes.py` plays episodes, `explain.py` computes
 the networks' values, `scene.py` records what to draw, and `page.py` joins everything with the
-page's own files: index.html, style.css and *.js.
+page's own files: index.html, *.css and *.js.
 """

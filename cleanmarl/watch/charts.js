@@ -3,7 +3,7 @@
 import { extent, shown } from "./data.js";
 import { html, svg } from "./dom.js";
 
-const MARGIN = { left: 44, right: 52, top: 8, bottom: 22 };
+const MARGIN = { left: 44, right: 52, top: 22, bottom: 34 };
 
 /** About `count` round numbers between two bounds, and their number of decimals. */
 function ticks(low, high, count) {
@@ -19,7 +19,7 @@ function ticks(low, high, count) {
 /** The layout of a chart: scales `x(t)` and `y(value)`, and sizes. */
 function layOut(figure, lines, steps) {
   const width = Math.max(280, figure.clientWidth);
-  const height = Math.round(Math.min(230, Math.max(150, width * 0.34)));
+  const height = Math.round(Math.min(250, Math.max(175, width * 0.36)));
   let [low, high] = extent([0, ...lines.flatMap((line) => Array.from(line.values))]);
   if (high - low < 1e-6) [low, high] = [low - 0.5, high + 0.5];
   const wide = width - MARGIN.left - MARGIN.right;
@@ -33,7 +33,7 @@ function layOut(figure, lines, steps) {
   return { width, height, low, high, x, y, stepAt, bottom: MARGIN.top + tall };
 }
 
-function drawAxes(picture, { width, height, low, high, x, y }, steps) {
+function drawAxes(picture, { width, height, low, high, x, y }, steps, name) {
   const { found, digits } = ticks(low, high, 4);
   for (const value of found) {
     const kind = Math.abs(value) < 1e-9 ? "grid zero" : "grid";
@@ -43,8 +43,10 @@ function drawAxes(picture, { width, height, low, high, x, y }, steps) {
   }
   const moments = ticks(0, steps, Math.min(8, width / 90)).found;
   for (const t of moments.filter(Number.isInteger)) {
-    picture.append(text(x(t), height - 6, String(t), "middle"));
+    picture.append(text(x(t), height - 18, String(t), "middle"));
   }
+  picture.append(text(MARGIN.left - 38, 11, name, "start"));
+  picture.append(text(width - MARGIN.right, height - 4, "step of the episode", "end"));
 }
 
 function pathOf(line, { x, y }) {
@@ -59,16 +61,17 @@ function pathOf(line, { x, y }) {
 /**
  * A chart of lines that share their axes; the y axis includes 0.
  *
- * Each line has a name (at its end), values (one a step), a colour, and optional dashes. The chart
- * calls `go(t)` where the reader points; `end` marks that the time limit ended the episode.
+ * Each line has a name (at its end), values (one a step), a colour, and optional dashes; `name` is
+ * that of the y axis. The chart calls `go(t)` where the reader points; `end` marks that the time
+ * limit ended the episode.
  * Returns the chart, with `moveTo(t, chosen line)`.
  */
-export function lineChart(figure, { lines, label, steps, go, end }) {
+export function lineChart(figure, { lines, label, name, steps, go, end }) {
   const places = layOut(figure, lines, steps);
   const { width, height, x, y, bottom } = places;
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
   picture.setAttribute("aria-label", label);
-  drawAxes(picture, places, steps);
+  drawAxes(picture, places, steps, name);
   const vertical = { y1: MARGIN.top, y2: bottom };
   if (end) picture.append(svg("line", { ...vertical, x1: x(steps), x2: x(steps), class: "cut" }));
   const paths = lines.map((line) => pathOf(line, places));
@@ -140,13 +143,13 @@ export function listen(picture, go) {
 
 /** The returns of all episodes as dots; the episodes on the page are highlighted. */
 export function dots(values, named, width) {
-  const height = 58;
+  const height = 72;
   const [low, high] = extent(values);
   const span = high - low || 1;
   const x = (value) => 16 + ((value - low) / span) * (width - 32);
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "dots", role: "img" });
-  const text = `Rewards of ${values.length} episodes, from ${shown(low)} to ${shown(high)}`;
-  picture.setAttribute("aria-label", text);
+  const label = `Rewards of ${values.length} episodes, from ${shown(low)} to ${shown(high)}`;
+  picture.setAttribute("aria-label", label);
   picture.append(svg("line", { x1: 8, x2: width - 8, y1: 38, y2: 38, class: "grid" }));
   const heights = new Map();
   values.forEach((value, i) => {
@@ -162,5 +165,8 @@ export function dots(values, named, width) {
       svg("text", { x: edge, y: 53, "text-anchor": anchor, class: "tick" }, shown(value)),
     );
   }
+  picture.append(
+    text(width / 2, 68, "reward of an episode, a dot each", "middle"),
+  );
   return html("figure", {}, picture);
 }

@@ -49,6 +49,12 @@ export function signed(value, digits = 2) {
   return value > 0 && Number(text) !== 0 ? `+${text}` : text;
 }
 
+/** The difference of two numbers as they are printed, so that the three agree. */
+export function difference(one, other, digits = 2) {
+  const printed = (value) => Number(shown(value, digits).replace("−", "-"));
+  return printed(one) - printed(other);
+}
+
 /** Number of decimals that distinguishes numbers within a spread. */
 export function digitsFor(spread) {
   return Math.min(4, Math.max(2, 2 - Math.floor(Math.log10(Math.max(spread, 1e-9)))));

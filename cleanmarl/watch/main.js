@@ -1,148 +1,157 @@
 // The page: which episode, which moment, which agent; playing, keys and the address.
 
+import { agentPanel } from "./actions.js";
+import { teamPanel } from "./agents.js";
 import { listen } from "./charts.js";
-import { at, length, shown, unpack } from "./data.js";
-import { find, html, say, svg } from "./dom.js";
-import {
-  agentPanel,
-  mixerPanel,
-  observationPanel,
-  summaryPanel,
-  teamPanel,
-  valuePanel,
-  whoPanel,
-} from "./panels.js";
-import { deaths, legend, makeScene } from "./scene.js";
+import { mostDifferent, NAMES, partingText } from "./compare.js";
+import { at, length, unpack } from "./data.js";
+import { find, say } from "./dom.js";
+import { showHeader } from "./header.js";
+import { mixerPanel } from "./mixing.js";
+import { valuePanel, whoPanel } from "./over_time.js";
+import { summaryPanel } from "./run.js";
+import { markScrollers } from "./scroll.js";
+import { observationPanel } from "./sees.js";
+import { makeStage } from "./stage.js";
+import { drawEvents, momentText } from "./timeline.js";
+import { offerTour } from "./tour.js";
 
 const PLAY = "M5 3l12 7-12 7z";
 const PAUSE = "M5 3h4v14H5zM11 3h4v14h-4z";
 const EASE = 0.82; // share of a step's time in which the units move
 
 const data = await unpack(find("content").textContent);
-const state = { episode: 0, t: 0, agent: 0, part: 0, playing: false };
-let scene = null;
+const teams = data.teams ?? [data]; // one, or two that are compared
+const state = { team: 0, episode: 0, t: 0, agent: 0, part: 0, playing: false };
+const stage = makeStage(teams, choose);
 let panels = [];
 let clock = 0;
 
+/** The episode of the team whose values the panels show. */
 function shownEpisode() {
-  return data.episodes[state.episode];
+  return teams[state.team].episodes[state.episode];
 }
 
-/** Take episode, step and agent from the address: #episode=best&t=17&agent=2 */
+/** The episode of each team. */
+function shownEpisodes() {
+  return teams.map(({ episodes }) => episodes[state.episode]);
+}
+
+/** The steps of the episode; of two, the longer one counts. */
+function lastStep() {
+  return Math.max(...shownEpisodes().map(length));
+}
+
+/** Take the moment from the address: #episode=best&t=17&agent=2, of two teams also &team=B */
 function readAddress() {
   const asked = new URLSearchParams(location.hash.slice(1));
-  const place = data.episodes.findIndex((episode) => episode.name === asked.get("episode"));
-  const best = data.episodes.length - 1;
-  const episode = place >= 0 ? place : best;
+  const { episodes } = teams[0];
+  const place = episodes.findIndex((episode) => episode.name === asked.get("episode"));
+  const usual = teams.length > 1 ? mostDifferent(teams) : episodes.length - 1;
+  state.episode = place >= 0 ? place : usual;
+  state.team = Math.max(0, NAMES.slice(0, teams.length).indexOf(asked.get("team")));
   const whole = (name, most) =>
     Math.min(most, Math.max(0, Number.parseInt(asked.get(name), 10) || 0));
-  state.t = whole("t", length(data.episodes[episode]));
-  state.agent = whole("agent", data.episodes[episode].agents.length - 1);
-  return episode;
+  state.t = whole("t", lastStep());
+  state.agent = whole("agent", shownEpisode().agents.length - 1);
+  return state.episode;
 }
 
 function writeAddress() {
-  const address = `#episode=${shownEpisode().name}&t=${state.t}&agent=${state.agent}`;
+  const team = teams.length > 1 ? `&team=${NAMES[state.team]}` : "";
+  const address = `#episode=${shownEpisode().name}&t=${state.t}&agent=${state.agent}${team}`;
   if (location.hash !== address) history.replaceState(null, "", address);
 }
 
 async function openEpisode(number) {
   state.episode = number;
-  const episode = shownEpisode();
-  state.t = Math.min(state.t, length(episode));
+  state.t = Math.min(state.t, lastStep());
   state.part = 0;
   for (const [i, button] of [...find("episodes").children].entries()) {
     button.setAttribute("aria-pressed", String(i === number));
   }
-  find("time").max = length(episode);
-  scene = await makeScene(find("scene"), episode);
+  find("time").max = lastStep();
+  await stage.open(shownEpisodes());
   build();
 }
 
 /** Build all panels: for a new episode, or a new width. */
 function build() {
   const episode = shownEpisode();
-  find("scene").hidden = !scene;
-  find("missing").hidden = Boolean(scene);
-  if (scene) find("scene").style.aspectRatio = String(Math.min(2.6, Math.max(1.25, scene.shape)));
-  else say(find("missing"), `No scene: ${episode.scene.missing}.`);
-  say(find("legend"), legend(episode));
+  stage.layOut();
   say(find("team-hint"), teamHint(episode));
   panels = [
-    teamPanel(episode, chooseAgent),
+    teamPanel(episode, choose, otherEpisode()),
     agentPanel(episode),
-    valuePanel(episode, data.args, go),
-    whoPanel(episode, go),
+    valuePanel(shownEpisodes(), teams, go),
+    whoPanel(episode, lastStep(), go),
     mixerPanel(episode),
     observationPanel(episode),
   ];
-  drawEvents(episode);
-  summaryPanel(data, episode);
+  drawEvents(shownEpisodes());
+  summaryPanel(teams, state.team, episode);
+  if (teams.length > 1) {
+    document.body.dataset.team = NAMES[state.team];
+    find("parting").replaceChildren(...partingText(shownEpisodes(), go));
+  }
   update();
+}
+
+/** The episode of the team that the panels do not show. */
+function otherEpisode() {
+  const other = 1 - state.team;
+  return teams[other] && { episode: teams[other].episodes[state.episode], name: NAMES[other] };
 }
 
 function teamHint(episode) {
   const bars =
     "Bars compare the values of available actions; dots are unavailable; the dark bar is taken.";
-  return episode.sums ? bars : `${bars} Weight is ∂Q_tot/∂q: how Q_tot changes with the value.`;
+  const rise = "if the agent’s value rises by 0.01, Q_tot rises by 0.01 × weight (∂Q_tot/∂q).";
+  const weight = episode.sums ? "it is 1, because Q_tot is the plain sum of the values." : rise;
+  return `${bars} Weight: ${weight}`;
 }
 
 /** Show the current moment in all panels. */
 function update() {
-  const episode = shownEpisode();
-  const steps = length(episode);
-  const text = momentText(episode, state.t);
+  const text = momentText(shownEpisodes(), state.t);
   find("time").value = state.t;
   find("time").setAttribute("aria-valuetext", text);
   find("now").setAttribute("aria-live", state.playing ? "off" : "polite");
   say(find("now"), text);
   find("back").disabled = state.t === 0;
-  find("forth").disabled = state.t === steps;
+  find("forth").disabled = state.t === lastStep();
   find("play").setAttribute("aria-label", state.playing ? "Pause" : "Play");
   find("playing").setAttribute("d", state.playing ? PAUSE : PLAY);
-  for (const panel of panels) panel.moveTo(state.t, state.agent);
-  if (scene) find("scene").setAttribute("aria-label", `${text}. ${scene.describe(state.t)}`);
+  const own = Math.min(state.t, length(shownEpisode())); // one team's episode may be shorter
+  for (const panel of panels) panel.moveTo(own, state.agent, state.t);
+  markScrollers();
+  stage.describe(state.t, text, state.team);
   draw();
   if (!state.playing) writeAddress();
 }
 
 function draw() {
-  scene?.draw(state.t + state.part, state.agent);
-}
-
-function momentText(episode, t) {
-  const steps = length(episode);
-  if (t < steps) {
-    const before = t > 0 ? `, last reward ${shown(at(episode.reward, t - 1))}` : "";
-    return `step ${t} of ${steps}${before}`;
-  }
-  const how = [outcome(episode), episode.truncated ? "time limit" : ""].filter(Boolean);
-  const reward = `reward ${shown(episode.results.ep_reward)}`;
-  return `end, after ${steps} steps: ${[...how, reward].join(", ")}`;
-}
-
-/** Whether a battle was won, or whether another task succeeded. */
-function outcome({ results }) {
-  if (results.battle_won !== undefined) return results.battle_won ? "won" : "lost";
-  if (results.success !== undefined) return results.success ? "success" : "no success";
-  return "";
+  stage.draw(state.t + state.part, state.agent);
 }
 
 function go(t) {
-  state.t = Math.min(length(shownEpisode()), Math.max(0, t));
+  state.t = Math.min(lastStep(), Math.max(0, t));
   state.part = 0;
   update();
 }
 
-function chooseAgent(agent) {
+/** Choose an agent, and of two teams one. */
+function choose(agent = state.agent, team = state.team) {
   const count = shownEpisode().agents.length;
   state.agent = (agent + count) % count;
-  update();
+  const other = team !== state.team;
+  state.team = team;
+  if (other) build();
+  else update();
 }
 
 function play(on) {
-  const end = length(shownEpisode());
-  if (on && state.t === end) state.t = 0;
+  if (on && state.t === lastStep()) state.t = 0;
   state.part = 0;
   state.playing = on;
   clock = performance.now();
@@ -158,71 +167,14 @@ function tick(now) {
   if (passed >= 1) {
     clock = now;
     state.part = 0;
-    state.t = Math.min(length(shownEpisode()), state.t + Math.max(1, Math.floor(passed)));
-    if (state.t >= length(shownEpisode())) state.playing = false;
+    state.t = Math.min(lastStep(), state.t + Math.max(1, Math.floor(passed)));
+    if (state.t >= lastStep()) state.playing = false;
     update();
   } else {
-    state.part = state.t < length(shownEpisode()) ? Math.min(1, Math.max(0, passed) / EASE) : 0;
+    state.part = state.t < lastStep() ? Math.min(1, Math.max(0, passed) / EASE) : 0;
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) draw();
   }
   requestAnimationFrame(tick);
-}
-
-/** Draw each step's reward and deaths above the time line. */
-function drawEvents(episode) {
-  const steps = length(episode);
-  const width = find("track").clientWidth;
-  const inset = 9; // half of the slider's thumb
-  const x = (t) => inset + (t / steps) * (width - 2 * inset);
-  const picture = find("events");
-  picture.setAttribute("viewBox", `0 0 ${width} 30`);
-  const largest = Math.max(...episode.reward.values.map(Math.abs), 1e-9);
-  const thick = Math.max(1, Math.min(6, (0.6 * width) / steps));
-  const bars = Array.from(episode.reward.values, (reward, t) => {
-    const height = (16 * Math.abs(reward)) / largest;
-    const bar = { x: x(t + 1) - thick / 2, y: 30 - height, width: thick, height };
-    return svg("rect", { ...bar, class: reward < 0 ? "loss" : "gain" });
-  });
-  const crosses = deaths(episode).map(({ t, unit }) => {
-    const side = unit.ally ? "ally" : "enemy";
-    const [cx, cy] = [x(t), unit.ally ? 4 : 11];
-    const d = `M${cx - 2.5} ${cy - 2.5}l5 5m0 -5l-5 5`;
-    const cross = svg("path", { d, class: `death ${side}` });
-    cross.append(svg("title", {}, `${side} ${unit.kind} ${unit.index} dies`));
-    return cross;
-  });
-  picture.replaceChildren(...bars, ...crosses);
-}
-
-function showHeader() {
-  const { env, script, step, returns, evaluation } = data;
-  say(find("env"), env);
-  document.title = `${env}, ${script}`;
-  const percent = (x) => `${shown(100 * x, 0)}%`;
-  const { mean, low, high } = evaluation.battle_won ?? evaluation.success ?? {};
-  const what = evaluation.battle_won ? "won" : "successful";
-  const rate = mean === undefined
-    ? ""
-    : `, ${percent(mean)} ${what} (${percent(low)} to ${percent(high)})`;
-  const reward = `, reward ${shown(evaluation.ep_reward.mean)}`;
-  const played = returns.length === 1 ? "one greedy episode" : `${returns.length} greedy episodes`;
-  const alike = returns.length > 1 && data.episodes.length === 1 ? ", all identical" : "";
-  say(
-    find("about"),
-    `${script}, after ${step.toLocaleString("en")} steps · ${played}${rate}${reward}${alike}`,
-  );
-  const buttons = data.episodes.map((episode, i) => {
-    const { ep_reward, ep_length } = episode.results;
-    const how = [outcome(episode), `${shown(ep_reward)} in ${ep_length} steps`];
-    const text = html("small", {}, how.filter(Boolean).join(", "));
-    return html(
-      "button",
-      { type: "button", onclick: () => openEpisode(i) },
-      html("b", {}, episode.name),
-      text,
-    );
-  });
-  find("episodes").replaceChildren(...buttons);
 }
 
 const KEYS = {
@@ -230,11 +182,12 @@ const KEYS = {
   ArrowLeft: (event) => go(state.t - (event.shiftKey ? 10 : 1)),
   ArrowRight: (event) => go(state.t + (event.shiftKey ? 10 : 1)),
   Home: () => go(0),
-  End: () => go(length(shownEpisode())),
-  ArrowUp: () => chooseAgent(state.agent - 1),
-  ArrowDown: () => chooseAgent(state.agent + 1),
+  End: () => go(lastStep()),
+  ArrowUp: () => choose(state.agent - 1),
+  ArrowDown: () => choose(state.agent + 1),
+  t: () => choose(state.agent, (state.team + 1) % teams.length),
   "[": () => openEpisode(Math.max(0, state.episode - 1)),
-  "]": () => openEpisode(Math.min(data.episodes.length - 1, state.episode + 1)),
+  "]": () => openEpisode(Math.min(teams[0].episodes.length - 1, state.episode + 1)),
 };
 
 function listenToReader() {
@@ -242,13 +195,9 @@ function listenToReader() {
   find("back").addEventListener("click", () => go(state.t - 1));
   find("forth").addEventListener("click", () => go(state.t + 1));
   find("time").addEventListener("input", (event) => go(Number(event.target.value)));
-  find("scene").addEventListener("click", (event) => {
-    const agent = scene?.agentAt(event.offsetX, event.offsetY, state.t + state.part);
-    if (agent !== undefined) chooseAgent(agent);
-  });
   listen(find("events"), (x) => {
     const part = (x - 9) / (find("track").clientWidth - 18);
-    go(Math.round(part * length(shownEpisode())));
+    go(Math.round(part * lastStep()));
   });
   document.addEventListener("keydown", (event) => {
     const own = event.target.closest("select, summary, button");
@@ -267,8 +216,17 @@ function listenToReader() {
   });
 }
 
+/** Two scenes have the full width, above all panels. */
+function layOutForTwo() {
+  document.body.classList.add("two");
+  document.querySelector("main").before(find("stage"), find("parting"), find("legend"));
+  find("parting").hidden = false;
+}
+
 globalThis.watch = { ...data, state, at };
-showHeader();
+if (teams.length > 1) layOutForTwo();
+showHeader(teams, openEpisode);
 listenToReader();
 await openEpisode(readAddress());
 document.body.dataset.ready = "yes";
+offerTour(shownEpisode());

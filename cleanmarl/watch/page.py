@@ -12,24 +12,30 @@ import numpy as np
 
 from cleanmarl.training.arguments import script_of, title_of, with_newer
 from cleanmarl.training.errors import Refused, warn
-from cleanmarl.training.results import by_name, confidence
+from cleanmarl.training.results import means
+from cleanmarl.watch.compare import check_starts, comparable, telling
 from cleanmarl.watch.episodes import Episode, places, play
 from cleanmarl.watch.explain import explain
 from cleanmarl.watch.scene import film, words
 from cleanmarl.watch.trained import Trained
 
 HERE = Path(__file__).parent
-SCRIPTS = ("data.js", "dom.js", "charts.js", "scene.js", "panels.js", "main.js")
+SCRIPTS = sorted(HERE.glob("*.js"), key=lambda file: (file.name == "main.js", file.name))
+STYLES = ("colours.css", "page.css", "panels.css", "compare.css", "tour.css", "narrow.css")
 
 
-def page(run: Trained) -> str:
-    """The whole file: play episodes, and show the worst, the median and the best."""
-    content = base64.b64encode(packed(contents(run))).decode()
+def page(run: Trained, other: Trained | None = None) -> str:
+    """The whole file: play episodes, and show the worst, the median and the best.
+
+    With two runs, the episodes are those in which one run is ahead of the other.
+    """
+    content = compared(run, other) if other else contents(run)
+    names = dict.fromkeys(script_of(type(one.args)) for one in (run, other) if one)
     parts = {
-        "{{ title }}": html.escape(f"{title(run)}, {script_of(type(run.args))}"),
-        "/* style */": (HERE / "style.css").read_text(),
-        "/* script */": "\n".join(plain_script((HERE / name).read_text()) for name in SCRIPTS),
-        "{{ content }}": content,
+        "{{ title }}": html.escape(f"{title(run)}, {' and '.join(names)}"),
+        "/* style */": "\n".join((HERE / name).read_text() for name in STYLES),
+        "/* script */": "\n".join(plain_script(file.read_text()) for file in SCRIPTS),
+        "{{ content }}": base64.b64encode(packed(content)).decode(),
     }
     template = (HERE / "index.html").read_text()
     return re.sub("|".join(map(re.escape, parts)), lambda place: parts[place[0]], template)
@@ -48,11 +54,25 @@ def plain_script(source: str) -> str:
 def contents(run: Trained) -> dict:
     """The content of the page: a tree of dicts, lists, plain values and arrays."""
     episodes, results = play(run)
+    return about(run, episodes, results, places(episodes, results))
+
+
+def compared(one: Trained, other: Trained) -> dict:
+    """The content of a page of two runs: that of each, in the same episodes."""
+    one, other = comparable(one, other)
+    played = play(one), play(other)
+    for episodes in zip(played[0][0], played[1][0], strict=True):
+        check_starts((one, other), *episodes)
+    chosen = telling(*played)
+    teams = [about(run, *of, chosen) for run, of in zip((one, other), played, strict=True)]
+    return {"env": title(one), "teams": teams}
+
+
+def about(run: Trained, episodes: list, results: list, chosen: dict[str, int]) -> dict:
+    """A run and its chosen episodes, name -> number."""
     known = asdict(type(run.args)())
     saved = with_newer(type(run.args), run.saved)
-    evaluation = {name: confidence(values) for name, values in by_name(results).items()}
-    chosen = places(episodes, results).items()
-    shown = [described(run, episodes, results, *place) for place in chosen]
+    shown = [described(run, episodes, results, *place) for place in chosen.items()]
     for reason in {one["scene"]["missing"] for one in shown if "missing" in one["scene"]}:
         warn(f"the page has no scene: {reason}")
     return {
@@ -62,7 +82,7 @@ def contents(run: Trained) -> dict:
         "step": run.step,
         "made": {name: run.session.get(name, "") for name in ("command", "commit", "versions")},
         "args": {name: [saved[name], value] for name, value in known.items()},
-        "evaluation": evaluation,
+        "evaluation": means(results),
         "returns": [one["ep_reward"] for one in results],
         "counts": action_counts(episodes),
         "episodes": shown,

@@ -41,6 +41,18 @@ def session_of(folder: Path) -> dict:
     return team | read_sessions(folder)[-1]
 
 
+def named(text: Path, which: str | int) -> tuple[Path, str | int]:
+    """A run and its networks from RUN or RUN@best, RUN@last, RUN@STEP; without @ it is `which`."""
+    run, at, asked = str(text).rpartition("@")
+    if not at or text.exists():
+        return text, which
+    if asked.isascii() and asked.isdecimal():
+        return Path(run), int(asked)
+    if asked not in ("best", "last"):
+        raise Refused(f"{text}: expected RUN@best, RUN@last or RUN@STEP, got @{asked}")
+    return Path(run), asked
+
+
 @refuse_on_error()
 def load(
     folder: Path,

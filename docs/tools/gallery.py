@@ -25,13 +25,14 @@ ROOT = Path(__file__).parents[2]
 PAGES = {
     "3m": "team:3m",
     "MMM": "team:MMM",
-    "MMM_vdn": "team:MMM-vdn",  # beside QMIX: the same battle
+    "MMM_vdn": "team:MMM-vdn",
+    "MMM_both": "team:MMM team:MMM-vdn",
     "corridor": "team:corridor",
     "recurrent": "team:2s3z-qmix_lstm",
     "random": "team:protoss_5_vs_5",
     "foraging": "team:Foraging-8x8-2p-3f-v3",
 }
-"""page and team; a page shows the best networks"""
+"""page, and one team or two; a page shows the best networks"""
 MOMENT = "MMM", "#episode=median&t=12&agent=7"
 """page and address of the picture"""
 
@@ -60,6 +61,8 @@ def photograph(page: Path, address: str) -> bytes:
     browser = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     size = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    no_tour = "localStorage.setItem('cleanmarl-watch-tour', 'seen')"
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": no_tour})
     browser.get(page.as_uri() + address)
     browser.execute_async_script(
         "const done = arguments[0];"
@@ -76,10 +79,11 @@ def photograph(page: Path, address: str) -> bytes:
 def main(args: Args):
     pages = args.out.resolve() / "_static" / "watch"
     pages.mkdir(parents=True, exist_ok=True)
-    teams = {name: path_of(PAGES[name]) for name in args.pages}  # or an error before any page
-    for name, team in teams.items():
+    # Every name is looked up first: a wrong one is an error before any page
+    teams = {name: list(map(path_of, PAGES[name].split())) for name in args.pages}
+    for name, folders in teams.items():
         words = ("--which", "best", "--out", str(pages / f"{name}.html"))
-        run("cleanmarl.watch", str(team), *words)
+        run("cleanmarl.watch", *map(str, folders), *words)
     name, address = MOMENT
     if name in args.pages:
         picture = args.out / "images" / "watch.png"

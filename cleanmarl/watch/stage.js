@@ -1,0 +1,90 @@
+// The scenes of the episode: one, or two side by side.
+
+import { TEAM_HUES, NAMES, nameOf } from "./compare.js";
+import { length } from "./data.js";
+import { find, html, say } from "./dom.js";
+import { legend, makeScene } from "./scene.js";
+
+/**
+ * A place for the scene of each team; `choose(agent, team)` is called by a click.
+ *
+ * Returns `open(episodes)`, `layOut()`, `draw(time, agent)` and `describe(t, text)`.
+ */
+export function makeStage(teams, choose) {
+  const places = teams.map((_, i) => placeFor(teams, i, choose));
+  let episodes = [];
+  let scenes = [];
+  let now = 0;
+  places.forEach(({ canvas }, i) => {
+    canvas.addEventListener("click", (event) => {
+      const time = Math.min(now, length(episodes[i]));
+      const agent = scenes[i]?.agentAt(event.offsetX, event.offsetY, time);
+      if (agent !== undefined) choose(agent, i);
+    });
+  });
+  return {
+    async open(asked) {
+      episodes = asked;
+      scenes = await Promise.all(asked.map((one, i) => makeScene(places[i].canvas, one)));
+      shareView(scenes);
+    },
+    layOut() {
+      scenes.forEach((scene, i) => layOutPlace(places[i], scene, episodes[i]));
+      say(find("legend"), legend(episodes[0]));
+    },
+    draw(time, agent) {
+      now = time;
+      scenes.forEach((scene, i) => scene?.draw(Math.min(time, length(episodes[i])), agent));
+    },
+    describe(t, text, chosen) {
+      scenes.forEach((scene, i) => {
+        places[i].button?.setAttribute("aria-pressed", String(i === chosen));
+        if (!scene) return;
+        const name = teams.length > 1 ? `${NAMES[i]}, ` : "";
+        const words = scene.describe(Math.min(t, length(episodes[i])));
+        places[i].canvas.setAttribute("aria-label", `${name}${text}. ${words}`);
+      });
+    },
+  };
+}
+
+/** The first place is in the page; the second one is made here. */
+function placeFor(teams, i, choose) {
+  if (i > 0) {
+    const canvas = html("canvas", { id: "scene-b", class: "scene", role: "img", tabindex: -1 });
+    const missing = html("p", { id: "missing-b", class: "missing", hidden: true });
+    find("scenes").append(html("div", { class: "place" }, canvas, missing));
+  }
+  const place = find("scenes").children[i];
+  const found = { canvas: place.querySelector("canvas"), missing: place.querySelector(".missing") };
+  if (teams.length > 1) {
+    const chip = html("b", { class: "chip" }, NAMES[i]);
+    chip.style.background = TEAM_HUES[i];
+    const title = "Show this team in the panels";
+    const options = { type: "button", class: "team", title, onclick: () => choose(undefined, i) };
+    found.button = html("button", options, chip, ` ${nameOf(teams, i)}`);
+    place.prepend(found.button);
+  }
+  return found;
+}
+
+function layOutPlace({ canvas, missing }, scene, episode) {
+  canvas.hidden = !scene;
+  missing.hidden = Boolean(scene);
+  if (scene) canvas.style.aspectRatio = String(Math.min(2.6, Math.max(1.25, scene.shape)));
+  else say(missing, `No scene: ${episode.scene.missing}.`);
+}
+
+/** Two battles show the same part of the map. */
+function shareView(scenes) {
+  if (scenes.length < 2 || !scenes.every((scene) => scene?.box)) return;
+  const [one, other] = scenes.map((scene) => scene.box);
+  const left = Math.min(one.left, other.left);
+  const bottom = Math.min(one.bottom, other.bottom);
+  const width = Math.max(one.left + one.width, other.left + other.width) - left;
+  const height = Math.max(one.bottom + one.height, other.bottom + other.height) - bottom;
+  for (const scene of scenes) {
+    scene.box = { left, bottom, width, height };
+    scene.shape = width / height;
+  }
+}
