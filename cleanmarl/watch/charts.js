@@ -3,7 +3,8 @@
 import { extent, shown } from "./data.js";
 import { html, svg } from "./dom.js";
 
-const MARGIN = { left: 44, right: 52, top: 22, bottom: 34 };
+const MARGIN = { left: 44, top: 22, bottom: 34 };
+const LETTER = 7; // pixels of a letter of a name
 
 /** About `count` round numbers between two bounds, and their number of decimals. */
 function ticks(low, high, count) {
@@ -22,7 +23,8 @@ function layOut(figure, lines, steps) {
   const height = Math.round(Math.min(250, Math.max(175, width * 0.36)));
   let [low, high] = extent([0, ...lines.flatMap((line) => Array.from(line.values))]);
   if (high - low < 1e-6) [low, high] = [low - 0.5, high + 0.5];
-  const wide = width - MARGIN.left - MARGIN.right;
+  const right = 14 + LETTER * Math.max(5, ...lines.map((line) => line.name.length));
+  const wide = width - MARGIN.left - right;
   const tall = height - MARGIN.top - MARGIN.bottom;
   const x = (t) => MARGIN.left + (t / Math.max(1, steps)) * wide;
   const y = (value) => MARGIN.top + (1 - (value - low) / (high - low)) * tall;
@@ -30,14 +32,15 @@ function layOut(figure, lines, steps) {
     const t = Math.round(((place - MARGIN.left) / wide) * steps);
     return Math.min(steps, Math.max(0, t));
   };
-  return { width, height, low, high, x, y, stepAt, bottom: MARGIN.top + tall };
+  const bottom = MARGIN.top + tall;
+  return { width, height, low, high, x, y, stepAt, bottom, right: width - right };
 }
 
-function drawAxes(picture, { width, height, low, high, x, y }, steps, name) {
+function drawAxes(picture, { width, height, low, high, x, y, right }, steps, name) {
   const { found, digits } = ticks(low, high, 4);
   for (const value of found) {
     const kind = Math.abs(value) < 1e-9 ? "grid zero" : "grid";
-    const place = { x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) };
+    const place = { x1: MARGIN.left, x2: right, y1: y(value), y2: y(value) };
     picture.append(svg("line", { ...place, class: kind }));
     picture.append(text(MARGIN.left - 6, y(value) + 3.5, shown(value, digits), "end"));
   }
@@ -46,7 +49,7 @@ function drawAxes(picture, { width, height, low, high, x, y }, steps, name) {
     picture.append(text(x(t), height - 18, String(t), "middle"));
   }
   picture.append(text(MARGIN.left - 38, 11, name, "start"));
-  picture.append(text(width - MARGIN.right, height - 4, "step of the episode", "end"));
+  picture.append(text(right, height - 4, "step of the episode", "end"));
 }
 
 function pathOf(line, { x, y }) {
@@ -68,7 +71,7 @@ function pathOf(line, { x, y }) {
  */
 export function lineChart(figure, { lines, label, name, steps, go, end }) {
   const places = layOut(figure, lines, steps);
-  const { width, height, x, y, bottom } = places;
+  const { width, height, x, y, bottom, right } = places;
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
   picture.setAttribute("aria-label", label);
   drawAxes(picture, places, steps, name);
@@ -76,7 +79,7 @@ export function lineChart(figure, { lines, label, name, steps, go, end }) {
   if (end) picture.append(svg("line", { ...vertical, x1: x(steps), x2: x(steps), class: "cut" }));
   const paths = lines.map((line) => pathOf(line, places));
   const marks = lines.map((line) => svg("circle", { r: 3, fill: line.colour, class: "mark" }));
-  const names = endLabels(lines, y, bottom, width - MARGIN.right + 6);
+  const names = endLabels(lines, y, bottom, right + 6);
   const playhead = svg("line", { ...vertical, class: "playhead" });
   picture.append(...paths, playhead, ...marks, ...names.filter(Boolean));
   figure.replaceChildren(picture);

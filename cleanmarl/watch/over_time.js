@@ -6,6 +6,8 @@ import { at, difference, length, shown } from "./data.js";
 import { find, look, say } from "./dom.js";
 import { deaths } from "./scene.js";
 
+const NAME = "Q_tot and discounted return"; // of the y axis
+
 /** Q_tot and the return that followed, over time, of one or two teams. */
 export function valuePanel(episodes, teams, go) {
   const steps = Math.max(...episodes.map(length));
@@ -22,8 +24,8 @@ export function valuePanel(episodes, teams, go) {
     moveTo(_, agent, t) {
       if (!built || (episodes.length > 1 && built.agent !== agent)) {
         const lines = episodes.length > 1 ? linesOfBoth(episodes, agent) : linesOf(episodes[0]);
-        const label = "Q_tot and the discounted return over the steps of the episode";
-        const name = "Q_tot and discounted return";
+        const name = episodes.length > 1 ? "Q_tot, discounted return and value" : NAME;
+        const label = `${name} over the steps of the episode`;
         const options = { lines, label, name, steps, go, end: truncated };
         built = { agent, chart: lineChart(find("value-chart"), options) };
       }
