@@ -11,32 +11,39 @@ const NAME = "Q_tot and discounted return"; // of the y axis
 /** Q_tot and the return that followed, over time, of one or two teams. */
 export function valuePanel(episodes, teams, go) {
   const steps = Math.max(...episodes.map(length));
-  const truncated = episodes.some((episode) => episode.truncated);
-  const notes = [];
-  if (truncated) {
-    notes.push("The time limit ended the episode: the return has no rewards after it.");
-  }
-  if (teams.some(({ args }) => args.normalize_reward?.[0])) {
-    notes.push("Q_tot counts standardised rewards, the return counts plain rewards.");
-  }
+  const two = episodes.length > 1;
+  const end = episodes.some((episode) => episode.truncated);
+  const notes = episodes.map((episode, i) => notesOf(episode, teams[i].args));
   let built;
   return {
     moveTo(_, agent, t) {
-      if (!built || (episodes.length > 1 && built.agent !== agent)) {
-        const lines = episodes.length > 1 ? linesOfBoth(episodes, agent) : linesOf(episodes[0]);
-        const name = episodes.length > 1 ? "Q_tot, discounted return and value" : NAME;
+      if (!built || (two && built.agent !== agent)) {
+        const lines = two ? linesOfBoth(episodes, agent) : linesOf(episodes[0]);
+        const name = two ? "Q_tot, discounted return and value" : NAME;
         const label = `${name} over the steps of the episode`;
-        const options = { lines, label, name, steps, go, end: truncated };
+        const options = { lines, label, name, steps, go, end };
         built = { agent, chart: lineChart(find("value-chart"), options) };
       }
       built.chart.moveTo(t);
       const verdicts = episodes.map((episode, i) => {
-        const name = episodes.length > 1 ? `${NAMES[i]}: ` : "";
-        return name + verdict(episode, t);
+        const name = two ? [`${NAMES[i]}:`] : [];
+        return [...name, verdict(episode, t), ...notes[i]].join(" ");
       });
-      say(find("value-now"), [...verdicts, ...notes].join(episodes.length > 1 ? "\n" : " "));
+      say(find("value-now"), verdicts.join("\n"));
     },
   };
+}
+
+/** What else one has to know to compare Q_tot with the return. */
+function notesOf(episode, args) {
+  const notes = [];
+  if (episode.truncated) {
+    notes.push("The time limit ended the episode: the return has no rewards after it.");
+  }
+  if (args.normalize_reward?.[0]) {
+    notes.push("Q_tot counts standardised rewards, the return counts plain rewards.");
+  }
+  return notes;
 }
 
 function linesOf(episode) {
