@@ -1,6 +1,7 @@
 """A trained team as a program of `torch.export`, which runs with PyTorch alone."""
 
 import io
+import warnings
 
 import numpy as np
 import torch
@@ -80,7 +81,9 @@ def program(agent: nn.Module, args, ids: np.ndarray, n_actions: int, clock: bool
         shapes += [{0: size}, tuple({1: n_agents * size} for _ in range(parts))]
     file = io.BytesIO()
     try:
-        exported = torch.export.export(module, tuple(inputs), dynamic_shapes=tuple(shapes))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the places where recurrent layers keep weights
+            exported = torch.export.export(module, tuple(inputs), dynamic_shapes=tuple(shapes))
         torch.export.save(exported, file)
     except Exception as error:
         reason = in_one_line(error)[:300]

@@ -93,7 +93,7 @@ class Args:
     """qmix, or vdn: Q_tot is the plain sum"""
     hyper_dim: Units = 64
     """units of the mixing network and of its hypernetworks"""
-    hypernet_layers: Annotated[int, Between(1, 2)] = 1
+    hypernet_layers: Annotated[int, Between(1, 2)] = 2
     """layers of the hypernetworks of W1 and W2: 1 or 2"""
 
     # Exploration
@@ -182,15 +182,15 @@ class QMixer(nn.Module):
         self.register_buffer("state_scale", torch.ones(env.state_size))
         dim = args.hyper_dim
 
-        def hypernetwork(size: int, layers: int, scale: float) -> nn.Module:
+        def hypernetwork(size: int, layers: int, scale: float = 1) -> nn.Module:
             if layers == 1:
                 return layer_init(nn.Linear(env.state_size, size), scale)
             last = layer_init(nn.Linear(dim, size), scale)
             return nn.Sequential(nn.Linear(env.state_size, dim), nn.ReLU(), last)
 
-        self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers, 0.1)
+        self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers)
         self.b1 = hypernetwork(dim, 1, 0.1)
-        self.w2 = hypernetwork(dim, args.hypernet_layers, 0.1)
+        self.w2 = hypernetwork(dim, args.hypernet_layers)
         self.b2 = hypernetwork(1, 2, 0)
 
     def weights(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -491,6 +491,15 @@ def set_up(args: Args):
     return env, open_env(args), networks, optimizer
 
 
+def learn(networks: Networks, optimizer, buffer: EpisodeBuffer, progress, args: Args):
+    """Update the networks by a batch of stored episodes; the first one sets their scales."""
+    batch = buffer.sample(args, progress.num_updates)
+    if progress.num_updates == 0 and not args.init_from:
+        training.set_scales(networks, batch)
+    progress.learning = update(networks, optimizer, batch, args)
+    progress.num_updates += 1
+
+
 def train(args: Args, folder: Path | None = None):
     """Train, or resume a run with `args.resume`; returns the latest metrics."""
     env, eval_env, networks, optimizer = set_up(args)
@@ -510,11 +519,7 @@ def train(args: Args, folder: Path | None = None):
             # Learn from a batch of stored episodes
             due = progress.num_episodes % args.train_freq == 0
             if due and len(buffer.episodes) >= args.batch_size:
-                batch = buffer.sample(args, progress.num_updates)
-                if progress.num_updates == 0 and not args.init_from:
-                    training.set_scales(networks, batch)
-                progress.learning = update(networks, optimizer, batch, args)
-                progress.num_updates += 1
+                learn(networks, optimizer, buffer, progress, args)
 
             # Let the target networks follow
             if progress.num_episodes % args.target_network_update_freq == 0:

@@ -98,7 +98,7 @@ class Args:
     """qmix, or vdn: Q_tot is the plain sum"""
     hyper_dim: Units = 64
     """units of the mixing network and of its hypernetworks"""
-    hypernet_layers: Annotated[int, Between(1, 2)] = 1
+    hypernet_layers: Annotated[int, Between(1, 2)] = 2
     """layers of the hypernetworks of W1 and W2: 1 or 2"""
 
     # Exploration
@@ -187,15 +187,15 @@ class QMixer(nn.Module):
         self.register_buffer("state_scale", torch.ones(env.state_size))
         dim = args.hyper_dim
 
-        def hypernetwork(size: int, layers: int, scale: float) -> nn.Module:
+        def hypernetwork(size: int, layers: int, scale: float = 1) -> nn.Module:
             if layers == 1:
                 return layer_init(nn.Linear(env.state_size, size), scale)
             last = layer_init(nn.Linear(dim, size), scale)
             return nn.Sequential(nn.Linear(env.state_size, dim), nn.ReLU(), last)
 
-        self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers, 0.1)
+        self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers)
         self.b1 = hypernetwork(dim, 1, 0.1)
-        self.w2 = hypernetwork(dim, args.hypernet_layers, 0.1)
+        self.w2 = hypernetwork(dim, args.hypernet_layers)
         self.b2 = hypernetwork(1, 2, 0)
 
     def weights(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -514,7 +514,7 @@ def save_video(args: Args, agent, path: Path, number: int = 0):
 
 
 def training_round(networks, optimizer, buffer, progress, args: Args):
-    """Learn from `n_epochs` batches; the target networks follow."""
+    """Update the networks by `n_epochs` batches; the target networks follow."""
     for _ in range(args.n_epochs):
         batch = buffer.sample(args, progress.num_updates)
         if progress.num_updates == 0 and not args.init_from:

@@ -27,7 +27,7 @@ from cleanmarl.training.checkpoint import (
     load_model,
     read_json,
     read_team,
-    write_atomically,
+    write_output,
 )
 from cleanmarl.training.errors import Refused, refuse_on_error, warn
 
@@ -147,12 +147,13 @@ class Team:
     def export(self, path: str | Path):
         """Write the team as a program of `torch.export`, which runs without this project.
 
-        See `Program` for its inputs and outputs. Raises ValueError if PyTorch cannot export it.
+        See `Program` for its inputs and outputs. Raises ValueError if PyTorch cannot export it, and
+        OSError if the file cannot be written.
         """
         from cleanmarl.export import program
 
         sizes = {"n_actions": self.n_actions, "clock": bool(self._time_limit)}
-        write_atomically(Path(path), program(self._agent, self._args, self._ids, **sizes))
+        write_output(Path(path), program(self._agent, self._args, self._ids, **sizes))
 
 
 def call_act(act: Callable, values: Callable, observation: dict, memory, args):
@@ -209,7 +210,7 @@ def read_args(module: ModuleType, folder: Path):
     saved = with_newer(module.Args, read_json(folder / "args.json"))
     known = {field.name for field in fields(module.Args)}
     if differ := sorted(saved.keys() ^ known):
-        raise Refused(f"{folder} and {module.__file__} have different arguments: {differ}")
+        raise Refused(f"{folder} and {module.__file__} have different arguments: {differ[:8]}")
     return module.Args(**saved | {"device": "cpu", "resume": ""})
 
 

@@ -25,7 +25,7 @@ from cleanmarl.benchmark import __main__ as benchmark
 from cleanmarl.benchmark import compare, plot, records, sweep
 from cleanmarl.benchmark.suite import choose_tasks, read_suite
 from cleanmarl.benchmark.sweep import Task, plan, train
-from tests.helpers import ROOT, TWO_STEPS, equal_weights, scalars, trained
+from tests.helpers import MODULES, ROOT, TWO_STEPS, equal_weights, scalars, trained
 
 pytest.importorskip("ray", reason='sweeps need Ray: pip install -e ".[benchmark]"')
 
@@ -275,10 +275,13 @@ def test_no_run_is_resumed_with_other_arguments_than_its_own(call, begun):
     assert plan(["qmix"], ["3m"], [1], task.folder.parent, passed=["--gamma", "0.5"])
 
 
-def test_no_run_is_resumed_with_another_number_of_steps(call, begun):
+def test_no_run_is_resumed_with_fewer_steps_or_made_longer_without_a_checkpoint(call, begun):
     task, path = begun
+    path.write_text(json.dumps(task.args | {"total_timesteps": 2000000}))
+    says = "has --total-timesteps 2000000, not --total-timesteps 1000000"
+    assert says in call("run", "--seeds", "1")[2]
     path.write_text(json.dumps(task.args | {"total_timesteps": 7}))
-    says = "has --total-timesteps 7, not --total-timesteps 1000000"
+    says = "has 7 steps and no checkpoint to make it longer: remove it or choose other --runs"
     assert says in call("run", "--seeds", "1")[2]
 
 
@@ -338,7 +341,7 @@ def test_a_sweep_is_not_made_longer_with_other_exploration_or_shorter(longer):
 def test_a_run_without_a_checkpoint_is_not_made_longer(longer):
     folder = longer(400).folder
     shutil.rmtree(folder)
-    with pytest.raises(ValueError, match="400 steps and has no checkpoint to make it longer"):
+    with pytest.raises(ValueError, match="400 steps and no checkpoint to make it longer"):
         longer(2000)
     assert longer(400).finished
 
@@ -362,6 +365,58 @@ def test_a_sweep_that_was_made_longer_is_finished_and_its_record_says_how_it_beg
     (run,) = task.folder.glob("runs/*")
     assert not longer.finished
     assert sweep.resumed_words(longer, run)[2:] == ["--exploration-fraction", "0.125"]
+
+
+def test_a_run_that_was_stopped_is_made_longer_and_its_record_says_how_it_began(tmp_path):
+    def planned(steps: int) -> Task:
+        words = [*SMALL, "--checkpoint-every", "1", "--exploration-fraction", "0.5"]
+        passed = [*words, "--total-timesteps", str(steps)]
+        return plan(["qmix"], ["3m"], [1], tmp_path, passed=passed)[0]
+
+    task = planned(10**6)
+    task.folder.mkdir(parents=True)
+    run = task.folder / "runs/run"
+    args = MODULES["qmix"].Args(**task.args | {"total_timesteps": 100})
+    MODULES["qmix"].train(args, folder=run)  # without a record, it counts as stopped
+    task = planned(200)
+    assert train(task, str(ROOT)) == 0
+    task.record.unlink()
+    planned(200)  # stopped again, or before that
+    task = planned(400)
+    assert train(task, str(ROOT)) == 0
+    record = records.read_record(task.record)
+    assert (record.last_step >= 400, record.args["exploration_fraction"]) == (True, 0.125)
+    assert record.began_with == {"total_timesteps": 100, "exploration_fraction": 0.5}
+    assert planned(400).finished
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_curves_that_are_a_pipe_are_refused(tmp_path):
+    write_run(tmp_path, "qmix", "3m", 1, [0.5, 1.0])
+    (folder,) = tmp_path.iterdir()
+    for path in folder.glob("*tfevents*"):
+        path.unlink()
+        os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"tfevents.* is not a file"):
+        records.read_run(folder)
+
+
+def test_a_record_that_is_no_text_is_refused_in_a_short_line(tmp_path):
+    path = tmp_path / "smaclite__3m__qmix__1.json"
+    path.write_bytes(b"\xff" + b"x" * 5000)
+    with pytest.raises(ValueError, match="is not the record of a run") as caught:
+        records.read_record(path)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["3m\0", "\ud83c", "a\nb"])
+def test_names_that_cannot_be_printed_are_refused(tmp_path, name):
+    write_run(tmp_path, "qmix", "3m", 1, [0.5, 1.0])
+    (folder,) = tmp_path.iterdir()
+    args = json.loads((folder / "args.json").read_text())
+    (folder / "args.json").write_text(json.dumps(args | {"env_name": name}))
+    with pytest.raises(ValueError, match="env_name must be a word"):
+        records.read_run(folder)
 
 
 # One run, with small programs in place of the scripts

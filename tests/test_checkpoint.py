@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+import typing
 import weakref
 from collections import deque
 from hashlib import sha256
@@ -38,6 +39,7 @@ from cleanmarl.training.checkpoint import (
     read_checkpoint,
     to_bytes,
     unpack,
+    write_output,
     write_sealed,
 )
 from cleanmarl.training.errors import Refused, RunFailed
@@ -450,8 +452,40 @@ def test_a_failing_save_after_a_checkpoint_was_damaged_leaves_the_older_one(
     assert differences(folder, undisturbed("qmix", **BRIEF), "qmix") == []
 
 
+def test_a_file_is_written_where_a_link_leads_and_not_over_a_pipe_or_a_folder(tmp_path):
+    link, goal = tmp_path / "link.html", tmp_path / "goal.html"
+    link.symlink_to(goal)
+    for text in (b"one", b"two"):
+        write_output(link, text)
+        assert (link.is_symlink(), goal.read_bytes()) == (True, text)
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for path in (pipe, folder, Path("/dev/null")):
+        with pytest.raises(OSError, match="it is no file"):
+            write_output(path, b"three")
+    assert pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "folder",
+        "goal.html",
+        "link.html",
+        "pipe",
+    ]
+
+
+def test_a_run_goes_on_where_a_folder_has_the_name_of_a_file_of_episodes(tmp_path, capsys):
+    folder = trained("qmix", tmp_path / "run", **SHORT)
+    last = max((folder / "episodes").glob("*.packed"))
+    last.unlink()
+    last.mkdir()
+    resumed("qmix", folder, total_timesteps=60)
+    assert "nothing was saved" not in capsys.readouterr().err
+    assert load_checkpoint(folder, "qmix", with_episodes=True)["faults"] == []
+
+
 def test_trainings_that_are_killed_at_random_end_like_undisturbed_ones():
     command = [sys.executable, kill_and_resume.__file__, "--kills", "2", "--seed", "6"]
+    command += ["--scripts", "qmix", "qmix_multienvs"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stdout.count("resumed from checkpoint") >= 2
@@ -1068,6 +1102,21 @@ FORGED = {
     "logged": lambda saved: saved["run"].update(logged=[5]),
     "no optimizer": lambda saved: saved.pop("optimizer"),
     "networks": lambda saved: saved.update(networks=[1]),
+    "format": lambda saved: saved.update(format=torch.zeros(2)),
+    "names of args": lambda saved: saved["args"].update({1: 2}),
+    "best score": lambda saved: saved["run"].update(best_score=["x"]),
+    "latest": lambda saved: saved["run"].update(latest={"rollout/ep_reward": "x"}),
+    "points": lambda saved: saved["run"].update(logged=[({"eval/ep_reward": None}, 3)]),
+    "count": lambda saved: saved["progress"].update(num_episodes=-1),
+    "part of a count": lambda saved: saved["progress"].update(num_updates=1.5),
+    "results": lambda saved: saved["progress"].update(results=[None]),
+    "learning": lambda saved: saved["progress"].update(learning={"train/loss": "x"}),
+    "rate": lambda saved: saved["optimizer"]["param_groups"][0].update(lr="x"),
+    "betas": lambda saved: saved["optimizer"]["param_groups"][0].update(betas=("x", 0.9)),
+    "no moment": lambda saved: saved["optimizer"]["state"][0].pop("exp_avg"),
+    "shape": lambda saved: saved["optimizer"]["state"][1].update(exp_avg=torch.zeros(3, 3)),
+    "steps": lambda saved: saved["optimizer"]["state"][1].update(step=torch.zeros(3)),
+    "number": lambda saved: saved["optimizer"]["state"][1].update(exp_avg_sq="x"),
 }
 
 
@@ -1077,6 +1126,20 @@ def test_forged_checkpoints_are_refused_in_one_line(refused, copied, change):
     rewritten(folder, change)
     shutil.copy(folder / "checkpoint.pt", folder / "checkpoint.old")
     refused("qmix", "--resume", "run")
+
+
+def test_a_folder_in_the_place_of_the_checkpoint_is_told(refused, copied):
+    folder = copied("qmix", **SHORT)
+    (folder / "checkpoint.pt").unlink()
+    (folder / "checkpoint.pt").mkdir()
+    assert "checkpoint.pt is a folder" in refused("qmix", "--resume", "run")
+
+
+@pytest.mark.parametrize("optimizer", typing.get_args(qmix.Optimizer))
+def test_the_state_of_each_optimizer_is_loaded(tmp_path, optimizer):
+    folder = trained("qmix", tmp_path / "run", **SHORT, optimizer=optimizer)
+    resumed("qmix", folder, total_timesteps=60)
+    assert load_checkpoint(folder, "qmix")["progress"]["step"] == 60
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")

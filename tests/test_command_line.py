@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import re
+import shutil
 import string
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 from cleanmarl import qmix
 from cleanmarl.training.arguments import check, parse
 from cleanmarl.training.errors import Refused
-from tests.helpers import MODULES, SCRIPTS, TWO_STEPS, every_script, small_args, trained
+from tests.helpers import MODULES, ROOT, SCRIPTS, TWO_STEPS, every_script, small_args, trained
 
 SCRIPT = Path(__file__).parents[1] / "cleanmarl" / "qmix.py"
 SMALL = ["--hidden-dim", "8", "--hyper-dim", "8", "--batch-size", "2", "--num-eval-ep", "1"]
@@ -530,3 +532,24 @@ def test_a_scenario_file_that_is_not_there_or_has_changed_is_told(command, tmp_p
     for purpose in ("--evaluate", "--resume"):
         status, _, err = command("qmix", purpose, str(folder))
         assert (status, err.count("mine.toml has changed since the run was trained")) == (0, 1)
+
+
+def test_a_package_of_the_user_that_has_changed_since_is_told(command, tmp_path):
+    games = tmp_path / "own_games"
+    shutil.copytree(ROOT / "tests/games", games, ignore=shutil.ignore_patterns("__pycache__"))
+    words = ["--env-type", "pz", "--env-family", "own_games", "--env-name", "two_step_game"]
+    assert command("qmix", *words, "--total-timesteps", "20", "--num-eval-ep", "1")[0] == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    about = json.loads((folder / "team.json").read_text())["scenario"]
+    assert (about["file"], about["folder"]) == (str(games), str(tmp_path))
+    assert {"two_step_game.py", "dice_game.py"} < about["files"].keys()
+    for purpose in ("--evaluate", "--resume"):
+        status, _, err = command("qmix", purpose, str(folder))
+        assert (status, "has changed" in err) == (0, False)
+    with (games / "two_step_game.py").open("a") as file:
+        file.write("# other payoffs\n")
+    (games / "dice_game.py").unlink()
+    for purpose in ("--evaluate", "--resume"):
+        status, _, err = command("qmix", purpose, str(folder))
+        says = "own_games has changed since the run was trained with it: dice_game.py, two_step"
+        assert (status, says in err) == (0, True)

@@ -136,6 +136,20 @@ def test_masks_that_differ_between_episodes_pass(program, task):
     assert status == 0, out
 
 
+@pytest.mark.parametrize(
+    ("task", "wanted"),
+    [
+        (
+            "lbf:Foraging-8x8-2p-3f-v3",
+            "-1 to 7; networks divide those above 1 by their largest size",
+        ),
+        ("pz:simple_spread_v3", "; 4 of 22 never change; networks divide"),  # silent speech
+    ],
+)
+def test_the_check_tells_the_range_of_entries(program, task, wanted):
+    assert wanted in report(program("check", task)[1])["entries"]
+
+
 def test_options_follow_the_task(program):
     _, out, _ = program("check", "pz:simple_spread_v3", "N=5", "local_ratio=0")
     assert report(out)["agents"].startswith("5: ")

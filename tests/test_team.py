@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -287,7 +288,9 @@ def test_the_weights_open_with_plain_pytorch(runs):
 
 
 def program_of(team, path: Path):
-    team.export(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        team.export(path)
     return torch.export.load(path).module()
 
 

@@ -169,6 +169,9 @@ def read_events(folder: Path):
     """The curves of a run. Raises ValueError."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    for path in folder.glob("*tfevents*"):
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+            raise ValueError(f"the curves in {folder} cannot be read: {path.name} is not a file")
     log = logging.getLogger("tensorboard")
     level = log.level
     log.setLevel(logging.ERROR)  # it warns of points that a resumed run has written again
@@ -204,6 +207,8 @@ def load(path: Path, kind: type, what: str):
         if not isinstance(found, kind):
             raise ValueError(f"it holds {'a list' if kind is dict else 'no list'}")
         return found
+    except UnicodeError as error:  # its repr() has the whole file
+        raise ValueError(f"{path} is not {what}: {error}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not {what}: {error!r}") from None
 
@@ -230,6 +235,8 @@ def check_args(args: dict):
         accepted = {float: (int, float)}.get(kinds[name], kinds[name])
         is_kind = isinstance(args[name], accepted) and not isinstance(args[name], bool)
         expect(is_kind, name, words[kinds[name]], args[name])
+        # A name is part of figures, tables and file names
+        expect(is_kind and str(args[name]).isprintable(), name, words[kinds[name]], args[name])
 
 
 def read_args(path: Path) -> dict:
@@ -253,7 +260,7 @@ def read_session(path: Path) -> dict:
         for name in ("command", "commit", "versions", "machine"):
             expect(isinstance(session.get(name), str), name, "text", session.get(name))
         script = session.get("script", "")
-        expect(isinstance(script, str), "script", "a word", script)
+        expect(isinstance(script, str) and script.isprintable(), "script", "a word", script)
         return session
     except ValueError as error:
         raise ValueError(f"{path} is not {what}: {error}") from None
@@ -274,6 +281,7 @@ def check_record(found: dict):
     expect_there([one.name for one in fields(Record) if one.default is MISSING], found)
     for name in ("command", "commit", "versions", "machine", "script", "metric"):
         expect(isinstance(found[name], str), name, "text", found[name])
+    expect(found["script"].isprintable(), "script", "a word", found["script"])
     expect(found["metric"] in TAGS, "metric", f"one of {', '.join(TAGS)}", found["metric"])
     expect(isinstance(found["args"], dict), "args", "a table", found["args"])
     check_args(found["args"])

@@ -88,6 +88,11 @@ class Task:
         return self.folder.with_name(self.folder.name + ".json")
 
     @property
+    def began(self) -> Path:
+        """The file of `keep_beginning`."""
+        return self.folder / "began.json"
+
+    @property
     def team(self) -> Path:
         """The folder beside the record in which `keep` puts the trained team."""
         return self.folder.with_name(self.folder.name + ".team")
@@ -395,18 +400,20 @@ def read_arguments(module: ModuleType, words: list[str]):
 def check_folder(task: Task):
     """Raise ValueError if the folder has a run with other arguments, finished or not.
 
-    A finished run may have fewer steps: then it is resumed, see `resumed_words`.
+    A run may have fewer steps: then it is resumed, see `resumed_words`.
     """
     begun = [read_args(path) for path in task.folder.glob("runs/*/args.json")]
-    same = SAME_CURVE
+    before = read_began(task)
     if task.record.exists():
         record = read_record(task.record)
         begun = [dict(record.args)]
-        before = (record.began_with or {}).get(EXPLORES)
-        if before is not None and before == task.args.get(EXPLORES):
-            begun[0][EXPLORES] = before
-        if record.args["total_timesteps"] < task.args["total_timesteps"]:
-            check_longer(task, record.args["total_timesteps"])
+        before |= record.began_with or {}
+    same = SAME_CURVE
+    for found in begun:
+        if before.get(EXPLORES) is not None and before[EXPLORES] == task.args.get(EXPLORES):
+            found[EXPLORES] = before[EXPLORES]
+        if found["total_timesteps"] < task.args["total_timesteps"]:
+            check_longer(task, found["total_timesteps"])
             same = SAME_CURVE | {"total_timesteps"}
     for found in begun:
         known = task.args.keys() & found.keys()  # the script may have new arguments
@@ -419,10 +426,30 @@ def check_folder(task: Task):
 
 
 def check_longer(task: Task, steps: int):
-    """Raise ValueError if a run that was finished after some steps cannot be made longer."""
+    """Raise ValueError if a run that was planned with some steps cannot be made longer."""
     if not checkpoints(task.folder):
-        reason = f"the run in {task.folder} is finished with {steps} steps and has no checkpoint"
-        raise ValueError(f"{reason} to make it longer: remove {task.record} or choose other --runs")
+        reason = f"the run in {task.folder} has {steps} steps and no checkpoint to make it longer"
+        what = task.record if task.record.exists() else "it"
+        raise ValueError(f"{reason}: remove {what} or choose other --runs")
+
+
+def read_began(task: Task) -> dict:
+    """If a run was made longer before it was finished: arguments with which it began."""
+    try:
+        began = json.loads(task.began.read_text())
+        return began if isinstance(began, dict) else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def keep_beginning(task: Task, run: Path):
+    """Before a run is made longer for the first time: write down what this changes."""
+    if task.args.get(EXPLORES) is None or task.began.exists():
+        return
+    own = read_args(run / "args.json")
+    if own["total_timesteps"] < task.args["total_timesteps"]:
+        began = {name: own[name] for name in sorted(LONGER & own.keys())}
+        write_atomically(task.began, json.dumps(began).encode())
 
 
 # One run, in a process of Ray
@@ -470,6 +497,7 @@ def train(task: Task, python_path: str) -> int:
             time.sleep(0.1)
         words = list(task.command)
         if saved := checkpoints(folder):
+            keep_beginning(task, saved[0].parent)
             words += resumed_words(task, saved[0].parent)
         else:
             shutil.rmtree(folder / "runs", ignore_errors=True)
@@ -524,11 +552,12 @@ def told_by(task: Task, record: Record) -> dict:
     """What a task and the older record of its run, if there is one, add to its new record."""
     # The record's command does the whole run on any machine: no --resume, no local folder.
     words = [Path(word).name if word.endswith(".py") else word for word in task.command]
-    began_with = None
+    before, older = read_began(task), None
     if task.record.exists():
         older = read_record(task.record)
-        changes = {n: v for n, v in older.args.items() if n in LONGER and v != record.args.get(n)}
-        began_with = older.began_with or changes or None
+        before = {name: older.args[name] for name in LONGER & older.args.keys()}
+    changes = {n: v for n, v in before.items() if n in LONGER and v != record.args.get(n)}
+    began_with = (older and older.began_with) or changes or None
     if began_with and EXPLORES in began_with:
         words += [option(EXPLORES), str(record.args[EXPLORES])]
     return {"command": shlex.join(["python", *words]), "began_with": began_with}

@@ -134,6 +134,7 @@ def play(make: Callable, env: gymnasium.Env, num_episodes: int, report: Report):
     while len(episodes) < num_episodes and time.perf_counter() - began < SECONDS:
         episodes.append(Episode(env, len(episodes) + 1, most))
     seconds = time.perf_counter() - began
+    tell_entries(episodes, report)
     tell_masks(episodes, report)
     tell_episodes(episodes, report)
     for other in (env, make()):  # after other episodes, and in a new environment
@@ -152,6 +153,19 @@ def play(make: Callable, env: gymnasium.Env, num_episodes: int, report: Report):
         report.problems.append(f"an episode has not ended after {length} steps: add --time-limit")
     elif not different:
         report.say("check_env", gymnasium_says(make(), report))
+
+
+def tell_entries(episodes: list[Episode], report: Report):
+    """The range of what agents observe, and how many entries are always the same."""
+    seen = np.concatenate([[step["obs"] for step in one.observations] for one in episodes])
+    seen = seen.reshape(-1, seen.shape[-1])
+    lowest, highest = seen.min(axis=0), seen.max(axis=0)
+    words = [f"{lowest.min():.4g} to {highest.max():.4g}"]
+    if same := int((lowest == highest).sum()):
+        words.append(f"{same} of {len(lowest)} never change")
+    if max(abs(float(lowest.min())), float(highest.max())) > 1:
+        words.append("networks divide those above 1 by their largest size")
+    report.say("entries", "; ".join(words))
 
 
 def tell_masks(episodes: list[Episode], report: Report):

@@ -14,7 +14,6 @@ import tomllib
 import typing
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from hashlib import sha256
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Annotated, Literal
@@ -25,7 +24,8 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from cleanmarl.teams import path_of
 from cleanmarl.training.checkpoint import load_checkpoint, read_json, read_sessions, read_team
-from cleanmarl.training.errors import Refused, reader_may_leave, warn
+from cleanmarl.training.errors import Refused, reader_may_leave, refuse_on_error
+from cleanmarl.training.sources import check_scenario
 
 # Arguments that may change when a run is resumed, because it stays the same experiment
 FREE = {"total_timesteps", "checkpoint_every", "checkpoint_buffer", "device", "torch_threads"}
@@ -213,6 +213,7 @@ def parse_args(Args: type, description: str):
     return args
 
 
+@refuse_on_error()
 def own_arguments(Args: type, folder: Path, resume: bool = True):
     """The arguments with which a run was trained, as the script's `Args`. Raises Refused.
 
@@ -225,38 +226,11 @@ def own_arguments(Args: type, folder: Path, resume: bool = True):
         own["which"] = "best"  # all that was sent
     own = with_newer(Args, own)
     if differ := own.keys() ^ {known.name for known in fields(Args)}:
-        names = ", ".join(map(option, sorted(differ)))
+        names = ", ".join(map(option, sorted(differ)[:8]))
         raise Refused(f"{folder} and this script have different arguments: {names}")
     check_types(Args(**own))
     check(Args(**own | {"device": "cpu"}))  # this machine may lack the run's device
     return Args(**own)
-
-
-def has_scenario(args) -> bool:
-    return args.env_type == "smaclite" and args.env_name.endswith(".toml")
-
-
-def scenario_of(args) -> dict[str, str] | None:
-    """Place and digest of a scenario file, which may be changed later; None without a file."""
-    path = Path(args.env_name)
-    if not has_scenario(args) or not path.is_file():
-        return None
-    digest = sha256(path.read_bytes()).hexdigest()
-    return {"file": str(path.resolve()), "folder": str(Path.cwd()), "sha256": digest}
-
-
-def check_scenario(folder: Path, args):
-    """Tell if the scenario file of a run has changed. Raises Refused if it is not there."""
-    if not has_scenario(args) or not (folder / "team.json").exists():
-        return
-    then = read_team(folder).get("scenario")
-    if then is None:  # made by an older version
-        return
-    now = scenario_of(args)
-    if now is None:
-        raise Refused(f"there is no {args.env_name} here; the run was started in {then['folder']}")
-    if now["sha256"] != then["sha256"]:
-        warn(f"{now['file']} has changed since the run was trained with it")
 
 
 def sent(Args: type, folder: Path) -> dict:

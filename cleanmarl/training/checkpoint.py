@@ -27,6 +27,12 @@ FORMAT = 4  # version of the checkpoint format
 SIZES = ("n_agents", "n_actions", "obs_size", "state_size")
 
 
+# Optimizers of the scripts, and what they keep once for each parameter, not for each weight
+OPTIMIZERS = {getattr(torch.optim, name) for name in ("Adam", "AdamW", "NAdam", "RAdam", "SGD")}
+OPTIMIZERS |= {torch.optim.RMSprop}
+OF_STEPS = ("step", "mu_product")
+
+
 def is_text(value) -> bool:
     return isinstance(value, str) and "\0" not in value
 
@@ -54,8 +60,11 @@ def is_places(value) -> bool:
 def is_scenario(value) -> bool:
     if value is None:
         return True
-    known = {"file", "folder", "sha256"}
-    return isinstance(value, dict) and value.keys() == known and all(map(is_text, value.values()))
+    if not isinstance(value, dict) or value.keys() - {"files"} != {"file", "folder", "sha256"}:
+        return False
+    files = value.get("files", {})
+    texts = [part for name, part in value.items() if name != "files"]
+    return isinstance(files, dict) and all(map(is_text, [*texts, *files, *files.values()]))
 
 
 def is_place(value) -> bool:
@@ -70,7 +79,7 @@ RUN = {"step": int | float, "seconds_before": int | float, "latest": dict}
 RUN |= {"best_score": list, "files": list, "logged": list}
 ENTRIES["inputs"] = ("a dict of pairs of whole numbers", is_places)
 ENTRIES["time_limit"] = ("a whole number or null", lambda value: value is None or is_size(value))
-ENTRIES["scenario"] = ("a scenario's file, folder and sha256, or null", is_scenario)
+ENTRIES["scenario"] = ("file, folder and sha256 of its own files, or null", is_scenario)
 ENTRIES["agent_names"] = ("a list of words or null", is_names)
 ENTRIES["action_names"] = ("lists of words or null", is_names_of_agents)
 
@@ -87,6 +96,14 @@ def write_atomically(path: Path, content: bytes):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_output(path: Path, content: bytes):
+    """Write a file that the user named: where a link leads, and over no device. Raises OSError."""
+    goal = Path(os.path.realpath(path))
+    if goal.exists() and not goal.is_file():
+        raise OSError(errno.EINVAL, "it is no file")
+    write_atomically(goal, content)
 
 
 def write_json(path: Path, content):
@@ -218,7 +235,7 @@ def read_checkpoint(path: Path, script: str, with_episodes: bool) -> dict:
     content = read_sealed(path)
     try:
         saved = load_stored(content)
-        made_by, version = saved["script"], saved["format"]
+        made_by, version = str(saved["script"]), int(saved["format"])
     except Exception:  # no run has written this file
         raise ValueError(f"{path.name} is damaged") from None
     if version != FORMAT:
@@ -251,11 +268,29 @@ def is_checkpoint(saved: dict) -> bool:
         return False
     if not {"step", "files"} <= run.keys() <= RUN.keys():
         return False
+    if not all(isinstance(value, RUN[name]) for name, value in run.items()):
+        return False
+    points = run.get("logged", [])
     return (
-        all(isinstance(value, RUN[name]) for name, value in run.items())
+        all(isinstance(name, str) for name in args)
         and all(map(math.isfinite, (run["step"], run.get("seconds_before", 0))))
         and all(map(is_file_of_episodes, run["files"]))
-        and all(fits_types(point, dict, int) for point in run.get("logged", ()))
+        and all(map(is_number, run.get("best_score", [])))
+        and all(fits_types(point, dict, int) for point in points)
+        and all(map(are_metrics, (run.get("latest", {}), *(scalars for scalars, _ in points))))
+    )
+
+
+def is_number(value) -> bool:
+    return isinstance(value, int | float)
+
+
+def are_metrics(value) -> bool:
+    """Whether it is a dict of numbers, such as the results of an episode."""
+    return (
+        isinstance(value, dict)
+        and all(isinstance(name, str) for name in value)
+        and all(map(is_number, value.values()))
     )
 
 
@@ -292,6 +327,8 @@ def load_checkpoint(folder: Path, script: str, with_episodes: bool = False) -> d
     """
     faults = []
     for path in (folder / "checkpoint.pt", folder / "checkpoint.old"):
+        if os.path.isdir(path):  # False for names that are too long
+            raise Refused(f"{path} is a folder, and no file can be written there: move it away")
         try:
             return read_checkpoint(path, script, with_episodes) | {"faults": faults}
         except Refused:
@@ -382,9 +419,12 @@ def state_of(part) -> dict:
 
 def load_state(part, state: dict):
     """Raises an error of any kind if the state does not fit."""
-    if hasattr(part, "load_state_dict"):
-        is_network = isinstance(part, torch.nn.Module)
-        part.load_state_dict(with_scales(state, part) if is_network else state)
+    if isinstance(part, torch.optim.Optimizer):
+        load_optimizer(part, state)
+    elif isinstance(part, torch.nn.Module):
+        part.load_state_dict(with_scales(state, part))
+    elif hasattr(part, "load_state_dict"):
+        part.load_state_dict(state)
     else:
         new = asdict(type(part)(**state))
         for name, value in new.items():
@@ -394,3 +434,37 @@ def load_state(part, state: dict):
             if isinstance(default, list | dict | str) and not isinstance(value, type(default)):
                 raise ValueError(f"{name} is {repr(value)[:80]}")
         vars(part).update(new)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict):
+    """Load it, and check what PyTorch would only use at the next step.
+
+    Raises an error of any kind. Other optimizers than those of the scripts may keep what they like.
+    """
+    own = [dict(group) for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    if type(optimizer) not in OPTIMIZERS:
+        return
+    for before, group in zip(own, optimizer.param_groups, strict=True):
+        for name in before.keys() - {"params"}:
+            group.setdefault(name, before[name])
+            if not is_alike(before[name], group[name]):
+                raise ValueError(f"{name} is {repr(group[name])[:80]}")
+    kept = [(parameter, values) for parameter, values in optimizer.state.items() if values]
+    for parameter, values in kept:
+        if values.keys() != kept[0][1].keys():
+            raise ValueError("different values are kept of its parameters")
+        for name, value in values.items():
+            wanted = () if name in OF_STEPS else parameter.shape
+            if value is not None and (value.shape != wanted or value.is_sparse):
+                raise ValueError(f"{name} has shape {tuple(value.shape)}")
+
+
+def is_alike(one, other) -> bool:
+    """Whether an option of an optimizer has the type that it should have."""
+    if isinstance(one, list | tuple):
+        same = isinstance(other, list | tuple) and len(one) == len(other)
+        return same and all(map(is_alike, one, other))
+    if is_number(one) and not isinstance(one, bool):
+        return is_number(other) and math.isfinite(other)
+    return type(one) is type(other)

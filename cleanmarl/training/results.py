@@ -9,7 +9,13 @@ from PIL import Image
 
 from cleanmarl.teams import folder_to_write, path_of
 from cleanmarl.training.arguments import title_of
-from cleanmarl.training.checkpoint import file_of, read_json, write_atomically, write_json
+from cleanmarl.training.checkpoint import (
+    are_metrics,
+    file_of,
+    read_json,
+    write_atomically,
+    write_json,
+)
 from cleanmarl.training.errors import Refused, say
 from cleanmarl.training.run import random_stream
 
@@ -50,6 +56,17 @@ class Progress:
     num_updates: int = 0
     results: list = field(default_factory=list)  # of the latest episodes
     learning: dict = field(default_factory=dict)  # metrics of the last update
+
+    def __post_init__(self):
+        """Raise ValueError if a checkpoint holds what no training has counted."""
+        for name in ("num_episodes", "num_updates"):
+            count = getattr(self, name)
+            if type(count) is not int or count < 0:
+                raise ValueError(f"{name} is {repr(count)[:80]}")
+        if not isinstance(self.results, list) or not all(map(are_metrics, self.results)):
+            raise ValueError("results are not those of episodes")
+        if not are_metrics(self.learning):
+            raise ValueError("learning holds no metrics")
 
     def metrics(self, **others: float) -> dict[str, float]:
         """Metrics of the training since the last call, and other values for `rollout/`."""

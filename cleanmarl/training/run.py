@@ -340,7 +340,7 @@ class Run:
         self.logged = own["logged"]
         self.last_packed = self.episodes[-1] if self.episodes else None
         for file in self.packed_files():
-            if file.name not in needed:
+            if file.name not in needed and file.is_file():
                 file.unlink()
 
     def packed_files(self) -> list[Path]:

@@ -13,7 +13,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from cleanmarl.training.arguments import scenario_of, script_of
+from cleanmarl.training.arguments import script_of
+from cleanmarl.training.sources import scenario_of
 
 
 def now() -> str:

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from cleanmarl.teams import folder_to_write, path_of
-from cleanmarl.training.checkpoint import write_atomically
+from cleanmarl.training.checkpoint import write_output
 from cleanmarl.watch.page import page
 from cleanmarl.watch.trained import load, named
 
@@ -59,7 +59,7 @@ def write_page(args: Args) -> Path:
     if not path.parent.is_dir():
         raise training.Refused(f"cannot write {path}: there is no folder {path.parent}")
     try:
-        write_atomically(path, page(*teams).encode())
+        write_output(path, page(*teams).encode())
     except OSError as error:
         raise training.Refused(f"cannot write {path}: {error.strerror}") from error
     return path

@@ -53,6 +53,7 @@ def named(text: Path, which: str | int) -> tuple[Path, str | int]:
     return Path(run), asked
 
 
+@refuse_on_error()
 def load(
     folder: Path,
     which: str | int,

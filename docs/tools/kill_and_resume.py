@@ -1,6 +1,6 @@
 """Kill trainings at random moments, resume them until they end, compare with undisturbed ones.
 
-    python docs/tools/kill_and_resume.py --kills 20
+    python docs/tools/kill_and_resume.py --kills 75
 
 Every second kill happens while files are written. The exit status is 1 if a weight, a state of the
 optimizer, an episode of the replay buffer or a point of a curve differs.
@@ -29,7 +29,8 @@ from tqdm import tqdm
 from cleanmarl.training import checkpoint, run
 from cleanmarl.training.checkpoint import load_checkpoint
 
-TRAINING = "--env-name 3m --total-timesteps 800 --hidden-dim 8 --hyper-dim 8 --batch-size 4"
+SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
+TRAINING = "--env-name 3m --total-timesteps 500 --hidden-dim 8 --hyper-dim 8 --batch-size 4"
 TRAINING += " --buffer-size 12 --num-eval-ep 1 --eval-steps 7 --log-every 3 --checkpoint-every 5"
 TRAINING += " --torch-threads 1"
 
@@ -38,7 +39,7 @@ TRAINING += " --torch-threads 1"
 class Args:
     kills: int = 20
     """kills of each script"""
-    scripts: tuple[str, ...] = ("qmix", "qmix_multienvs")
+    scripts: tuple[str, ...] = SCRIPTS
     """scripts to train with"""
     seed: int = 1
     """seed of the random moments"""
@@ -81,8 +82,8 @@ def train(script: str, folder: Path, arguments: list[str], kind: str = "any", mo
 def ends(script: str, folder: Path, *args) -> bool:
     """Whether `train` reached its end (else it was killed). Raises RuntimeError if it failed."""
     context = multiprocessing.get_context("forkserver")
-    slow_to_import = ["cleanmarl.qmix_multienvs", "cleanmarl.battle", "torch._dynamo"]
-    context.set_forkserver_preload(slow_to_import)
+    slow_to_import = [f"cleanmarl.{script}" for script in SCRIPTS]
+    context.set_forkserver_preload([*slow_to_import, "cleanmarl.battle", "torch._dynamo"])
     process = context.Process(target=train, args=(script, folder, *args))
     process.start()
     process.join()
