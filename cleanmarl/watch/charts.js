@@ -4,7 +4,7 @@ import { extent, shown } from "./data.js";
 import { html, svg } from "./dom.js";
 
 const MARGIN = { left: 44, top: 22, bottom: 34 };
-const LETTER = 6.7; // width of a letter of a line's name
+const LETTER = 7; // pixels of a letter of a name
 
 /** About `count` round numbers between two bounds, and their number of decimals. */
 function ticks(low, high, count) {
@@ -23,7 +23,7 @@ function layOut(figure, lines, steps) {
   const height = Math.round(Math.min(250, Math.max(175, width * 0.36)));
   let [low, high] = extent([0, ...lines.flatMap((line) => Array.from(line.values))]);
   if (high - low < 1e-6) [low, high] = [low - 0.5, high + 0.5];
-  const right = Math.max(52, 10 + LETTER * Math.max(...lines.map((line) => line.name.length)));
+  const right = 14 + LETTER * Math.max(5, ...lines.map((line) => line.name.length));
   const wide = width - MARGIN.left - right;
   const tall = height - MARGIN.top - MARGIN.bottom;
   const x = (t) => MARGIN.left + (t / Math.max(1, steps)) * wide;
@@ -32,14 +32,15 @@ function layOut(figure, lines, steps) {
     const t = Math.round(((place - MARGIN.left) / wide) * steps);
     return Math.min(steps, Math.max(0, t));
   };
-  return { width, height, low, high, x, y, stepAt, end: width - right, bottom: MARGIN.top + tall };
+  const bottom = MARGIN.top + tall;
+  return { width, height, low, high, x, y, stepAt, bottom, right: width - right };
 }
 
-function drawAxes(picture, { height, low, high, x, y, end, width }, steps, name) {
+function drawAxes(picture, { width, height, low, high, x, y, right }, steps, name) {
   const { found, digits } = ticks(low, high, 4);
   for (const value of found) {
     const kind = Math.abs(value) < 1e-9 ? "grid zero" : "grid";
-    const place = { x1: MARGIN.left, x2: end, y1: y(value), y2: y(value) };
+    const place = { x1: MARGIN.left, x2: right, y1: y(value), y2: y(value) };
     picture.append(svg("line", { ...place, class: kind }));
     picture.append(text(MARGIN.left - 6, y(value) + 3.5, shown(value, digits), "end"));
   }
@@ -48,7 +49,7 @@ function drawAxes(picture, { height, low, high, x, y, end, width }, steps, name)
     picture.append(text(x(t), height - 18, String(t), "middle"));
   }
   picture.append(text(MARGIN.left - 38, 11, name, "start"));
-  picture.append(text(end, height - 4, "step of the episode", "end"));
+  picture.append(text(right, height - 4, "step of the episode", "end"));
 }
 
 function pathOf(line, { x, y }) {
@@ -70,7 +71,7 @@ function pathOf(line, { x, y }) {
  */
 export function lineChart(figure, { lines, label, name, steps, go, end }) {
   const places = layOut(figure, lines, steps);
-  const { width, height, x, y, bottom } = places;
+  const { width, height, x, y, bottom, right } = places;
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
   picture.setAttribute("aria-label", label);
   drawAxes(picture, places, steps, name);
@@ -78,7 +79,7 @@ export function lineChart(figure, { lines, label, name, steps, go, end }) {
   if (end) picture.append(svg("line", { ...vertical, x1: x(steps), x2: x(steps), class: "cut" }));
   const paths = lines.map((line) => pathOf(line, places));
   const marks = lines.map((line) => svg("circle", { r: 3, fill: line.colour, class: "mark" }));
-  const names = endLabels(lines, y, bottom, places.end + 6);
+  const names = endLabels(lines, y, bottom, right + 6);
   const playhead = svg("line", { ...vertical, class: "playhead" });
   picture.append(...paths, playhead, ...marks, ...names.filter(Boolean));
   figure.replaceChildren(picture);

@@ -6,35 +6,44 @@ import { at, difference, length, shown } from "./data.js";
 import { find, look, say } from "./dom.js";
 import { deaths } from "./scene.js";
 
+const NAME = "Q_tot and discounted return"; // of the y axis
+
 /** Q_tot and the return that followed, over time, of one or two teams. */
 export function valuePanel(episodes, teams, go) {
   const steps = Math.max(...episodes.map(length));
-  const truncated = episodes.some((episode) => episode.truncated);
-  const notes = [];
-  if (truncated) {
-    notes.push("The time limit ended the episode: the return has no rewards after it.");
-  }
-  if (teams.some(({ args }) => args.normalize_reward?.[0])) {
-    notes.push("Q_tot counts standardised rewards, the return counts plain rewards.");
-  }
+  const two = episodes.length > 1;
+  const end = episodes.some((episode) => episode.truncated);
+  const notes = episodes.map((episode, i) => notesOf(episode, teams[i].args));
   let built;
   return {
     moveTo(_, agent, t) {
-      if (!built || (episodes.length > 1 && built.agent !== agent)) {
-        const lines = episodes.length > 1 ? linesOfBoth(episodes, agent) : linesOf(episodes[0]);
-        const label = "Q_tot and the discounted return over the steps of the episode";
-        const name = "Q_tot and discounted return";
-        const options = { lines, label, name, steps, go, end: truncated };
+      if (!built || (two && built.agent !== agent)) {
+        const lines = two ? linesOfBoth(episodes, agent) : linesOf(episodes[0]);
+        const name = two ? "Q_tot, discounted return and value" : NAME;
+        const label = `${name} over the steps of the episode`;
+        const options = { lines, label, name, steps, go, end };
         built = { agent, chart: lineChart(find("value-chart"), options) };
       }
       built.chart.moveTo(t);
       const verdicts = episodes.map((episode, i) => {
-        const name = episodes.length > 1 ? `${NAMES[i]}: ` : "";
-        return name + verdict(episode, t);
+        const name = two ? [`${NAMES[i]}:`] : [];
+        return [...name, verdict(episode, t), ...notes[i]].join(" ");
       });
-      say(find("value-now"), [...verdicts, ...notes].join(episodes.length > 1 ? "\n" : " "));
+      say(find("value-now"), verdicts.join("\n"));
     },
   };
+}
+
+/** What else one has to know to compare Q_tot with the return. */
+function notesOf(episode, args) {
+  const notes = [];
+  if (episode.truncated) {
+    notes.push("The time limit ended the episode: the return has no rewards after it.");
+  }
+  if (args.normalize_reward?.[0]) {
+    notes.push("Q_tot counts standardised rewards, the return counts plain rewards.");
+  }
+  return notes;
 }
 
 function linesOf(episode) {
