@@ -121,6 +121,8 @@ def test_an_error_of_the_environments_own_code_is_raised(program):
         (["pz:simple_spread_v3", "M=5"], "unknown option of mpe:simple_spread_v3 'M'"),
         (["pz:simple_spread_v3", "N"], "must be like N=5"),
         (["x:y"], "env_type must be"),
+        (["3m", "clock=1"], "clock has its own argument: --clock"),
+        (["3m", "render_mode=human"], "render_mode is no option of a task: leave it out"),
         ([TEAM, "falt=x"], "unknown option of Team 'falt'; did you mean fault?"),
     ],
 )

@@ -21,8 +21,14 @@ from tyro.conf import Positional
 from cleanmarl.env import make_env
 from cleanmarl.env.check import check
 from cleanmarl.env.listing import table
-from cleanmarl.env.tasks import read_task
-from cleanmarl.training.arguments import parse, read_options
+from cleanmarl.env.tasks import Task, read_task
+from cleanmarl.training.arguments import (
+    SET_BY_SCRIPT,
+    WITH_ARGUMENT,
+    option,
+    parse,
+    read_options,
+)
 from cleanmarl.training.errors import reader_may_leave
 from cleanmarl.training.memory import amount, buffer_bytes, memory, notes_on
 
@@ -57,6 +63,17 @@ class List:
     """
 
 
+def options_of(task: Task, args: Check) -> dict:
+    """The task's options. Raises Refused."""
+    options = read_options([*task.options, *args.options])
+    for name in options:
+        if hasattr(args, name) and name in WITH_ARGUMENT:
+            raise training.Refused(f"{name} has its own argument: {option(name)}")
+        if name in (*WITH_ARGUMENT, *SET_BY_SCRIPT):
+            raise training.Refused(f"{name} is no option of a task: leave it out")
+    return options
+
+
 def check_task(args: Check) -> int:
     """Print the report; returns the exit status."""
     task = read_task(args.task)
@@ -64,7 +81,7 @@ def check_task(args: Check) -> int:
     names = ("agent_ids", "clock", "env_state", "time_limit")
     team = {name: getattr(args, name) for name in names}
     with training.refuse_on_error():
-        options = read_options([*task.options, *args.options])
+        options = options_of(task, args)
         make = partial(make_env, *name, **team, **options)
         make().close()
     report, env = check(make, args.episodes)

@@ -253,6 +253,11 @@ def with_newer(Args: type, own: dict) -> dict:
     return {name: value for name, value in newer.items() if name in names} | own
 
 
+# Options of the environment that are no options of a task
+WITH_ARGUMENT = ("agent_ids", "clock", "env_state", "time_limit", "num_envs")
+SET_BY_SCRIPT = ("render_mode", "autoreset_mode", "env_type", "env_name", "env_family")
+
+
 def check(args):
     """Raise Refused if an argument has a wrong type, is out of its bounds, or cannot be changed.
 
@@ -275,7 +280,7 @@ def check_types(args):
         value = getattr(args, name)
         kind, *notes = typing.get_args(hint) if hasattr(hint, "__metadata__") else [hint]
         if not fits(kind, value):
-            raise Refused(f"{option(name)} must be {wanted(kind)}, got {value!r}")
+            raise Refused(f"{option(name)} must be {wanted(kind)}, got {repr(value)[:80]}")
         for bounds in notes:
             if isinstance(bounds, Between) and value is not None:
                 check_bounds(args, name, bounds)
@@ -284,9 +289,9 @@ def check_types(args):
 def check_options(args):
     """Raise Refused if an option of the task has an argument of its own."""
     for name in getattr(args, "env_options", {}):
-        if name in ("agent_ids", "clock", "env_state", "time_limit", "num_envs"):
+        if name in WITH_ARGUMENT:
             raise Refused(f"--env-options {name} has its own argument: {option(name)}")
-        if name in ("render_mode", "autoreset_mode", "env_type", "env_name", "env_family"):
+        if name in SET_BY_SCRIPT:
             raise Refused(f"--env-options {name} cannot be given: the script sets it")
 
 

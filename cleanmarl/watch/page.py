@@ -138,6 +138,7 @@ def rounded(array: np.ndarray, bits: int) -> np.ndarray:
 
 def quantised(weights: np.ndarray) -> dict:
     """Scale numbers, none negative, to bytes from 0 to 255: enough for a picture."""
+    weights = np.nan_to_num(weights, posinf=0)  # a damaged network
     largest = float(weights.max(initial=0))
     return {"largest": largest, "bytes": np.rint(weights / (largest or 1) * 255).astype(np.uint8)}
 
