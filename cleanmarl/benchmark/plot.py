@@ -569,8 +569,6 @@ def suite_cells(row: dict) -> dict[str, str]:
         cells["arguments"] = f"`{row['arguments']}`"
     if row["seeds"] < row["of_seeds"]:
         cells["seeds"] = f"{row['seeds']} of {row['of_seeds']}"
-    if row["seeds"] == 0:
-        return cells | {"IQM": "not trained yet", "interval": "", "time_to_win": ""}
     if row["largest_q_tot"] is not None:
         cells["largest_q_tot"] = f"{row['largest_q_tot']:,.2f}"
     return cells | medians(row) | {"interval": f"{row['low']} to {row['high']}"}
@@ -594,8 +592,18 @@ SUITE_COLUMNS = {  # head -> alignment, cell
 
 
 def suite_markdown(rows: list[dict]) -> str:
-    """The rows of a suite as a Markdown table."""
-    return in_markdown(SUITE_COLUMNS, [suite_cells(row) for row in rows])
+    """The tasks with runs as a Markdown table."""
+    return in_markdown(SUITE_COLUMNS, [suite_cells(row) for row in rows if row["seeds"]])
+
+
+def not_trained(rows: list[dict]) -> str:
+    """A sentence that names the tasks without runs; empty if there are none."""
+    missing = defaultdict(list)
+    for row in rows:
+        if not row["seeds"]:
+            missing[row["family"]].append(row["environment"])
+    families = [f"{family} ({', '.join(tasks)})" for family, tasks in missing.items()]
+    return f"\nnot trained yet: {'; '.join(families)}\n" if families else ""
 
 
 def draw_families(found: list[Found], looks: dict, out: Path, kind: str, points: int, reps: int):
@@ -785,6 +793,8 @@ def plot(
             files = plot_scripts(groups, names, baseline, *how)
     text = "\n".join(in_markdown(columns, cells) for columns, cells, _ in files.values())
     text += note_of(left_out)
+    if suite:
+        text += not_trained(files["results"][2])
     for name, (columns, cells, rows) in files.items():
         write_atomically(out / f"{name}.csv", in_csv(rows).encode())
         if latex:
@@ -805,7 +815,7 @@ def plot_suite(found: list[Found], names, out: Path, kind: str, points: int, rep
     out.mkdir(parents=True, exist_ok=True)
     named = [Found(task, renamed(groups, titles)) for task, groups in found]
     draw_families(named, looks, out, kind, points, reps)
-    return {"results": (SUITE_COLUMNS, [suite_cells(row) for row in rows], rows)}
+    return {"results": (SUITE_COLUMNS, [suite_cells(row) for row in rows if row["seeds"]], rows)}
 
 
 def plot_scripts(

@@ -153,7 +153,8 @@ def redraw(text: str, page: Path) -> str:
             for name in re.findall(rf"\({out}/(\w+\.svg)\)", text):
                 (page.parent / out).mkdir(parents=True, exist_ok=True)
                 shutil.copy(Path(folder, name), page.parent / out / name)
-        text = put(results.splitlines(), text, below=found)
+        lines = [line for line in results.splitlines() if line.startswith("|")]
+        text = put(lines, text, below=found)
     return text
 
 
