@@ -26,6 +26,7 @@ const state = { team: 0, episode: 0, t: 0, agent: 0, part: 0, playing: false };
 const stage = makeStage(teams, choose);
 let panels = [];
 let clock = 0;
+let hint = "";
 
 /** The episode of the team whose values the panels show. */
 function shownEpisode() {
@@ -79,7 +80,7 @@ async function openEpisode(number) {
 function build() {
   const episode = shownEpisode();
   stage.layOut();
-  say(find("team-hint"), teamHint(episode));
+  hint = teamHint(episode);
   panels = [
     teamPanel(episode, choose, otherEpisode()),
     agentPanel(episode),
@@ -124,6 +125,8 @@ function update() {
   find("playing").setAttribute("d", state.playing ? PAUSE : PLAY);
   const own = Math.min(state.t, length(shownEpisode())); // one team's episode may be shorter
   for (const panel of panels) panel.moveTo(own, state.agent, state.t);
+  const over = own === length(shownEpisode());
+  say(find("team-hint"), over ? `The last decision, at step ${own - 1}. ${hint}` : hint);
   markScrollers();
   stage.describe(state.t, text, state.team);
   draw();
@@ -223,7 +226,7 @@ function layOutForTwo() {
   find("parting").hidden = false;
 }
 
-globalThis.watch = { ...data, state, at };
+globalThis.watch = { ...data, state, at, stage };
 if (teams.length > 1) layOutForTwo();
 showHeader(teams, openEpisode);
 listenToReader();
