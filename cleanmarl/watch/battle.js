@@ -61,6 +61,7 @@ export class Battle {
 
   /** The order of a unit at step t: a target, or a direction to move. */
   order(t, u) {
+    if (u < 0) return {};
     const { ally, index } = this.units[u];
     if (t >= this.steps || !this.alive(t, u)) return {};
     if (!ally) {
