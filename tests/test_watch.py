@@ -593,11 +593,11 @@ def test_space_plays_and_pauses(opened):
 def test_keys_choose_the_step_the_agent_and_the_episode(opened):
     browser = opened("battle")
     steps = array(browser, "q_tot").shape[0]
-    press(browser, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT, Keys.ARROW_DOWN)
+    press(browser, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT, "n")
     assert (state(browser)["t"], state(browser)["agent"]) == (1, 1)
-    press(browser, Keys.ARROW_UP, Keys.ARROW_UP, Keys.END)
+    press(browser, "p", "p", "e")
     assert (state(browser)["t"], state(browser)["agent"]) == (steps, 2)
-    press(browser, Keys.HOME, Keys.SHIFT + Keys.ARROW_RIGHT)
+    press(browser, "b", Keys.SHIFT + Keys.ARROW_RIGHT)
     assert state(browser)["t"] == min(10, steps)
 
 
@@ -679,7 +679,7 @@ def test_the_scene_is_drawn_and_changes_with_the_step(opened, name):
     browser = opened(name, "#t=0")
     drawn = "return document.getElementById('scene').toDataURL()"
     first = browser.execute_script(drawn)
-    press(browser, Keys.END)
+    press(browser, "e")
     assert len(first) > 2000
     assert browser.execute_script(drawn) != first
 
@@ -740,6 +740,127 @@ def test_the_page_is_dark_if_the_reader_prefers_dark(opened):
         shades.append(sum(map(int, browser.execute_script(script))))
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert shades[0] > 600 and shades[1] < 150
+
+
+# Everyone
+
+
+def test_play_is_reached_first_by_keyboard(opened):
+    browser = opened("battle", "#t=2")
+    press(browser, Keys.TAB)
+    assert browser.switch_to.active_element.get_attribute("id") == "play"
+    assert browser.find_element(By.ID, "play").rect["y"] > 500  # but it stands at the bottom
+
+
+@pytest.mark.parametrize("key", [Keys.ARROW_DOWN, Keys.END])
+def test_keys_that_scroll_a_page_scroll_this_one(opened, key):
+    browser = opened("battle", "#t=1&agent=1")
+    press(browser, key)
+    wait(browser, "scrollY > 0")
+    assert (state(browser)["t"], state(browser)["agent"]) == (1, 1)
+    back = {Keys.ARROW_DOWN: Keys.ARROW_UP, Keys.END: Keys.HOME}[key]
+    press(browser, back)
+    wait(browser, "scrollY === 0")
+    assert (state(browser)["t"], state(browser)["agent"]) == (1, 1)
+
+
+SMALL_TARGETS = """
+const every = document.querySelectorAll("button, select, input, summary, #events");
+return [...every].filter((one) => one.checkVisibility()).flatMap((one) => {
+  const { width, height } = one.getBoundingClientRect();
+  return width < 24 || height < 24 ? [`${one.outerHTML.slice(0, 80)} ${width} ${height}`] : [];
+});
+"""
+
+
+@pytest.mark.parametrize("name", ["team:MMM", "pictures", "battle and sum"])
+@pytest.mark.parametrize(("pixels", "height"), [(1280, 800), (390, 844)])
+def test_targets_are_at_least_24_pixels(opened, name, pixels, height):
+    browser = opened(name, "#t=2")
+    width(browser, pixels, height, mobile=pixels < 500)
+    browser.refresh()
+    wait(browser, "document.body.dataset.ready")
+    small = browser.execute_script(SMALL_TARGETS)
+    width(browser, 1280, 800)
+    assert small == []
+
+
+CONTRASTS = """
+const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 })
+  .getContext("2d", { willReadFrequently: true });
+const rgba = (colour) => {
+  pen.clearRect(0, 0, 1, 1);
+  pen.fillStyle = colour;
+  pen.fillRect(0, 0, 1, 1);
+  return [...pen.getImageData(0, 0, 1, 1).data];
+};
+const over = (top, below) =>
+  [0, 1, 2].map((k) => (top[k] * top[3] + below[k] * (255 - top[3])) / 255).concat(255);
+const ground = (element) => {
+  const above = element.parentElement ? ground(element.parentElement) : [255, 255, 255, 255];
+  return over(rgba(getComputedStyle(element).backgroundColor), above);
+};
+const light = (colour) => {
+  const part = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  const [r, g, b] = colour.map((c) => part(c / 255));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const contrast = (one, other) => {
+  const [low, high] = [light(one), light(other)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+};
+const opacity = (element) =>
+  Number(getComputedStyle(element).opacity) *
+  (element.parentElement ? opacity(element.parentElement) : 1);
+const found = [];
+const check = (element, colour, behind, least, what) => {
+  const ink = rgba(colour);
+  ink[3] *= opacity(element);
+  const value = contrast(over(ink, behind), behind);
+  if (value < least) found.push(`${what} ${value.toFixed(2)} ${element.outerHTML.slice(0, 90)}`);
+};
+for (const element of document.querySelectorAll("body *")) {
+  const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  if (!own || !element.checkVisibility() || element.closest(":disabled, option, script, title"))
+    continue;
+  const style = getComputedStyle(element);
+  const colour = element instanceof SVGElement ? style.fill : style.color;
+  check(element, colour, ground(element), 4.5, "text");
+}
+for (const bar of document.querySelectorAll(".bars rect, #events rect, .dot, .line, .death")) {
+  const style = getComputedStyle(bar);
+  const stroked = bar.matches(".line, .death");
+  check(bar, stroked ? style.stroke : style.fill, ground(bar.closest("svg")), 3, "bar");
+}
+for (const bar of document.querySelectorAll(".fill")) {
+  check(bar, getComputedStyle(bar).backgroundColor, ground(bar.parentElement), 3, "bar");
+}
+return found;
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["team:MMM", "pictures", "battle and sum"])
+def test_text_and_bars_stand_out(opened, name, scheme):
+    browser = opened(name, "#episode=best&t=30&agent=1")
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    found = browser.execute_script(CONTRASTS)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["team:MMM", "pictures", "no scene", "battle and sum"])
+def test_every_picture_has_words(opened, name):
+    browser = opened(name, "#t=1")
+    pictures = browser.find_elements(By.CSS_SELECTOR, "canvas, svg:not([aria-hidden])")
+    for picture in pictures:
+        if picture.is_displayed():
+            assert picture.get_attribute("role") == "img"
+            assert len(picture.get_attribute("aria-label")) > 20
+    if name == "pictures":
+        said = browser.find_element(By.ID, "scene").get_attribute("aria-label")
+        assert "agent 1: row" in said and "food 1" in said and "agent 1 takes" in said
 
 
 # Two teams
@@ -864,7 +985,7 @@ def test_two_teams_have_one_clock(opened):
     for name in ("scene", "scene-b"):
         said = browser.find_element(By.ID, name).get_attribute("aria-label")
         assert f"step 1 of {max(lengths)}" in said
-    press(browser, Keys.END)
+    press(browser, "e")
     assert state(browser)["t"] == max(lengths)
     now = text(browser, "now")
     assert f"after {lengths[0]} steps" in now and f"after {lengths[1]} steps" in now

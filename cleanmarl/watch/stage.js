@@ -1,7 +1,7 @@
 // The scenes of the episode: one, or two side by side.
 
 import { TEAM_HUES, NAMES, nameOf } from "./compare.js";
-import { length } from "./data.js";
+import { at, length } from "./data.js";
 import { find, html, say } from "./dom.js";
 import { lensButtons, listenToLens, makeLens } from "./lens.js";
 import { legend, makeScene } from "./scene.js";
@@ -57,7 +57,7 @@ export function makeStage(teams, choose) {
         say(places[i].end, t < length(episodes[i]) ? "" : endText(episodes[i], scene));
         if (!scene) return;
         const name = teams.length > 1 ? `${NAMES[i]}, ` : "";
-        const words = scene.describe(Math.min(t, length(episodes[i])));
+        const words = wordsFor(scene, episodes[i], t);
         places[i].canvas.setAttribute("aria-label", `${name}${text}. ${words}`);
       });
     },
@@ -84,6 +84,16 @@ function placeFor(teams, i, choose) {
     place.prepend(found.button);
   }
   return found;
+}
+
+/** A scene in words; where it says nothing of what the agents do, their actions. */
+function wordsFor(scene, episode, t) {
+  const words = scene.describe(Math.min(t, length(episode)));
+  if (episode.scene.units || t >= length(episode)) return words;
+  const does = episode.agents.map((name, i) =>
+    `${name} takes ${episode.actions[i][at(episode.chosen, t, i)]}`
+  );
+  return `${words} ${does.join("; ")}.`;
 }
 
 /** The end of an episode: who won, and what was left. */
