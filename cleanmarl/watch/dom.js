@@ -51,6 +51,7 @@ export function colour(name) {
 
 /** Resize a canvas to be sharp on this screen; returns its context, in CSS pixels. */
 export function pen(canvas, width, height) {
+  if (canvas.recorder) return canvas.recorder;
   const scale = globalThis.devicePixelRatio || 1;
   if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
     canvas.width = Math.round(width * scale);
