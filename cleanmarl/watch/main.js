@@ -188,7 +188,10 @@ function tick(now) {
 /** Go to the next surprise of the episode; after the last one, to the first. */
 function surprise() {
   const found = surprises(shownEpisode(), gamma());
-  const next = found.find(({ t }) => t > state.t) ?? found[0];
+  const last = found.findIndex(({ text }) => find("note").textContent.startsWith(text));
+  const next = found[last + 1] && last >= 0
+    ? found[last + 1]
+    : found.find(({ t }) => t > state.t) ?? found[0];
   if (!next) return;
   state.agent = next.agent ?? state.agent;
   go(next.t);

@@ -9,7 +9,7 @@ import { deaths } from "./scene.js";
  * The TD error is r + gamma Q_tot(next) - Q_tot; nothing follows the last step.
  */
 export function surprises(episode, gamma) {
-  const found = [largestError(episode, gamma), largestRegret(episode)];
+  const found = [largestError(episode, gamma), largestRegret(episode) ?? largestStake(episode)];
   const lost = deaths(episode).filter(({ unit }) => unit.ally)
     .toSorted((one, other) => one.t - other.t)[0];
   if (lost) {
@@ -36,19 +36,35 @@ function largestError(episode, gamma) {
   return best && { t: best.t, text: `Largest TD error: ${signed(best.error)}` };
 }
 
-/** How much Q_tot one agent alone could have gained by another action. */
+/**
+ * How much Q_tot one agent alone could have gained by another action.
+ *
+ * A monotonic mixer leaves none to greedy agents: then it is undefined.
+ */
 function largestRegret(episode) {
-  let best = { regret: 0 };
+  const { t, agent, action, gain } = largestChange(episode, 1);
+  if (Number(shown(gain)) <= 0) return undefined;
+  return { t, agent, text: `Largest regret: agent ${agent}, ${action} has ${signed(gain)}` };
+}
+
+/** The choice of one agent on which most depends: another action would have cost most. */
+function largestStake(episode) {
+  const { t, agent, action, gain } = largestChange(episode, -1);
+  if (Number(shown(gain)) <= 0) return undefined;
+  return { t, agent, text: `Choice with most at stake: agent ${agent}, ${action} has −${shown(gain)}` };
+}
+
+/** The change of one agent's action after which Q_tot rises (sign 1) or falls (-1) most. */
+function largestChange(episode, sign) {
+  let best = { gain: -Infinity };
   for (let t = 0; t < length(episode); t++) {
     episode.agents.forEach((_, agent) => {
       episode.actions[agent].forEach((action, j) => {
         if (!at(episode.avail, t, agent, j)) return;
-        const regret = at(episode.what_if, t, agent, j) - at(episode.q_tot, t);
-        if (regret > best.regret) best = { regret, t, agent, action };
+        const gain = sign * (at(episode.what_if, t, agent, j) - at(episode.q_tot, t));
+        if (gain > best.gain) best = { gain, t, agent, action };
       });
     });
   }
-  if (Number(shown(best.regret)) === 0) return undefined;
-  const text = `Largest regret: agent ${best.agent}, ${best.action} has ${signed(best.regret)}`;
-  return { ...best, text };
+  return best;
 }
