@@ -1,5 +1,8 @@
 """The page of a trained team: its numbers are the networks', and a browser shows them."""
 
+import base64
+import csv
+import io
 import json
 import re
 import runpy
@@ -9,10 +12,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -26,18 +31,22 @@ from cleanmarl.training.results import means
 from cleanmarl.watch.compare import check_starts, comparable, telling
 from cleanmarl.watch.episodes import Episode, places, play
 from cleanmarl.watch.explain import discounted, explain
+from cleanmarl.watch.field import finder, recorded
 from cleanmarl.watch.page import compared, page
-from cleanmarl.watch.scene import film, words
+from cleanmarl.watch.scene import film, reason, words
 from cleanmarl.watch.trained import load, named
 from docs.tools import collect_teams, gallery
 from tests.helpers import LBF, MODULES, ROOT, SOURCES, TWO_STEPS, every_script, trained
 
+SPREAD = {"env_type": "pz", "env_family": "mpe", "env_name": "simple_spread_v3"}
+SPREAD |= {"total_timesteps": 60}
 # Runs to watch: a script and its arguments
 RUNS = {
     "battle": ("qmix", {"env_name": "3m", "total_timesteps": 1200, "td_lambda": 0.9}),
     "shields": ("qmix_lstm", {"env_name": "2s3z", "time_limit": 20, "rnn": "lstm"}),
     "sum": ("qmix_multienvs", {"env_name": "3m", "time_limit": 20, "mixer": "vdn"}),
-    "pictures": ("qmix_memefficient", LBF | {"time_limit": 12}),
+    "foraging": ("qmix_memefficient", LBF | {"time_limit": 12}),
+    "spread": ("qmix", SPREAD | {"time_limit": 12}),
     "no scene": ("qmix", TWO_STEPS),
     "random": ("qmix", {"env_name": "terran_4_vs_4", "time_limit": 20}),
 }
@@ -53,7 +62,7 @@ def runs(tmp_path_factory):
         known = folder / name
         if not known.exists():
             trained(script, known, **options)
-        if name == "pictures":
+        if name in ("foraging", "spread"):
             make_random(known / "model.pt")
         return known
 
@@ -540,7 +549,7 @@ def test_a_page_opens_without_an_error_and_uses_no_network(opened, name):
     assert asked == []
 
 
-@pytest.mark.parametrize("name", ["battle", "shields", "pictures"])
+@pytest.mark.parametrize("name", ["battle", "shields", "foraging"])
 def test_the_numbers_of_the_page_are_those_of_pytorch(opened, runs, name):
     browser = opened(name)
     number = browser.execute_script("return watch.episodes.at(-1).number")
@@ -572,7 +581,7 @@ def test_what_if_is_shown_for_each_action_of_the_chosen_agent(opened):
 
 
 def test_it_plays_to_the_end_and_stops(opened):
-    browser = opened("pictures")
+    browser = opened("foraging")
     browser.execute_script("document.getElementById('speed').value = 20")
     browser.find_element(By.ID, "play").click()
     assert browser.find_element(By.ID, "play").get_attribute("aria-label") == "Pause"
@@ -593,16 +602,16 @@ def test_space_plays_and_pauses(opened):
 def test_keys_choose_the_step_the_agent_and_the_episode(opened):
     browser = opened("battle")
     steps = array(browser, "q_tot").shape[0]
-    press(browser, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT, Keys.ARROW_DOWN)
+    press(browser, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT, "n")
     assert (state(browser)["t"], state(browser)["agent"]) == (1, 1)
-    press(browser, Keys.ARROW_UP, Keys.ARROW_UP, Keys.END)
+    press(browser, "p", "p", "e")
     assert (state(browser)["t"], state(browser)["agent"]) == (steps, 2)
-    press(browser, Keys.HOME, Keys.SHIFT + Keys.ARROW_RIGHT)
+    press(browser, "b", Keys.SHIFT + Keys.ARROW_RIGHT)
     assert state(browser)["t"] == min(10, steps)
 
 
 def test_brackets_change_the_episode(opened):
-    browser = opened("pictures")
+    browser = opened("foraging")
     count = browser.execute_script("return watch.episodes.length")
     assert count > 1
     press(browser, "[")
@@ -623,7 +632,7 @@ def test_everything_that_can_be_pressed_is_reached_by_the_tab_key(opened):
 
 
 def test_the_address_contains_the_moment_and_leads_to_it(opened):
-    browser = opened("pictures", "#episode=worst&t=4&agent=1")
+    browser = opened("foraging", "#episode=worst&t=4&agent=1")
     found = state(browser)
     assert (found["episode"], found["t"], found["agent"]) == (0, 4, 1)
     press(browser, Keys.ARROW_RIGHT)
@@ -674,12 +683,12 @@ def test_an_agent_is_chosen_in_the_table_and_in_the_scene(opened):
     assert found == [0, 1, 2]
 
 
-@pytest.mark.parametrize("name", ["battle", "shields", "pictures"])
+@pytest.mark.parametrize("name", ["battle", "shields", "foraging"])
 def test_the_scene_is_drawn_and_changes_with_the_step(opened, name):
     browser = opened(name, "#t=0")
     drawn = "return document.getElementById('scene').toDataURL()"
     first = browser.execute_script(drawn)
-    press(browser, Keys.END)
+    press(browser, "e")
     assert len(first) > 2000
     assert browser.execute_script(drawn) != first
 
@@ -718,7 +727,7 @@ def test_the_page_shows_the_run(opened):
     assert "total_timesteps\n1200" in said or "total_timesteps 1200" in said
 
 
-@pytest.mark.parametrize("name", ["battle", "shields", "pictures"])
+@pytest.mark.parametrize("name", ["battle", "shields", "foraging"])
 @pytest.mark.parametrize(("pixels", "height"), [(1280, 800), (390, 844)])
 def test_the_page_is_as_wide_as_the_screen(opened, name, pixels, height):
     browser = opened(name)
@@ -740,6 +749,536 @@ def test_the_page_is_dark_if_the_reader_prefers_dark(opened):
         shades.append(sum(map(int, browser.execute_script(script))))
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert shades[0] > 600 and shades[1] < 150
+
+
+# The scene
+
+
+LABELS = """
+const { t, agent } = watch.state;
+return watch.stage.scenes.map((scene) => {
+  const { width, height } = scene.shown;
+  const labels = scene.labels(scene.shown, t, agent);
+  return [width, height, labels.map(({ item, x, y, wide, tall }) =>
+    [item.agent ?? -1, item.number, x - wide / 2, x + wide / 2, y - tall / 2, y + tall / 2])];
+})[0];
+"""
+
+
+def labels(browser) -> list[list[float]]:
+    """The labels of the scene: agent (-1: none), number, left, right, top, bottom."""
+    wide, tall, found = browser.execute_script(LABELS)
+    for _, _, left, right, top, bottom in found:
+        assert 0 <= left < right <= wide and 0 <= top < bottom <= tall
+    return found
+
+
+@pytest.mark.parametrize("name", ["team:corridor", "team:MMM", "foraging", "spread"])
+@pytest.mark.parametrize(("pixels", "height"), [(1280, 900), (390, 844)])
+def test_no_agents_number_is_hidden_in_a_crowd(opened, name, pixels, height):
+    browser = opened(name, "#episode=best&t=0")
+    width(browser, pixels, height, mobile=pixels < 500)
+    browser.refresh()
+    wait(browser, "document.body.dataset.ready")
+    try:
+        for t in range(0, len(array(browser, "q_tot")), 3):
+            browser.execute_script(f"location.hash = '#episode=best&t={t}&agent=0'")
+            wait(browser, f"watch.state.t === {t}")
+            found = labels(browser)
+            alive = "return watch.stage.scenes[0].units?.flatMap((unit, u) =>"
+            alive += f"unit.ally && watch.stage.scenes[0].alive({t}, u) ? [unit.index] : [])"
+            wanted = browser.execute_script(alive)
+            if wanted is None:
+                wanted = range(array(browser, "chosen").shape[1])
+            assert sorted(one[0] for one in found if one[0] >= 0) == list(wanted)
+            for i, one in enumerate(found):
+                for other in found[:i]:
+                    apart = one[2] > other[3] or other[2] > one[3]
+                    assert apart or one[4] > other[5] or other[4] > one[5]
+    finally:
+        width(browser, 1280, 800)
+
+
+def test_ten_agents_have_ten_colours_none_near_the_enemys(opened):
+    browser = opened("team:MMM", "#t=0")
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        script = """
+            const style = getComputedStyle(document.documentElement);
+            const names = ["enemy", ...Array.from({ length: 10 }, (_, i) => `agent-${i}`)];
+            return names.map((name) => style.getPropertyValue(`--${name}`).trim());
+        """
+        places = [oklab(colour) for colour in browser.execute_script(script)]
+        for i, one in enumerate(places):
+            for k, other in enumerate(places[:i]):
+                assert np.linalg.norm(one - other) > (0.14 if k == 0 else 0.08)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    chips = (
+        "return [...document.querySelectorAll('#agents .chip')].map((one) => one.style.background)"
+    )
+    assert browser.execute_script(chips) == [f"var(--agent-{i})" for i in range(10)]
+
+
+def oklab(colour: str) -> np.ndarray:
+    """A colour #rrggbb in the space of Ottosson (2020), in which distances are perceived alike."""
+    rgb = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    rgb = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    lms = np.array(
+        [[0.41222, 0.53633, 0.05145], [0.2119, 0.6807, 0.1074], [0.0883, 0.28172, 0.62998]]
+    )
+    lab = np.array(
+        [[0.21045, 0.79362, -0.00407], [1.978, -2.42859, 0.45059], [0.0259, 0.78277, -0.80868]]
+    )
+    return lab @ np.cbrt(lms @ rgb)
+
+
+MIDDLE = """
+const scene = watch.stage.scenes[0];
+const u = scene.numberOf(true, watch.state.agent);
+const [x, y] = scene.place(scene.shown, watch.state.t, u);
+return [x - scene.shown.width / 2, y - scene.shown.height / 2];
+"""
+WHEEL = """
+const scene = document.getElementById("scene");
+scene.dispatchEvent(new WheelEvent("wheel", { deltaY: arguments[0], cancelable: true }));
+return watch.stage.lens.zoom;
+"""
+PINCH = """
+const scene = document.getElementById("scene");
+const touch = (kind, pointerId, clientX) =>
+  scene.dispatchEvent(new PointerEvent(kind, { pointerId, clientX, clientY: 100 }));
+touch("pointerdown", 1, 100);
+touch("pointerdown", 2, 150);
+touch("pointermove", 2, 250);
+touch("pointerup", 1, 100);
+touch("pointerup", 2, 250);
+return watch.stage.lens.zoom;
+"""
+
+
+def test_the_wheel_zooms_and_the_chosen_agent_is_followed(opened):
+    browser = opened("battle", "#t=0&agent=1")
+    assert browser.execute_script(WHEEL, 100) == 1  # all is shown: the page scrolls
+    assert browser.execute_script(WHEEL, -400) > 2
+    for _ in range(4):
+        assert browser.execute_script(MIDDLE) == pytest.approx([0, 0], abs=1)
+        press(browser, Keys.ARROW_RIGHT)
+    press(browser, "n")
+    assert browser.execute_script(MIDDLE) == pytest.approx([0, 0], abs=1)
+    browser.find_element(By.CSS_SELECTOR, ".lens button:last-child").click()
+    assert browser.execute_script("return watch.stage.lens.zoom") == 1
+
+
+def test_two_fingers_zoom(opened):
+    browser = opened("foraging", "#t=0")
+    assert browser.execute_script(PINCH) == pytest.approx(3)
+
+
+def test_an_enemy_that_is_clicked_is_followed(opened):
+    browser = opened("battle", "#t=0&agent=1")
+    script = """
+        const scene = watch.stage.scenes[0];
+        const u = scene.units.findIndex((unit) => !unit.ally);
+        const [x, y] = scene.place(scene.shown, 0, u);
+        const box = scene.canvas.getBoundingClientRect();
+        const place = { clientX: box.left + x, clientY: box.top + y };
+        scene.canvas.dispatchEvent(new MouseEvent("click", place));
+        return [u, scene.followed];
+    """
+    enemy, followed = browser.execute_script(script)
+    assert enemy == followed and state(browser)["agent"] == 1
+
+
+@pytest.mark.parametrize("name", ["foraging", "spread"])
+def test_things_are_drawn_where_the_environment_says(runs, name):
+    run = load(runs(name), "last", 1)
+    episode = play(run)[0][0]
+    scene = film(run, episode)
+    env = run.script.open_env(run.args)
+    env.reset(seed=episode.seed)
+    task = env.unwrapped._env.unwrapped
+    for t, actions in enumerate([None, *episode.actions]):
+        if actions is not None:
+            env.step(actions)
+        for place, thing in enumerate(scene["things"]):
+            x, y = (scene["moving"][part][t, place] for part in "xy")
+            if name == "spread":
+                entities = getattr(task.world, f"{thing['kind']}s")
+                assert (x, y) == pytest.approx(entities[thing["number"]].state.p_pos, abs=1e-6)
+            elif thing["kind"] == "agent":
+                player = task.players[thing["number"]]
+                rows = task.field.shape[0]
+                assert (rows - y - 0.5, x - 0.5) == player.position
+                assert scene["moving"]["level"][t, place] == player.level
+            elif scene["moving"]["there"][t, place]:
+                rows = task.field.shape[0]
+                assert task.field[int(rows - y), int(x)] == scene["moving"]["level"][t, place]
+    env.close()
+
+
+class Warehouse:
+    """What RWARE has: places of agents, shelves and goals."""
+
+    class Agent:
+        def __init__(self, x, y, turn):
+            self.x, self.y, self.dir = x, y, type("Direction", (), {"name": turn})
+
+    def __init__(self):
+        self.unwrapped = self
+        self.grid_size, self.sensor_range = (4, 6), 1
+        self.agents = [self.Agent(0, 3, "UP"), self.Agent(5, 0, "LEFT")]
+        self.shelfs = [self.Agent(2, 1, "UP")]
+        self.request_queue, self.goals = list(self.shelfs), [(3, 3)]
+
+
+def test_a_warehouse_is_drawn_without_a_display():
+    found = finder(type("Team", (), {"unwrapped": type("Inner", (), {"_env": Warehouse()})}))()
+    scene = recorded([found])
+    assert scene["field"] == {"box": [0, 0, 6, 4], "grid": True, "sight": 1}
+    kinds = [thing["kind"] for thing in scene["things"]]
+    assert kinds == ["goal", "shelf", "agent", "agent"]
+    assert scene["moving"]["x"][0].tolist() == [3.5, 2.5, 0.5, 5.5]
+    assert scene["moving"]["y"][0].tolist() == [0.5, 2.5, 0.5, 3.5]
+    assert scene["moving"]["turn"][0].tolist() == [0, 0, 1, 4]
+
+
+def test_the_users_grid_world_is_drawn_from_its_positions():
+    things = [{"row": 0, "column": 2}, {"kind": "door", "number": 1, "row": 4, "column": 0}]
+    positions = {"size": (5, 3), "sight": 2, "things": things}
+    own = type("Team", (), {"positions": staticmethod(lambda: positions)})
+    scene = recorded([finder(type("Env", (), {"unwrapped": own}))()])
+    assert scene["field"] == {"box": [0, 0, 3, 5], "grid": True, "sight": 2}
+    assert scene["things"] == [{"kind": "agent", "number": 0}, {"kind": "door", "number": 1}]
+    assert scene["moving"]["y"][0].tolist() == [4.5, 0.5]
+
+
+def test_without_a_display_one_sentence_says_how_to_get_one():
+    for error in (Exception('Cannot connect to "None"; no display'), ImportError("libGL missing")):
+        assert reason(error).startswith("it needs a display; ") and "xvfb-run" in reason(error)
+    assert reason(ValueError("no wheels\nhere")) == "no wheels here"
+
+
+def test_another_environment_has_its_frames_and_a_legend(browser, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("cleanmarl.watch.scene.finder", lambda env: None)
+    frames = np.random.default_rng(1).integers(0, 255, (99, 40, 60, 3), np.uint8)
+    monkeypatch.setattr("cleanmarl.env.lbf.LevelBasedForaging.render", lambda env: frames[0])
+    file = tmp_path / "page.html"
+    file.write_text(page(load(runs("foraging"), "last", 1)))
+    browser.get(file.as_uri())
+    wait(browser, "document.body.dataset.ready")
+    said = text(browser, "legend")
+    assert "does not say which figure is which agent" in said
+    assert "Agents: agent 0, agent 1" in said and "Actions: none, north" in said
+    assert browser.find_element(By.ID, "scene").is_displayed()
+
+
+def test_the_last_moment_shows_the_end_and_the_last_decision(opened):
+    browser = opened("battle", "#t=999&agent=1")
+    steps = len(array(browser, "q_tot"))
+    end = browser.find_element(By.CLASS_NAME, "end").text
+    assert re.fullmatch(r"(Won|Lost): \d of 3 agents and \d of 3 enemies left", end)
+    assert f"The last decision, at step {steps - 1}" in text(browser, "agent-hint")
+    agents = browser.find_elements(By.CSS_SELECTOR, "#agents tbody tr")
+    names = browser.execute_script("return watch.episodes.at(-1).actions")
+    for i, row in enumerate(agents):
+        action = names[i][int(array(browser, "chosen")[-1, i])]
+        assert row.find_element(By.CLASS_NAME, "does").text == action
+        weight = row.find_element(By.CSS_SELECTOR, ".weighs .number").text
+        assert number(weight) == pytest.approx(array(browser, "slope")[-1, i], abs=0.006)
+    press(browser, Keys.ARROW_LEFT)
+    assert browser.find_element(By.CLASS_NAME, "end").text == ""
+
+
+# Everyone
+
+
+def test_play_is_reached_first_by_keyboard(opened):
+    browser = opened("battle", "#t=2")
+    press(browser, Keys.TAB)
+    assert browser.switch_to.active_element.get_attribute("id") == "play"
+    assert browser.find_element(By.ID, "play").rect["y"] > 500  # but it stands at the bottom
+
+
+@pytest.mark.parametrize("key", [Keys.ARROW_DOWN, Keys.END])
+def test_keys_that_scroll_a_page_scroll_this_one(opened, key):
+    browser = opened("battle", "#t=1&agent=1")
+    press(browser, key)
+    wait(browser, "scrollY > 0")
+    assert (state(browser)["t"], state(browser)["agent"]) == (1, 1)
+    back = {Keys.ARROW_DOWN: Keys.ARROW_UP, Keys.END: Keys.HOME}[key]
+    press(browser, back)
+    wait(browser, "scrollY === 0")
+    assert (state(browser)["t"], state(browser)["agent"]) == (1, 1)
+
+
+SMALL_TARGETS = """
+const every = document.querySelectorAll("button, select, input, summary, #events");
+return [...every].filter((one) => one.checkVisibility()).flatMap((one) => {
+  const { width, height } = one.getBoundingClientRect();
+  return width < 24 || height < 24 ? [`${one.outerHTML.slice(0, 80)} ${width} ${height}`] : [];
+});
+"""
+
+
+@pytest.mark.parametrize("name", ["team:MMM", "foraging", "battle and sum"])
+@pytest.mark.parametrize(("pixels", "height"), [(1280, 800), (390, 844)])
+def test_targets_are_at_least_24_pixels(opened, name, pixels, height):
+    browser = opened(name, "#t=2")
+    width(browser, pixels, height, mobile=pixels < 500)
+    browser.refresh()
+    wait(browser, "document.body.dataset.ready")
+    small = browser.execute_script(SMALL_TARGETS)
+    width(browser, 1280, 800)
+    assert small == []
+
+
+CONTRASTS = """
+const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 })
+  .getContext("2d", { willReadFrequently: true });
+const rgba = (colour) => {
+  pen.clearRect(0, 0, 1, 1);
+  pen.fillStyle = colour;
+  pen.fillRect(0, 0, 1, 1);
+  return [...pen.getImageData(0, 0, 1, 1).data];
+};
+const over = (top, below) =>
+  [0, 1, 2].map((k) => (top[k] * top[3] + below[k] * (255 - top[3])) / 255).concat(255);
+const ground = (element) => {
+  const above = element.parentElement ? ground(element.parentElement) : [255, 255, 255, 255];
+  return over(rgba(getComputedStyle(element).backgroundColor), above);
+};
+const light = (colour) => {
+  const part = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  const [r, g, b] = colour.map((c) => part(c / 255));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const contrast = (one, other) => {
+  const [low, high] = [light(one), light(other)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+};
+const opacity = (element) =>
+  Number(getComputedStyle(element).opacity) *
+  (element.parentElement ? opacity(element.parentElement) : 1);
+const found = [];
+const check = (element, colour, behind, least, what) => {
+  const ink = rgba(colour);
+  ink[3] *= opacity(element);
+  const value = contrast(over(ink, behind), behind);
+  if (value < least) found.push(`${what} ${value.toFixed(2)} ${element.outerHTML.slice(0, 90)}`);
+};
+for (const element of document.querySelectorAll("body *")) {
+  const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  if (!own || !element.checkVisibility() || element.closest(":disabled, option, script, title"))
+    continue;
+  const style = getComputedStyle(element);
+  const colour = element instanceof SVGElement ? style.fill : style.color;
+  check(element, colour, ground(element), 4.5, "text");
+}
+for (const bar of document.querySelectorAll(".bars rect, #events rect, .dot, .line, .death")) {
+  const style = getComputedStyle(bar);
+  const stroked = bar.matches(".line, .death");
+  check(bar, stroked ? style.stroke : style.fill, ground(bar.closest("svg")), 3, "bar");
+}
+for (const bar of document.querySelectorAll(".fill")) {
+  check(bar, getComputedStyle(bar).backgroundColor, ground(bar.parentElement), 3, "bar");
+}
+return found;
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["team:MMM", "foraging", "battle and sum"])
+def test_text_and_bars_stand_out(opened, name, scheme):
+    browser = opened(name, "#episode=best&t=30&agent=1")
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    found = browser.execute_script(CONTRASTS)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["team:MMM", "foraging", "no scene", "battle and sum"])
+def test_every_picture_has_words(opened, name):
+    browser = opened(name, "#t=1")
+    pictures = browser.find_elements(By.CSS_SELECTOR, "canvas, svg:not([aria-hidden])")
+    for picture in pictures:
+        if picture.is_displayed():
+            assert picture.get_attribute("role") == "img"
+            assert len(picture.get_attribute("aria-label")) > 20
+    if name == "foraging":
+        said = browser.find_element(By.ID, "scene").get_attribute("aria-label")
+        assert "agent 1: row" in said and "food 1" in said and "agent 1 takes" in said
+
+
+# Take along
+
+
+def test_next_surprise_leads_to_the_moments_worth_seeing(opened):
+    browser = opened("team:MMM", "#episode=best&t=0&agent=0")
+    q_tot, reward, gamma = (
+        array(browser, "q_tot"),
+        array(browser, "reward"),
+        browser.execute_script("return watch.args.gamma[0]"),
+    )
+    td_error = np.abs(reward + gamma * np.append(q_tot[1:], 0) - q_tot)
+    if browser.execute_script("return watch.episodes.at(-1).truncated"):
+        td_error = td_error[:-1]
+    change = np.where(array(browser, "avail"), array(browser, "what_if") - q_tot[:, None, None], 0)
+    assert change.max() < 1e-3  # the mixer is monotonic, and the agents are greedy: no regret
+    said = {}
+    for _ in range(3):
+        press(browser, "s")
+        said[text(browser, "note").split(":")[0]] = state(browser)
+    assert said["Largest TD error"]["t"] == td_error.argmax()
+    t, agent, _ = np.unravel_index(change.argmin(), change.shape)
+    assert (said["Choice with most at stake"]["t"], said["Choice with most at stake"]["agent"]) == (
+        t,
+        agent,
+    )
+    lost = said["First lost unit"]
+    browser.execute_script(f"location.hash = '#episode=best&t={lost['t']}&agent={lost['agent']}'")
+    row = browser.find_elements(By.CSS_SELECTOR, "#agents tbody tr")[lost["agent"]]
+    assert "dead" in row.get_attribute("class")
+
+
+CATCH_FILES = """
+window.files = [];
+HTMLAnchorElement.prototype.click = function () {
+  const file = { name: this.download };
+  window.files.push(file);
+  const { href } = this;
+  if (!this.download) return;
+  fetch(href).then((answer) => answer.arrayBuffer()).then((bytes) => {
+    file.bytes = btoa([...new Uint8Array(bytes)].map((b) => String.fromCharCode(b)).join(""));
+  });
+};
+"""
+
+
+def taken(browser, button) -> tuple[str, bytes]:
+    """The name and the content of the file that a button saves."""
+    browser.execute_script(CATCH_FILES)
+    browser.execute_script("arguments[0].click()", button)
+    wait(browser, "window.files[0]?.bytes !== undefined")
+    name, content = browser.execute_script("return [files[0].name, files[0].bytes]")
+    return name, base64.b64decode(content)
+
+
+@pytest.mark.parametrize("name", ["battle", "foraging", "spread"])
+def test_the_scene_and_the_panels_are_pictures_to_take_along(opened, name):
+    browser = opened(name, "#t=2&agent=0")
+    buttons = {"scene": [browser.find_element(By.ID, f"scene-{kind}") for kind in ("png", "svg")]}
+    for panel in ("value", "who", "team", "agent", "mixer", "sees"):
+        buttons[panel] = browser.find_elements(By.CSS_SELECTOR, f"#{panel} .takes button")[:2]
+    for part, (png, svg) in buttons.items():
+        file, content = taken(browser, png)
+        assert file.endswith(f"_t2_{part}.png")
+        picture = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+        assert picture.shape[1] > 300 and picture.std() > 3
+        file, content = taken(browser, svg)
+        assert file.endswith(f"_t2_{part}.svg")
+        drawn = ElementTree.fromstring(content)
+        assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+        is_text = drawn.find("{http://www.w3.org/2000/svg}foreignObject") is not None
+        assert is_text == (part in ("team", "agent", "sees"))
+
+
+@pytest.mark.parametrize("name", ["battle", "foraging", "sum"])
+def test_the_numbers_of_a_panel_are_a_table_to_take_along(opened, name):
+    browser = opened(name, "#t=2&agent=1")
+    tables = {}
+    for panel in ("value", "who", "team", "agent", "mixer", "sees"):
+        button = browser.find_elements(By.CSS_SELECTOR, f"#{panel} .takes button")[2]
+        file, content = taken(browser, button)
+        assert file.endswith(f"_{panel}.csv")
+        tables[panel] = list(csv.reader(io.StringIO(content.decode())))
+        assert len({len(row) for row in tables[panel]}) == 1
+    q_tot = [float(row[2]) for row in tables["value"][1:]]
+    np.testing.assert_allclose(q_tot, array(browser, "q_tot"), rtol=1e-6)
+    slopes = np.array([row[1:] for row in tables["who"][1:]], float)
+    np.testing.assert_allclose(slopes, array(browser, "slope"), rtol=1e-6)
+    values = [float(row[5]) for row in tables["agent"][1:]]
+    np.testing.assert_allclose(values, array(browser, "q")[:, 1].ravel(), rtol=1e-6)
+
+
+def test_a_cell_that_begins_like_a_formula_is_text(opened):
+    browser = opened("battle")
+    script = "watch.episodes.at(-1).agents[0] = '=1+\"2\"'"
+    browser.execute_script(script)
+    button = browser.find_elements(By.CSS_SELECTOR, "#team .takes button")[2]
+    assert "'=1+" in taken(browser, button)[1].decode()
+
+
+def test_the_link_to_a_moment_is_copied_or_shown(opened):
+    browser = opened("battle", "#t=2&agent=1")
+    browser.execute_script(
+        "Object.defineProperty(navigator, 'clipboard', { configurable: true, value: "
+        "{ writeText: async (text) => { window.copied = text } } })"
+    )
+    browser.execute_script("document.getElementById('link').click()")
+    wait(browser, "window.copied")
+    assert browser.execute_script("return copied") == browser.current_url
+    browser.execute_script(
+        "Object.defineProperty(navigator, 'clipboard', { configurable: true, value: undefined })"
+    )
+    browser.execute_script("document.getElementById('link').click()")
+    wait(browser, "document.getElementById('note').textContent.includes('t=2&agent=1')")
+
+
+def test_a_loop_begins_again(opened):
+    browser = opened("foraging", "#t=999")
+    browser.find_element(By.ID, "loop").click()
+    browser.execute_script("document.getElementById('speed').value = 20")
+    browser.execute_script("location.hash = '#t=10&agent=0'")
+    wait(browser, "watch.state.t === 10")
+    browser.find_element(By.ID, "play").click()
+    wait(browser, "watch.state.t < 5 && watch.state.t > 0")
+    assert state(browser)["playing"]
+    press(browser, " ")
+
+
+def test_the_theme_is_switched_and_kept(opened):
+    browser = opened("battle")
+    shade = "return getComputedStyle(document.body).backgroundColor"
+    first = browser.execute_script(shade)
+    browser.find_element(By.ID, "theme").click()
+    other = browser.execute_script(shade)
+    assert first != other and text(browser, "theme") == "Light"
+    browser.refresh()
+    wait(browser, "document.body.dataset.ready")
+    assert browser.execute_script(shade) == other
+    browser.find_element(By.ID, "theme").click()
+    assert browser.execute_script(shade) == first
+    browser.execute_script("localStorage.removeItem('cleanmarl-watch-theme')")
+
+
+def test_the_presentation_has_large_type_and_ends_with_escape(opened):
+    browser = opened("battle", "#t=1")
+    size = "return parseFloat(getComputedStyle(document.querySelector('#agents td')).fontSize)"
+    before = browser.execute_script(size)
+    browser.find_element(By.ID, "present").click()
+    wait(browser, "document.body.classList.contains('present')")
+    assert browser.execute_script(size) > before + 3
+    press(browser, Keys.ARROW_RIGHT)
+    assert state(browser)["t"] == 2
+    press(browser, Keys.ESCAPE)
+    wait(browser, "!document.body.classList.contains('present')")
+
+
+@pytest.mark.parametrize("name", ["team:MMM", "foraging"])
+def test_a_moment_is_printed_on_one_page(opened, name):
+    browser = opened(name, "#t=3")
+    options = {"preferCSSPageSize": True, "printBackground": True}
+    printed = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", options)["data"])
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
+
+
+def test_an_episode_is_filmed(opened):
+    browser = opened("foraging", "#t=0")
+    browser.execute_script("document.getElementById('speed').value = 20")
+    name, content = taken(browser, browser.find_element(By.ID, "video"))
+    assert name.endswith((".webm", ".mp4")) and len(content) > 1000
 
 
 # Two teams
@@ -864,7 +1403,7 @@ def test_two_teams_have_one_clock(opened):
     for name in ("scene", "scene-b"):
         said = browser.find_element(By.ID, name).get_attribute("aria-label")
         assert f"step 1 of {max(lengths)}" in said
-    press(browser, Keys.END)
+    press(browser, "e")
     assert state(browser)["t"] == max(lengths)
     now = text(browser, "now")
     assert f"after {lengths[0]} steps" in now and f"after {lengths[1]} steps" in now
@@ -977,7 +1516,7 @@ def test_a_browser_that_stores_nothing_shows_the_tour_and_the_page(opened):
     assert state(browser)["t"] == 1
 
 
-@pytest.mark.parametrize("name", ["battle", "pictures", "sum"])
+@pytest.mark.parametrize("name", ["battle", "foraging", "sum"])
 def test_all_axes_and_columns_have_names(opened, name):
     browser = opened(name, "#t=1")
     for chart, value in (("value", "Q_tot and discounted return"), ("who", "weight")):
@@ -1053,7 +1592,7 @@ def test_a_wide_table_shows_that_it_scrolls(opened):
     assert browser.execute_script(more.replace("#run", "#team")) == "none"
 
 
-@pytest.mark.parametrize("name", ["team:MMM", "pictures", "battle and sum"])
+@pytest.mark.parametrize("name", ["team:MMM", "foraging", "battle and sum"])
 @pytest.mark.parametrize(("pixels", "height"), [(1280, 900), (900, 900), (390, 844)])
 def test_the_scene_stays_in_view_while_the_panels_scroll(opened, name, pixels, height):
     browser = opened(name)

@@ -11,13 +11,13 @@ export function agentPanel(episode) {
   return {
     moveTo(t, agent) {
       if (built?.agent !== agent) built = buildActions(episode, agent);
-      const over = t >= steps;
       const moment = Math.min(t, steps - 1);
       say(find("agent-title"), `What if agent ${agent} did something else`);
       const digits = digitsFor(built.scale.change[1] - built.scale.change[0]);
-      const alive = acts(episode, t, agent);
-      say(find("agent-hint"), hintOf(episode, moment, agent, alive, over, digits));
-      showActions(episode, built, moment, over);
+      const alive = acts(episode, moment, agent);
+      const last = t >= steps ? `The last decision, at step ${moment}. ` : "";
+      say(find("agent-hint"), last + hintOf(episode, moment, agent, alive, digits));
+      showActions(episode, built, moment);
     },
   };
 }
@@ -42,7 +42,7 @@ function buildActions(episode, agent) {
   return { agent, rows, ends, scale: scales(episode, agent) };
 }
 
-function showActions(episode, { agent, rows, ends, scale }, t, over) {
+function showActions(episode, { agent, rows, ends, scale }, t) {
   const now = at(episode.q_tot, t);
   const taken = at(episode.chosen, t, agent);
   const [low, high] = scale.value;
@@ -52,9 +52,9 @@ function showActions(episode, { agent, rows, ends, scale }, t, over) {
   showAxis(ends.value, low, high, digits);
   showAxis(ends.change, worst, best, digitsOfTotal);
   rows.forEach(({ line, value, total, change }, j) => {
-    const may = at(episode.avail, t, agent, j) && !over;
+    const may = at(episode.avail, t, agent, j);
     line.className = may ? (j === taken ? "taken" : "may") : "cannot";
-    line.setAttribute("aria-current", String(j === taken && !over));
+    line.setAttribute("aria-current", String(j === taken));
     const q = at(episode.q, t, agent, j);
     const other = at(episode.what_if, t, agent, j);
     say(value.text, may ? shown(q, digits) : "");
@@ -66,8 +66,7 @@ function showActions(episode, { agent, rows, ends, scale }, t, over) {
   });
 }
 
-function hintOf(episode, t, agent, alive, over, digits) {
-  if (over) return "The episode is over.";
+function hintOf(episode, t, agent, alive, digits) {
   if (!alive) return "The agent is dead: its only action is no-op.";
   const values = Array.from(row(episode.q, t, agent));
   const may = values.map((_, j) => at(episode.avail, t, agent, j) > 0);

@@ -30,22 +30,21 @@ export function teamPanel(episode, choose, other) {
     moveTo(t, chosen, now) {
       bringIntoView(rows[chosen].line);
       rows.forEach((parts, i) => {
-        const over = t >= steps;
+        const moment = Math.min(t, steps - 1); // after the end, the last decision stays
         const alive = acts(episode, t, i);
         parts.line.classList.toggle("chosen", i === chosen);
         parts.line.classList.toggle("dead", !alive);
         parts.button.setAttribute("aria-pressed", String(i === chosen));
         if (battle) showHealth(parts, healthOf(episode, t, i), alive);
-        const moment = Math.min(t, steps - 1);
-        drawValues(parts.bars, episode, moment, i, spreads[i], over);
+        drawValues(parts, episode, moment, i, spreads[i]);
         const action = at(episode.chosen, moment, i);
         const value = at(episode.q, moment, i, action);
-        say(parts.action, over ? "–" : episode.actions[i][action]);
-        say(parts.value, over ? "" : shown(value, digits));
+        say(parts.action, episode.actions[i][action]);
+        say(parts.value, shown(value, digits));
         if (other) showOther(parts.other, other, now, i, action);
         const slope = at(episode.slope, moment, i);
-        say(parts.weight, over ? "" : shown(slope));
-        parts.weightBar.style.width = over ? "0" : `${(100 * slope) / largest}%`;
+        say(parts.weight, shown(slope));
+        parts.weightBar.style.width = `${(100 * slope) / largest}%`;
       });
     },
   };
@@ -71,7 +70,7 @@ function agentRow(episode, name, i, battle, choose) {
   });
   const size = 9 * bars.length - 2;
   const frame = { viewBox: `0 0 ${size} 30`, preserveAspectRatio: "xMinYMax" };
-  const picture = svg("svg", { ...frame, class: "bars", "aria-hidden": "true" });
+  const picture = svg("svg", { ...frame, class: "bars", role: "img" });
   picture.style.maxWidth = `${Math.max(64, 1.3 * size)}px`;
   picture.append(svg("line", { x1: 0, x2: size, y1: 29.5, y2: 29.5, class: "grid" }), ...bars);
   const chip = html("b", { class: "chip" }, String(i));
@@ -98,7 +97,7 @@ function agentRow(episode, name, i, battle, choose) {
     html("td", {}, action, " ", value, other),
     html("td", { class: "weighs" }, weight, html("span", { class: "meter" }, weightBar)),
   );
-  return { line, button, health, healthText, bars, action, value, other, weight, weightBar };
+  return { line, button, health, healthText, bars, picture, action, value, other, weight, weightBar };
 }
 
 /** What the other team's agent does at this moment. */
@@ -138,13 +137,17 @@ function widest(episode, i) {
  *
  * The best action has the full height, unless all values are nearly equal for this agent.
  */
-function drawValues(bars, episode, t, i, widest, over) {
+function drawValues({ bars, picture }, episode, t, i, widest) {
   const values = valuesNow(episode, t, i);
   const [low, high] = extent(values);
   const spread = Math.max(high - low, LEAST * widest, 1e-6);
   const chosen = at(episode.chosen, t, i);
+  const words = episode.actions[i].flatMap((action, j) =>
+    Number.isFinite(values[j]) ? [`${action} ${shown(values[j])}`] : []
+  );
+  picture.setAttribute("aria-label", `Values of available actions: ${words.join(", ")}`);
   bars.forEach((bar, j) => {
-    const available = Number.isFinite(values[j]) && !over;
+    const available = Number.isFinite(values[j]);
     const height = available ? 4 + (24 * (values[j] - low)) / spread : 2;
     bar.setAttribute("y", 29 - height);
     bar.setAttribute("height", height);

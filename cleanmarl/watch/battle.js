@@ -2,10 +2,13 @@
 
 import { at, length, shown } from "./data.js";
 import { pen } from "./dom.js";
+import { drawLabel, placeLabels } from "./labels.js";
+import { viewOf } from "./lens.js";
 import {
   drawAim,
   drawChoice,
   drawFallen,
+  drawGlyph,
   drawGround,
   drawHurt,
   drawMove,
@@ -19,7 +22,8 @@ const MOVES = { north: [0, 1], south: [0, -1], east: [1, 0], west: [-1, 0] };
 
 /** A battle: the records of its units, and how to draw them on a canvas. */
 export class Battle {
-  constructor(canvas, episode) {
+  constructor(canvas, episode, lens) {
+    this.lens = lens;
     this.canvas = canvas;
     this.episode = episode;
     this.units = episode.scene.units;
@@ -57,6 +61,7 @@ export class Battle {
 
   /** The order of a unit at step t: a target, or a direction to move. */
   order(t, u) {
+    if (u < 0) return {};
     const { ally, index } = this.units[u];
     if (t >= this.steps || !this.alive(t, u)) return {};
     if (!ally) {
@@ -69,14 +74,11 @@ export class Battle {
     return { move: MOVES[verb] };
   }
 
-  /** Scales from the map to the canvas; y grows to the north. */
-  view() {
-    const { canvas, box } = this;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    const cell = Math.min(width / box.width, height / box.height, WIDEST);
-    const x = (east) => width / 2 + (east - box.left - box.width / 2) * cell;
-    const y = (north) => height / 2 - (north - box.bottom - box.height / 2) * cell;
-    return { cell, width, height, x, y };
+  /** Scales from the map to the canvas, around the unit that is followed. */
+  view(time, agent) {
+    const u = this.followed ?? this.numberOf(true, agent);
+    const eye = [this.blend("x", time, u), this.blend("y", time, u)];
+    return viewOf(this.canvas, this.box, this.lens, eye, WIDEST);
   }
 
   place(view, time, u) {
@@ -85,14 +87,11 @@ export class Battle {
 
   /** Draw a moment, which may lie between two steps. */
   draw(time, agent) {
-    const view = this.view();
+    const view = this.view(time, agent);
+    this.shown = view;
     view.context = pen(this.canvas, view.width, view.height);
     const t = Math.min(this.steps, Math.floor(time));
-    const look = (u) => ({
-      unit: this.units[u],
-      place: this.place(view, time, u),
-      size: Math.max(this.units[u].radius * view.cell, 5),
-    });
+    const look = (u) => this.look(view, time, u);
     const every = this.units.map((_, u) => u);
     const living = every.filter((u) => this.alive(t, u));
     const eye = this.numberOf(true, agent);
@@ -108,6 +107,42 @@ export class Battle {
     if (this.alive(t, eye)) drawChoice(view, look(eye));
     view.crowded = view.cell < 26 || living.length > 14;
     for (const u of every) this.drawLoss(view, look(u), t, time - t, u);
+    for (const u of living) drawGlyph(view, look(u));
+    if (this.followed !== undefined) drawChoice(view, look(this.followed));
+    for (const label of this.labels(view, time, agent)) {
+      drawLabel(view.context, label, label.item.agent === agent);
+    }
+  }
+
+  look(view, time, u) {
+    const size = Math.max(this.units[u].radius * view.cell, 5);
+    return { unit: this.units[u], place: this.place(view, time, u), size };
+  }
+
+  /** The labels of a moment. Between two steps, each keeps its side of its unit. */
+  labels(view, time, agent) {
+    const t = Math.min(this.steps, Math.floor(time));
+    const target = this.order(t, this.numberOf(true, agent)).target;
+    const items = this.units.flatMap((unit, u) => {
+      if (!this.alive(t, u)) return [];
+      const { place: [x, y], size } = this.look(view, time, u);
+      const outer = size + Math.max(2, 0.17 * size) * (unit.max_shield ? 2 : 1) + 1;
+      if (x < 0 || y < 0 || x > view.width || y > view.height) return [];
+      const own = { number: unit.index, agent: unit.ally ? unit.index : undefined };
+      return [{ ...own, x, y, size: outer, needed: unit.ally || u === target, last: this.last?.get(u), unit: u }];
+    });
+    const placed = placeLabels(items, view.width, view.height);
+    this.last = new Map(placed.map((label) => [label.item.unit, label]));
+    return placed;
+  }
+
+  /** Who is left at the end, in words. */
+  left() {
+    const [agents, enemies] = [true, false].map((ally) => {
+      const side = this.units.map((_, u) => u).filter((u) => this.units[u].ally === ally);
+      return `${side.filter((u) => this.alive(this.steps, u)).length} of ${side.length}`;
+    });
+    return `${agents} agents and ${enemies} enemies left`;
   }
 
   drawAim(view, look, t, time, u) {
@@ -139,13 +174,26 @@ export class Battle {
 
   /** The agent at a place of the canvas, if there is one. */
   agentAt(x, y, time) {
-    const view = this.view();
+    const u = this.unitAt(x, y, time);
+    this.followed = this.units[u]?.ally === false ? u : undefined;
+    return this.units[u]?.ally ? this.units[u].index : undefined;
+  }
+
+  /** The unit at a place: the nearest one, whose label counts as well. */
+  unitAt(x, y, time) {
+    const view = this.shown;
+    const label = this.labels(view, time, undefined).find((one) =>
+      Math.abs(one.x - x) < one.wide / 2 && Math.abs(one.y - y) < one.tall / 2
+    );
+    if (label) return label.item.unit;
+    const t = Math.min(this.steps, Math.floor(time));
     const near = this.units.flatMap((unit, u) => {
+      if (!unit.ally && !this.alive(t, u)) return [];
       const [ux, uy] = this.place(view, time, u);
-      return unit.ally ? [{ agent: unit.index, distance: Math.hypot(ux - x, uy - y) }] : [];
+      return [{ u, distance: Math.hypot(ux - x, uy - y) }];
     });
     near.sort((one, other) => one.distance - other.distance);
-    return near[0].distance < Math.max(18, 0.8 * view.cell) ? near[0].agent : undefined;
+    return near[0].distance < Math.max(18, 0.8 * view.cell) ? near[0].u : undefined;
   }
 
   /** The battle at a step, in words. */

@@ -30,13 +30,18 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Six colours that readers with any colour vision can tell apart; dashes mark the next six. */
-const HUES = 6;
+/** Ten colours, none near the enemies' orange; dashes mark the next ten. */
+const HUES = 10;
 const DASHES = ["none", "6 3", "2 2", "8 3 2 3", "1 3"];
 
 export function look(agent) {
   const dashes = DASHES[Math.floor(agent / HUES) % DASHES.length];
   return { colour: `var(--agent-${agent % HUES})`, dashes };
+}
+
+/** An agent's colour, to draw on a canvas. */
+export function hueOf(agent) {
+  return colour(`agent-${agent % HUES}`);
 }
 
 /** A colour of the style sheet, to draw on a canvas. */
@@ -46,6 +51,7 @@ export function colour(name) {
 
 /** Resize a canvas to be sharp on this screen; returns its context, in CSS pixels. */
 export function pen(canvas, width, height) {
+  if (canvas.recorder) return canvas.recorder;
   const scale = globalThis.devicePixelRatio || 1;
   if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
     canvas.width = Math.round(width * scale);

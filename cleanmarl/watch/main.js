@@ -13,6 +13,9 @@ import { summaryPanel } from "./run.js";
 import { markScrollers } from "./scroll.js";
 import { observationPanel } from "./sees.js";
 import { makeStage } from "./stage.js";
+import { surprises } from "./surprise.js";
+import { offerToTake } from "./take.js";
+import { offerPresentation, offerTheme } from "./theme.js";
 import { drawEvents, momentText } from "./timeline.js";
 import { offerTour } from "./tour.js";
 
@@ -22,10 +25,11 @@ const EASE = 0.82; // share of a step's time in which the units move
 
 const data = await unpack(find("content").textContent);
 const teams = data.teams ?? [data]; // one, or two that are compared
-const state = { team: 0, episode: 0, t: 0, agent: 0, part: 0, playing: false };
+const state = { team: 0, episode: 0, t: 0, agent: 0, part: 0, playing: false, loop: false };
 const stage = makeStage(teams, choose);
 let panels = [];
 let clock = 0;
+let hint = "";
 
 /** The episode of the team whose values the panels show. */
 function shownEpisode() {
@@ -79,7 +83,7 @@ async function openEpisode(number) {
 function build() {
   const episode = shownEpisode();
   stage.layOut();
-  say(find("team-hint"), teamHint(episode));
+  hint = teamHint(episode);
   panels = [
     teamPanel(episode, choose, otherEpisode()),
     agentPanel(episode),
@@ -124,7 +128,10 @@ function update() {
   find("playing").setAttribute("d", state.playing ? PAUSE : PLAY);
   const own = Math.min(state.t, length(shownEpisode())); // one team's episode may be shorter
   for (const panel of panels) panel.moveTo(own, state.agent, state.t);
+  const over = own === length(shownEpisode());
+  say(find("team-hint"), over ? `The last decision, at step ${own - 1}. ${hint}` : hint);
   markScrollers();
+  say(find("note"), "");
   stage.describe(state.t, text, state.team);
   draw();
   if (!state.playing) writeAddress();
@@ -167,8 +174,9 @@ function tick(now) {
   if (passed >= 1) {
     clock = now;
     state.part = 0;
-    state.t = Math.min(lastStep(), state.t + Math.max(1, Math.floor(passed)));
-    if (state.t >= lastStep()) state.playing = false;
+    if (state.t >= lastStep()) state.t = 0; // only a loop comes here
+    else state.t = Math.min(lastStep(), state.t + Math.max(1, Math.floor(passed)));
+    if (state.t >= lastStep() && !state.loop) state.playing = false;
     update();
   } else {
     state.part = state.t < lastStep() ? Math.min(1, Math.max(0, passed) / EASE) : 0;
@@ -177,14 +185,50 @@ function tick(now) {
   requestAnimationFrame(tick);
 }
 
+/** Go to the next surprise of the episode; after the last one, to the first. */
+function surprise() {
+  const found = surprises(shownEpisode(), gamma());
+  const last = found.findIndex(({ text }) => find("note").textContent.startsWith(text));
+  const next = found[last + 1] && last >= 0
+    ? found[last + 1]
+    : found.find(({ t }) => t > state.t) ?? found[0];
+  if (!next) return;
+  state.agent = next.agent ?? state.agent;
+  go(next.t);
+  say(find("note"), `${next.text} (step ${next.t}).`);
+}
+
+function gamma() {
+  return teams[state.team].args.gamma?.[0] ?? 1;
+}
+
+/** What the files to take along need of the page. */
+const page = {
+  episode: shownEpisode,
+  agent: () => state.agent,
+  gamma,
+  t: () => state.t,
+  name: () => `${teams[0].env}_${shownEpisode().name}`.replaceAll(/[^\w.-]+/g, "_"),
+  draw: update,
+  scenes: () => [...document.querySelectorAll(".scene:not([hidden])")],
+  async play() {
+    Object.assign(state, { t: 0, loop: false });
+    play(true);
+    while (state.playing) await new Promise((done) => setTimeout(done, 50));
+  },
+};
+
 const KEYS = {
+  s: surprise,
   " ": () => play(!state.playing),
   ArrowLeft: (event) => go(state.t - (event.shiftKey ? 10 : 1)),
   ArrowRight: (event) => go(state.t + (event.shiftKey ? 10 : 1)),
-  Home: () => go(0),
-  End: () => go(lastStep()),
-  ArrowUp: () => choose(state.agent - 1),
-  ArrowDown: () => choose(state.agent + 1),
+  b: () => go(0),
+  e: () => go(lastStep()),
+  n: () => choose(state.agent + 1),
+  p: () => choose(state.agent - 1),
+  "+": () => stage.lens.by(1.5),
+  "-": () => stage.lens.by(1 / 1.5),
   t: () => choose(state.agent, (state.team + 1) % teams.length),
   "[": () => openEpisode(Math.max(0, state.episode - 1)),
   "]": () => openEpisode(Math.min(teams[0].episodes.length - 1, state.episode + 1)),
@@ -207,7 +251,14 @@ function listenToReader() {
     KEYS[event.key](event);
   });
   globalThis.addEventListener("hashchange", () => openEpisode(readAddress()));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", build);
+  find("surprise").addEventListener("click", surprise);
+  find("loop").addEventListener("click", () => {
+    state.loop = !state.loop;
+    find("loop").setAttribute("aria-pressed", String(state.loop));
+  });
+  offerTheme(build);
+  offerPresentation(build);
+  offerToTake(page);
   let width = globalThis.innerWidth;
   globalThis.addEventListener("resize", () => {
     if (width === globalThis.innerWidth) return; // a phone hides its address bar
@@ -219,11 +270,11 @@ function listenToReader() {
 /** Two scenes have the full width, above all panels. */
 function layOutForTwo() {
   document.body.classList.add("two");
-  document.querySelector("main").before(find("stage"), find("parting"), find("legend"));
+  document.querySelector("main").before(find("stage"), find("note"), find("parting"), find("legend"));
   find("parting").hidden = false;
 }
 
-globalThis.watch = { ...data, state, at };
+globalThis.watch = { ...data, state, at, stage };
 if (teams.length > 1) layOutForTwo();
 showHeader(teams, openEpisode);
 listenToReader();

@@ -69,7 +69,8 @@ function linesOfBoth(episodes, agent) {
 }
 
 function verdict(episode, t) {
-  if (t >= length(episode)) return "The episode is over.";
+  const steps = length(episode);
+  if (t >= steps) return `The episode is over. At its last step: ${verdict(episode, steps - 1)}`;
   const expected = at(episode.q_tot, t);
   const came = at(episode.returns, t);
   const gap = difference(expected, came);

@@ -21,7 +21,15 @@ from cleanmarl.watch.trained import Trained
 
 HERE = Path(__file__).parent
 SCRIPTS = sorted(HERE.glob("*.js"), key=lambda file: (file.name == "main.js", file.name))
-STYLES = ("colours.css", "page.css", "panels.css", "compare.css", "tour.css", "narrow.css")
+STYLES = (
+    "colours.css",
+    "page.css",
+    "panels.css",
+    "compare.css",
+    "tour.css",
+    "take.css",
+    "narrow.css",
+)
 
 
 def page(run: Trained, other: Trained | None = None) -> str:

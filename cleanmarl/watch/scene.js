@@ -1,48 +1,60 @@
-// The scene: a battle, or pictures of another environment.
+// The scene: a battle, things in their places, or pictures.
 
 import { Battle } from "./battle.js";
 import { at, length } from "./data.js";
-import { pen } from "./dom.js";
+import { Field } from "./field.js";
+import { pictures } from "./pictures.js";
 import { glyph } from "./units.js";
 
-/** The scene of an episode: `draw(time, agent)`, `agentAt(x, y)`, `describe(t)`. */
-export function makeScene(canvas, episode) {
-  if (episode.scene.units) return new Battle(canvas, episode);
-  if (episode.scene.pictures) return pictures(canvas, episode);
+/**
+ * The scene of an episode: `draw(time, agent)`, `agentAt(x, y, time)`, `describe(t)`, `left()`.
+ *
+ * `lens` says how much of it is shown; `shown` is the last view.
+ */
+export function makeScene(canvas, episode, lens) {
+  if (episode.scene.units) return new Battle(canvas, episode, lens);
+  if (episode.scene.field) return new Field(canvas, episode, lens);
+  if (episode.scene.pictures) return pictures(canvas, episode, lens);
   return null;
-}
-
-async function pictures(canvas, episode) {
-  const files = episode.scene.pictures.map((file) =>
-    new Blob([file.values], { type: "image/webp" })
-  );
-  const images = await Promise.all(files.map((file) => createImageBitmap(file)));
-  return {
-    draw(time) {
-      const image = images[Math.min(images.length - 1, Math.floor(time + 0.5))];
-      const width = canvas.clientWidth;
-      const height = canvas.clientHeight;
-      const scale = Math.min(width / image.width, height / image.height);
-      const context = pen(canvas, width, height);
-      context.imageSmoothingQuality = "high";
-      const [w, h] = [image.width * scale, image.height * scale];
-      context.drawImage(image, (width - w) / 2, (height - h) / 2, w, h);
-    },
-    agentAt: () => undefined,
-    describe: () => "Picture of the environment.",
-    shape: images[0].width / images[0].height,
-  };
 }
 
 /** The legend below the scene. */
 export function legend(episode) {
-  if (!episode.scene.units) return "";
-  const kinds = [...new Set(episode.scene.units.map((unit) => unit.kind))];
+  const { units, field, things } = episode.scene;
+  if (units) return battleLegend(units);
+  if (field) return fieldLegend(field, things, episode.scene.moving);
+  const agents = episode.agents.map((name, i) => (name.includes(String(i)) ? name : `${i} ${name}`));
+  const names = `Agents: ${agents.join(", ")}. Actions: ${episode.actions[0].join(", ")}.`;
+  if (!episode.scene.pictures) return names;
+  const unknown = "The picture is the environment’s own: it does not say which figure is which agent.";
+  return `${unknown} ${names}`;
+}
+
+function battleLegend(units) {
+  const kinds = [...new Set(units.map((unit) => unit.kind))];
   const glyphs = kinds.map((kind) => `${glyph(kind)} ${kind}`).join(", ");
-  const shields = episode.scene.units.some((unit) => unit.max_shield > 0);
+  const shields = units.some((unit) => unit.max_shield > 0);
   const rings = shields ? "rings: health, and shield around it" : "ring: health";
   const circles = "large circle: what the chosen agent sees, small: what it can target";
-  return [glyphs, "discs are agents, hexagons enemies", rings, circles].join(" · ");
+  const sides = "discs are agents in the colours of the table, hexagons enemies";
+  return [glyphs, sides, rings, circles].join(" · ");
+}
+
+function fieldLegend(field, things, moving) {
+  const kinds = new Set(things.map((thing) => thing.kind));
+  const levels = moving.level.values.some((level) => level > 0) && !kinds.has("shelf");
+  const marks = {
+    food: "green squares are food",
+    landmark: "diamonds are landmarks",
+    shelf: "squares are shelves, green if they are asked for",
+    goal: "G marks goals",
+  };
+  const others = [...kinds].filter((kind) => kind !== "agent");
+  const parts = others.map((kind) => marks[kind] ?? `${kind[0].toUpperCase()} marks a ${kind}`);
+  if (levels) parts.push("a digit inside is a level");
+  const seen = `the dashed square is what the chosen agent sees, ${field.sight} cells each way`;
+  if (field.sight !== null && field.grid) parts.push(seen);
+  return ["discs are agents in the colours of the table", ...parts].join(" · ");
 }
 
 /** The deaths of an episode: [{ t, unit }]. */

@@ -1,6 +1,7 @@
-"""The scene of an episode for the browser to draw: a battle's units, or pictures."""
+"""The scene of an episode for the browser to draw: units, things in their places, or pictures."""
 
 import io
+from collections.abc import Callable
 
 import gymnasium
 import numpy as np
@@ -11,9 +12,12 @@ from cleanmarl.battle.engine import SIGHT_RANGE, TARGET_RANGE
 from cleanmarl.battle.world import HEAL
 from cleanmarl.training.errors import Refused
 from cleanmarl.watch.episodes import Episode
+from cleanmarl.watch.field import finder, recorded
 from cleanmarl.watch.trained import Trained
 
 WIDEST = 480  # pixels of a picture
+NO_DISPLAY = ("display", "libgl", "opengl", "glu library", "x11", "headless")
+WITH_DISPLAY = "install xvfb and put xvfb-run -a before the command"
 FIXED = ("index", "kind", "plane", "attack", "radius", "range", "max_hp", "max_shield")
 MOVING = ("x", "y", "hp", "shield", "alive", "target", "cooldown", "energy")
 
@@ -23,31 +27,40 @@ def film(run: Trained, episode: Episode) -> dict:
 
     Raises Refused if it cannot be drawn, or if the environment is not deterministic.
     """
-    battle = is_battle(run)
     try:
-        env = run.script.open_env(run.args, None if battle else "rgb_array")
-        env.reset(seed=episode.seed)
-        shots = [shoot(env, battle)]
+        env, shoot = camera(run, episode.seed)
+        shots = [shoot()]
         for actions, reward in zip(episode.actions, episode.rewards, strict=True):
             if float(env.step(actions)[1]) != reward:
                 raise Refused("a replay gives other rewards")
-            shots.append(shoot(env, battle))
+            shots.append(shoot())
         env.close()
     except Exception as error:
-        raise Refused(f"{run.args.env_name} cannot be drawn here: {error}") from error
-    return units_of(env.unwrapped, np.array(shots)) if battle else {"pictures": shots}
+        raise Refused(f"{run.args.env_name} cannot be drawn here: {reason(error)}") from error
+    if isinstance(env.unwrapped, BattleEnv):
+        return units_of(env.unwrapped, np.array(shots))
+    return recorded(shots) if isinstance(shots[0], dict) else {"pictures": shots}
 
 
-def is_battle(run: Trained) -> bool:
+def camera(run: Trained, seed: int) -> tuple[gymnasium.Env, Callable]:
+    """An environment at the start of an episode, and a function that records its moment.
+
+    It records the units of a battle, or where everything is, or else a picture.
+    """
     env = run.script.open_env(run.args)
+    env.reset(seed=seed)
+    if isinstance(env.unwrapped, BattleEnv):
+        return env, lambda: env.unwrapped.units[0].copy()
+    if where := finder(env):
+        return env, where
     env.close()
-    return isinstance(env.unwrapped, BattleEnv)
+    drawn = run.script.open_env(run.args, "rgb_array")
+    drawn.reset(seed=seed)
+    return drawn, lambda: photograph(drawn)
 
 
-def shoot(env: gymnasium.Env, battle: bool) -> np.ndarray:
-    """The units, or a picture as the bytes of a WebP file."""
-    if battle:
-        return env.unwrapped.units[0].copy()
+def photograph(env: gymnasium.Env) -> np.ndarray:
+    """A picture of the environment as the bytes of a WebP file."""
     frame = env.render()
     if frame is None:
         raise Refused("its render() gives no picture")
@@ -56,6 +69,14 @@ def shoot(env: gymnasium.Env, battle: bool) -> np.ndarray:
     file = io.BytesIO()
     picture.save(file, "WEBP", quality=80, method=4)
     return np.frombuffer(file.getvalue(), np.uint8)
+
+
+def reason(error: Exception) -> str:
+    """Why an environment cannot be drawn; without a display, how to get one."""
+    words = f"{type(error).__name__}: {error}".lower()
+    if any(sign in words for sign in NO_DISPLAY):
+        return f"it needs a display; {WITH_DISPLAY}"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def units_of(env: BattleEnv, units: np.ndarray) -> dict:

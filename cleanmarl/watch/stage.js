@@ -1,31 +1,45 @@
 // The scenes of the episode: one, or two side by side.
 
 import { TEAM_HUES, NAMES, nameOf } from "./compare.js";
-import { length } from "./data.js";
+import { at, length } from "./data.js";
 import { find, html, say } from "./dom.js";
+import { lensButtons, listenToLens, makeLens } from "./lens.js";
 import { legend, makeScene } from "./scene.js";
+import { outcome } from "./timeline.js";
 
 /**
  * A place for the scene of each team; `choose(agent, team)` is called by a click.
  *
- * Returns `open(episodes)`, `layOut()`, `draw(time, agent)` and `describe(t, text)`.
+ * Returns `open(episodes)`, `layOut()`, `draw(time, agent)`, `describe(t, text)` and `lens`.
  */
 export function makeStage(teams, choose) {
   const places = teams.map((_, i) => placeFor(teams, i, choose));
   let episodes = [];
   let scenes = [];
   let now = 0;
+  let chosen = 0;
+  const draw = () =>
+    scenes.forEach((scene, i) => scene?.draw(Math.min(now, length(episodes[i])), chosen));
+  const lens = makeLens(draw);
   places.forEach(({ canvas }, i) => {
+    canvas.after(lensButtons(lens));
+    listenToLens(canvas, lens, () => scenes[i]?.shown);
     canvas.addEventListener("click", (event) => {
       const time = Math.min(now, length(episodes[i]));
       const agent = scenes[i]?.agentAt(event.offsetX, event.offsetY, time);
+      lens.follow ||= agent !== undefined || scenes[i]?.followed !== undefined;
       if (agent !== undefined) choose(agent, i);
+      else draw();
     });
   });
   return {
+    lens,
+    get scenes() {
+      return scenes;
+    },
     async open(asked) {
       episodes = asked;
-      scenes = await Promise.all(asked.map((one, i) => makeScene(places[i].canvas, one)));
+      scenes = await Promise.all(asked.map((one, i) => makeScene(places[i].canvas, one, lens)));
       shareView(scenes);
     },
     layOut() {
@@ -34,14 +48,16 @@ export function makeStage(teams, choose) {
     },
     draw(time, agent) {
       now = time;
-      scenes.forEach((scene, i) => scene?.draw(Math.min(time, length(episodes[i])), agent));
+      chosen = agent;
+      draw();
     },
-    describe(t, text, chosen) {
+    describe(t, text, team) {
       scenes.forEach((scene, i) => {
-        places[i].button?.setAttribute("aria-pressed", String(i === chosen));
+        places[i].button?.setAttribute("aria-pressed", String(i === team));
+        say(places[i].end, t < length(episodes[i]) ? "" : endText(episodes[i], scene));
         if (!scene) return;
         const name = teams.length > 1 ? `${NAMES[i]}, ` : "";
-        const words = scene.describe(Math.min(t, length(episodes[i])));
+        const words = wordsFor(scene, episodes[i], t);
         places[i].canvas.setAttribute("aria-label", `${name}${text}. ${words}`);
       });
     },
@@ -53,10 +69,12 @@ function placeFor(teams, i, choose) {
   if (i > 0) {
     const canvas = html("canvas", { id: "scene-b", class: "scene", role: "img", tabindex: -1 });
     const missing = html("p", { id: "missing-b", class: "missing", hidden: true });
-    find("scenes").append(html("div", { class: "place" }, canvas, missing));
+    const end = html("p", { class: "end" });
+    find("scenes").append(html("div", { class: "place" }, canvas, end, missing));
   }
   const place = find("scenes").children[i];
   const found = { canvas: place.querySelector("canvas"), missing: place.querySelector(".missing") };
+  found.end = place.querySelector(".end");
   if (teams.length > 1) {
     const chip = html("b", { class: "chip" }, NAMES[i]);
     chip.style.background = TEAM_HUES[i];
@@ -68,8 +86,26 @@ function placeFor(teams, i, choose) {
   return found;
 }
 
+/** A scene in words; where it says nothing of what the agents do, their actions. */
+function wordsFor(scene, episode, t) {
+  const words = scene.describe(Math.min(t, length(episode)));
+  if (episode.scene.units || t >= length(episode)) return words;
+  const does = episode.agents.map((name, i) =>
+    `${name} takes ${episode.actions[i][at(episode.chosen, t, i)]}`
+  );
+  return `${words} ${does.join("; ")}.`;
+}
+
+/** The end of an episode: who won, and what was left. */
+function endText(episode, scene) {
+  const how = outcome(episode) || (episode.truncated ? "time limit" : "end");
+  const left = scene?.left();
+  return how[0].toUpperCase() + how.slice(1) + (left ? `: ${left}` : "");
+}
+
 function layOutPlace({ canvas, missing }, scene, episode) {
   canvas.hidden = !scene;
+  canvas.nextElementSibling.hidden = !scene;
   missing.hidden = Boolean(scene);
   if (scene) canvas.style.aspectRatio = String(Math.min(2.6, Math.max(1.25, scene.shape)));
   else say(missing, `No scene: ${episode.scene.missing}.`);

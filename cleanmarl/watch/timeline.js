@@ -2,7 +2,7 @@
 
 import { NAMES, parting } from "./compare.js";
 import { at, length, shown } from "./data.js";
-import { find, html, svg } from "./dom.js";
+import { find, html, look, svg } from "./dom.js";
 import { deaths } from "./scene.js";
 
 const LANE = 30; // pixels of a team's events
@@ -59,7 +59,25 @@ export function drawEvents(episodes) {
   });
   picture.replaceChildren(...lanes, ...marks(episodes, x, height));
   const names = episodes.map((_, i) => laneName(episodes, i));
+  picture.setAttribute("aria-label", eventsText(episodes));
   find("lanes").replaceChildren(...names, html("span", {}, "step"));
+}
+
+/** The rewards and the deaths of each episode in words. */
+function eventsText(episodes) {
+  const lanes = episodes.map((episode, i) => {
+    const name = episodes.length > 1 ? `${NAMES[i]}: ` : "";
+    const rewards = Array.from(episode.reward.values, (reward, t) => [t + 1, reward])
+      .filter(([, reward]) => reward !== 0);
+    const [most] = rewards.toSorted((one, other) => other[1] - one[1]);
+    const count = `${rewards.length} of ${length(episode)} steps have a reward`;
+    const largest = most ? `, the largest ${shown(most[1])} at step ${most[0]}` : "";
+    const died = deaths(episode).map(({ t, unit }) =>
+      `${unit.ally ? "agent" : "enemy"} ${unit.index} dies at step ${t}`
+    );
+    return `${name}${[count + largest, ...died].join("; ")}`;
+  });
+  return `${lanes.join(". ")}.`;
 }
 
 function bars(episode, x, bottom, thick, largest) {
@@ -76,6 +94,7 @@ function crosses(episode, x, top) {
     const [cx, cy] = [x(t), top + (unit.ally ? 4 : 11)];
     const d = `M${cx - 2.5} ${cy - 2.5}l5 5m0 -5l-5 5`;
     const cross = svg("path", { d, class: `death ${side}` });
+    if (unit.ally) cross.style.stroke = look(unit.index).colour;
     cross.append(svg("title", {}, `${side} ${unit.kind} ${unit.index} dies`));
     return cross;
   });

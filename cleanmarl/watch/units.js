@@ -1,13 +1,14 @@
 // How to draw a battle: its ground, its units, their aims and their losses.
 
 import { shown } from "./data.js";
-import { colour } from "./dom.js";
+import { colour, hueOf } from "./dom.js";
 
 const TURN = 2 * Math.PI;
 const GLYPHS = { marauder: "Ma", medivac: "+", zergling: "z", baneling: "b" };
 
-function team(unit) {
-  return colour(unit.ally ? "ally" : "enemy");
+/** An agent has its own colour, in the scene as in the table; enemies share one. */
+function hue(unit) {
+  return unit.ally ? hueOf(unit.index) : colour("enemy");
 }
 
 /** The floor with its cells, and the walls. */
@@ -78,7 +79,7 @@ export function drawFallen({ context }, { unit, place: [x, y], size }) {
   const r = 0.55 * size;
   context.save();
   context.globalAlpha = 0.45;
-  context.strokeStyle = team(unit);
+  context.strokeStyle = hue(unit);
   context.lineWidth = 2;
   context.beginPath();
   context.moveTo(x - r, y - r);
@@ -102,7 +103,7 @@ export function drawAim({ context }, from, to, strength) {
   const [ex, ey] = [x1 - dx * (to.size + 6) + ax, y1 - dy * (to.size + 6) + ay];
   context.save();
   context.globalAlpha *= strength;
-  context.strokeStyle = context.fillStyle = unit.heals ? colour("heal") : team(unit);
+  context.strokeStyle = context.fillStyle = hue(unit);
   context.lineWidth = unit.heals ? 2.5 : 1.6;
   context.beginPath();
   context.moveTo(sx, sy);
@@ -116,9 +117,9 @@ export function drawAim({ context }, from, to, strength) {
   context.restore();
 }
 
-/** A disc with the kind's glyph, rings of health and shield, and the unit's number. */
+/** A disc or a hexagon, with rings of health and shield. */
 export function drawUnit({ context, cell }, { unit, place: [x, y], size }, health, shield, chosen) {
-  const hue = team(unit);
+  const own = hue(unit);
   const thick = Math.max(2, 0.17 * size);
   if (unit.plane === 1) {
     context.save();
@@ -137,18 +138,13 @@ export function drawUnit({ context, cell }, { unit, place: [x, y], size }, healt
   context.fillStyle = colour("floor");
   disc(context, x, y, size + (shield === undefined ? thick + 2 : 2 * thick + 3));
   context.fill();
-  context.fillStyle = hue;
+  context.fillStyle = own;
   if (unit.ally) disc(context, x, y, size - 1);
   else diamond(context, x, y, size - 0.5);
   context.fill();
-  arc(context, x, y, size + thick / 2 + 0.5, thick, health, hue);
+  arc(context, x, y, size + thick / 2 + 0.5, thick, health, own);
   if (shield !== undefined) {
     arc(context, x, y, size + 1.5 * thick + 1.5, thick * 0.8, shield, colour("shield"));
-  }
-  drawGlyph(context, unit, x, y, size);
-  if (cell >= 16) {
-    const far = size + (shield === undefined ? thick : 2 * thick) + 2;
-    drawNumber(context, unit, x + 0.75 * far, y + 0.75 * far, cell);
   }
 }
 
@@ -162,13 +158,13 @@ function diamond(context, x, y, r) {
   context.closePath();
 }
 
-function arc(context, x, y, radius, thick, part, hue) {
+function arc(context, x, y, radius, thick, part, ink) {
   context.lineWidth = thick;
   context.strokeStyle = colour("empty");
   disc(context, x, y, radius);
   context.stroke();
   if (part <= 0) return;
-  context.strokeStyle = hue;
+  context.strokeStyle = ink;
   context.beginPath();
   context.arc(x, y, radius, -TURN / 4, -TURN / 4 + TURN * Math.min(1, part));
   context.stroke();
@@ -179,7 +175,8 @@ export function glyph(kind) {
   return GLYPHS[kind] ?? initials.join("").slice(0, 2);
 }
 
-function drawGlyph(context, unit, x, y, size) {
+/** The letters of a unit's kind, above what was drawn of its neighbours. */
+export function drawGlyph({ context }, { unit, place: [x, y], size }) {
   const letters = glyph(unit.kind);
   context.fillStyle = colour("on-team");
   context.font = `700 ${
@@ -188,18 +185,6 @@ function drawGlyph(context, unit, x, y, size) {
   context.textAlign = "center";
   context.textBaseline = "middle";
   context.fillText(letters, x, y + 0.05 * size);
-}
-
-function drawNumber(context, unit, x, y, cell) {
-  const size = Math.max(9, Math.min(13, 0.32 * cell));
-  context.font = `600 ${size}px system-ui, sans-serif`;
-  context.textAlign = "center";
-  context.textBaseline = "middle";
-  context.lineWidth = 3;
-  context.strokeStyle = colour("floor");
-  context.strokeText(String(unit.index), x, y);
-  context.fillStyle = colour("ink");
-  context.fillText(String(unit.index), x, y);
 }
 
 /** A ring around the chosen agent, drawn above all units. */

@@ -1,0 +1,123 @@
+"""Where agents, food and landmarks are, in environments that know it: the page draws them."""
+
+from collections.abc import Callable
+
+import gymnasium
+import numpy as np
+
+KEYS = ("kind", "number", "name", "radius")
+MOVING = ("x", "y", "level", "turn")
+
+
+def finder(env: gymnasium.Env) -> Callable[[], dict] | None:
+    """A function that says where everything is now, None if this environment cannot say it.
+
+    Its answer: {"box": [left, bottom, width, height], "grid": whether places are cells, "sight":
+    how many cells an agent sees (absent: it is unknown), "things": [{"kind", "number", "x", "y",
+    ...}]}. y grows to the north; the middle of the lower left cell of a grid is (0.5, 0.5).
+    """
+    team = env.unwrapped
+    inner = getattr(team, "_env", None)
+    task = getattr(inner, "unwrapped", inner)
+    for own in (team, task):
+        if callable(getattr(own, "positions", None)):
+            return lambda: of_user(own.positions())
+    if has(task, "players", "field", "sight"):
+        food = [tuple(map(int, place)) for place in np.argwhere(task.field)]
+        return lambda: of_foraging(task, food)
+    if has(task, "world") and has(task.world, "agents", "landmarks"):
+        return lambda: of_particles(task.world)
+    if has(task, "agents", "shelfs", "goals", "grid_size"):
+        return lambda: of_warehouse(task)
+    return None
+
+
+def has(task, *names: str) -> bool:
+    return all(hasattr(task, name) for name in names)
+
+
+def of_user(found: dict) -> dict:
+    """`positions()` of the user's environment: rows and columns are counted from the north west."""
+    rows, columns = found["size"]
+    things = []
+    for thing in found["things"]:
+        place = {"x": thing["column"] + 0.5, "y": rows - thing["row"] - 0.5}
+        things.append({"kind": "agent", "number": 0} | thing | place)
+    return {"box": [0, 0, columns, rows], "grid": True, "things": things} | (
+        {"sight": found["sight"]} if "sight" in found else {}
+    )
+
+
+def of_foraging(task, food: list[tuple[int, int]]) -> dict:
+    """Level-Based Foraging; `food` is where food lay when the episode began."""
+    rows, columns = task.field.shape
+    things = []
+    for number, player in enumerate(task.players):
+        row, column = player.position
+        things.append({"kind": "agent", "number": number, "level": player.level})
+        things[-1] |= {"x": column + 0.5, "y": rows - row - 0.5}
+    for number, (row, column) in enumerate(food):
+        if level := int(task.field[row, column]):
+            things.append({"kind": "food", "number": number, "level": level})
+            things[-1] |= {"x": column + 0.5, "y": rows - row - 0.5}
+    return {"box": [0, 0, columns, rows], "grid": True, "sight": task.sight, "things": things}
+
+
+def of_particles(world) -> dict:
+    """MPE: places are in the environment's own units; nothing limits what an agent sees."""
+    things = []
+    for kind, entities in (("agent", world.agents), ("landmark", world.landmarks)):
+        for number, entity in enumerate(entities):
+            x, y = map(float, entity.state.p_pos[:2])
+            own = {"kind": kind, "number": number, "name": entity.name, "radius": entity.size}
+            things.append(own | {"x": x, "y": y})
+    return {"box": None, "grid": False, "things": things}
+
+
+def of_warehouse(task) -> dict:
+    """RWARE: agents turn, carry shelves and bring those that are asked for to a goal."""
+    rows, columns = task.grid_size
+    wanted = {id(shelf) for shelf in getattr(task, "request_queue", [])}
+    things = []
+    for number, (x, y) in enumerate(task.goals):
+        things.append({"kind": "goal", "number": number, "x": x + 0.5, "y": rows - y - 0.5})
+    for number, shelf in enumerate(task.shelfs):
+        own = {"kind": "shelf", "number": number, "level": int(id(shelf) in wanted)}
+        things.append(own | {"x": shelf.x + 0.5, "y": rows - shelf.y - 0.5})
+    turns = {"UP": 1, "RIGHT": 2, "DOWN": 3, "LEFT": 4}
+    for number, agent in enumerate(task.agents):
+        own = {"kind": "agent", "number": number, "turn": turns.get(agent.dir.name, 0)}
+        things.append(own | {"x": agent.x + 0.5, "y": rows - agent.y - 0.5})
+    sight = getattr(task, "sensor_range", None)
+    return {"box": [0, 0, columns, rows], "grid": True, "things": things} | (
+        {} if sight is None else {"sight": sight}
+    )
+
+
+def recorded(shots: list[dict]) -> dict:
+    """The shots of an episode: what never changes, and arrays [T + 1, n_things] of what does."""
+    fixed = {}
+    for shot in shots:
+        for thing in shot["things"]:
+            key = (thing["kind"], thing["number"])
+            fixed.setdefault(key, {name: thing[name] for name in KEYS if name in thing})
+    order = list(fixed)
+    moving = {name: np.zeros((len(shots), len(order)), np.float32) for name in MOVING}
+    there = np.zeros((len(shots), len(order)), np.uint8)
+    for t, shot in enumerate(shots):
+        for thing in shot["things"]:
+            place = order.index((thing["kind"], thing["number"]))
+            there[t, place] = 1
+            for name in MOVING:
+                moving[name][t, place] = thing.get(name, 0)
+    box = shots[0]["box"] or around(moving, there, fixed.values())
+    field = {"box": box, "grid": shots[0]["grid"], "sight": shots[0].get("sight")}
+    return {"field": field, "things": list(fixed.values()), "moving": moving | {"there": there}}
+
+
+def around(moving: dict, there: np.ndarray, things) -> list[float]:
+    """A box around all places, with room for the largest thing."""
+    room = 1.6 * max((thing.get("radius", 0) for thing in things), default=0) or 0.1
+    x, y = (moving[name][there > 0] for name in ("x", "y"))
+    left, bottom = float(x.min()) - room, float(y.min()) - room
+    return [left, bottom, float(x.max()) + room - left, float(y.max()) + room - bottom]
