@@ -97,7 +97,19 @@ function agentRow(episode, name, i, battle, choose) {
     html("td", {}, action, " ", value, other),
     html("td", { class: "weighs" }, weight, html("span", { class: "meter" }, weightBar)),
   );
-  return { line, button, health, healthText, bars, picture, action, value, other, weight, weightBar };
+  return {
+    line,
+    button,
+    health,
+    healthText,
+    bars,
+    picture,
+    action,
+    value,
+    other,
+    weight,
+    weightBar,
+  };
 }
 
 /** What the other team's agent does at this moment. */

@@ -92,7 +92,16 @@ export class Field {
       const { x, y, size } = this.look(view, time, t, k);
       if (x < 0 || y < 0 || x > view.width || y > view.height) return [];
       const agent = thing.kind === "agent" ? thing.number : undefined;
-      return [{ number: thing.number, agent, x, y, size, needed: true, last: this.last?.get(k), k }];
+      return [{
+        number: thing.number,
+        agent,
+        x,
+        y,
+        size,
+        needed: true,
+        last: this.last?.get(k),
+        k,
+      }];
     });
     const placed = placeLabels(items, view.width, view.height);
     this.last = new Map(placed.map((label) => [label.item.k, label]));

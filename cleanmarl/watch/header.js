@@ -1,6 +1,6 @@
 // The head of the page: each run in one line, and the episodes.
 
-import { NAMES, nameOf } from "./compare.js";
+import { nameOf, NAMES } from "./compare.js";
 import { shown } from "./data.js";
 import { find, html, say } from "./dom.js";
 import { outcome } from "./timeline.js";

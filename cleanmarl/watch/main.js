@@ -270,7 +270,12 @@ function listenToReader() {
 /** Two scenes have the full width, above all panels. */
 function layOutForTwo() {
   document.body.classList.add("two");
-  document.querySelector("main").before(find("stage"), find("note"), find("parting"), find("legend"));
+  document.querySelector("main").before(
+    find("stage"),
+    find("note"),
+    find("parting"),
+    find("legend"),
+  );
   find("parting").hidden = false;
 }
 

@@ -1,7 +1,7 @@
 // Charts over the steps of an episode: Q_tot and the return, and the agents' weights.
 
 import { lineChart } from "./charts.js";
-import { TEAM_HUES, NAMES } from "./compare.js";
+import { NAMES, TEAM_HUES } from "./compare.js";
 import { at, difference, length, shown } from "./data.js";
 import { find, look, say } from "./dom.js";
 import { deaths } from "./scene.js";

@@ -23,10 +23,14 @@ export function legend(episode) {
   const { units, field, things } = episode.scene;
   if (units) return battleLegend(units);
   if (field) return fieldLegend(field, things, episode.scene.moving);
-  const agents = episode.agents.map((name, i) => (name.includes(String(i)) ? name : `${i} ${name}`));
+  const agents = episode.agents.map((
+    name,
+    i,
+  ) => (name.includes(String(i)) ? name : `${i} ${name}`));
   const names = `Agents: ${agents.join(", ")}. Actions: ${episode.actions[0].join(", ")}.`;
   if (!episode.scene.pictures) return names;
-  const unknown = "The picture is the environment’s own: it does not say which figure is which agent.";
+  const unknown =
+    "The picture is the environment’s own: it does not say which figure is which agent.";
   return `${unknown} ${names}`;
 }
 

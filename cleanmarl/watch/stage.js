@@ -1,6 +1,6 @@
 // The scenes of the episode: one, or two side by side.
 
-import { TEAM_HUES, NAMES, nameOf } from "./compare.js";
+import { nameOf, NAMES, TEAM_HUES } from "./compare.js";
 import { at, length } from "./data.js";
 import { find, html, say } from "./dom.js";
 import { lensButtons, listenToLens, makeLens } from "./lens.js";

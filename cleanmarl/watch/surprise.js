@@ -51,7 +51,11 @@ function largestRegret(episode) {
 function largestStake(episode) {
   const { t, agent, action, gain } = largestChange(episode, -1);
   if (Number(shown(gain)) <= 0) return undefined;
-  return { t, agent, text: `Choice with most at stake: agent ${agent}, ${action} has −${shown(gain)}` };
+  return {
+    t,
+    agent,
+    text: `Choice with most at stake: agent ${agent}, ${action} has −${shown(gain)}`,
+  };
 }
 
 /** The change of one agent's action after which Q_tot rises (sign 1) or falls (-1) most. */

@@ -8,9 +8,12 @@ const DARK = "(prefers-color-scheme: dark)";
 /** The rule of the style sheet that holds the dark colours. */
 function darkRule() {
   const rules = [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules]);
-  return rules.find((rule) => rule.media && [...rule.cssRules].some((own) =>
-    own.selectorText === ":root" && own.style.getPropertyValue("--page")
-  ));
+  return rules.find((rule) =>
+    rule.media &&
+    [...rule.cssRules].some((own) =>
+      own.selectorText === ":root" && own.style.getPropertyValue("--page")
+    )
+  );
 }
 
 /** Whether the page is dark now. */
