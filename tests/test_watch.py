@@ -1245,6 +1245,7 @@ def test_the_theme_is_switched_and_kept(opened):
     browser.find_element(By.ID, "theme").click()
     other = browser.execute_script(shade)
     assert first != other and text(browser, "theme") == "Light"
+    time.sleep(0.5)  # a browser may store it a moment later
     browser.refresh()
     wait(browser, "document.body.dataset.ready")
     assert browser.execute_script(shade) == other
