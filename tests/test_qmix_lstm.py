@@ -315,10 +315,10 @@ def test_the_network_affects_the_targets_only_with_double_q(double_q):
 def test_no_gradient_reaches_the_target_networks():
     args = small_args(double_q=True)
     networks = random_networks(0, args)
-    before = deepcopy(networks.state_dict())
+    before = deepcopy(dict(networks.named_parameters()))
     optimizer = torch.optim.SGD(networks.parameters(), lr=1.0)
     qmix_lstm.update(networks, optimizer, end_to_end(random_episodes(0, [5])), args)
-    for name, value in networks.state_dict().items():
+    for name, value in networks.named_parameters():
         assert torch.equal(value, before[name]) == name.startswith("target_"), name
 
 

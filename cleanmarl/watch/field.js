@@ -23,7 +23,7 @@ export class Field {
   }
 
   there(t, k) {
-    return at(this.moving.there, t, k) > 0;
+    return k >= 0 && at(this.moving.there, t, k) > 0;
   }
 
   /** The place of a thing between two steps; what comes or goes does not glide. */
@@ -43,7 +43,8 @@ export class Field {
   draw(time, agent) {
     const t = Math.min(this.steps, Math.floor(time));
     const eye = this.agentOf(agent);
-    const view = viewOf(this.canvas, this.box, this.lens, this.place(time, eye));
+    const middle = this.there(t, eye) ? this.place(time, eye) : undefined;
+    const view = viewOf(this.canvas, this.box, this.lens, middle);
     this.shown = view;
     view.context = pen(this.canvas, view.width, view.height);
     drawFloor(view, this.box, this.episode.scene.field.grid);
@@ -146,7 +147,7 @@ export class Field {
 }
 
 function drawFloor({ context, cell, width, height, x, y }, box, grid) {
-  context.fillStyle = colour("wall");
+  context.fillStyle = colour(grid ? "wall" : "floor");
   context.fillRect(0, 0, width, height);
   const [left, top] = [x(box.left), y(box.bottom + box.height)];
   context.fillStyle = colour("floor");
@@ -212,7 +213,9 @@ function drawThing({ context, cell }, { thing, x, y, size, level, turn }, chosen
 
 /** A letter for a thing of an unknown kind. */
 function initial({ kind }) {
-  return ["agent", "food", "landmark", "shelf"].includes(kind) ? "" : kind[0].toUpperCase();
+  return ["agent", "food", "landmark", "shelf"].includes(kind)
+    ? ""
+    : kind.slice(0, 1).toUpperCase();
 }
 
 function circle(context, x, y, radius) {

@@ -1,10 +1,14 @@
 """Where agents, food and landmarks are, in environments that know it: the page draws them."""
 
 from collections.abc import Callable
+from functools import partial
 
 import gymnasium
 import numpy as np
 
+from cleanmarl.training.errors import Refused
+
+FORM = '{"size": (rows, columns), "things": [{"kind", "number", "row", "column"}, ...]}'
 KEYS = ("kind", "number", "name", "radius")
 MOVING = ("x", "y", "level", "turn")
 
@@ -20,16 +24,35 @@ def finder(env: gymnasium.Env) -> Callable[[], dict] | None:
     inner = getattr(team, "_env", None)
     task = getattr(inner, "unwrapped", inner)
     for own in (team, task):
-        if callable(getattr(own, "positions", None)):
+        if is_ours(getattr(own, "positions", None)):
             return lambda: of_user(own.positions())
+    found = None
     if has(task, "players", "field", "sight"):
         food = [tuple(map(int, place)) for place in np.argwhere(task.field)]
-        return lambda: of_foraging(task, food)
-    if has(task, "world") and has(task.world, "agents", "landmarks"):
-        return lambda: of_particles(task.world)
-    if has(task, "agents", "shelfs", "goals", "grid_size"):
-        return lambda: of_warehouse(task)
-    return None
+        found = partial(of_foraging, task, food)
+    elif has(task, "world") and has(task.world, "agents", "landmarks"):
+        found = partial(of_particles, task.world)
+    elif has(task, "agents", "shelfs", "goals", "grid_size"):
+        found = partial(of_warehouse, task)
+    return found if found and works(found) else None
+
+
+def is_ours(positions) -> bool:
+    """Whether an attribute is the method of docs/watch.md, and not one of the same name."""
+    try:
+        answer = positions()
+    except Exception:
+        return False
+    return isinstance(answer, dict) and {"size", "things"} <= answer.keys()
+
+
+def works(find: Callable[[], dict]) -> bool:
+    """Whether an environment that looks like a known one is one."""
+    try:
+        find()
+    except Exception:
+        return False
+    return True
 
 
 def has(task, *names: str) -> bool:
@@ -38,14 +61,20 @@ def has(task, *names: str) -> bool:
 
 def of_user(found: dict) -> dict:
     """`positions()` of the user's environment: rows and columns are counted from the north west."""
-    rows, columns = found["size"]
-    things = []
-    for thing in found["things"]:
-        place = {"x": thing["column"] + 0.5, "y": rows - thing["row"] - 0.5}
-        things.append({"kind": "agent", "number": 0} | thing | place)
-    return {"box": [0, 0, columns, rows], "grid": True, "things": things} | (
-        {"sight": found["sight"]} if "sight" in found else {}
-    )
+    try:
+        rows, columns = map(int, found["size"])
+        things = [thing_of_user(thing, rows) for thing in found["things"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refused(f"its positions() must return {FORM}, got {found!r:.80}") from error
+    sight = {"sight": int(found["sight"])} if found.get("sight") is not None else {}
+    return {"box": [0, 0, columns, rows], "grid": True, "things": things} | sight
+
+
+def thing_of_user(thing: dict, rows: int) -> dict:
+    """One thing of the user's, with plain numbers."""
+    found = {"kind": str(thing["kind"]), "number": int(thing["number"])}
+    found |= {name: float(thing[name]) for name in ("level", "turn") if name in thing}
+    return found | {"x": float(thing["column"]) + 0.5, "y": rows - float(thing["row"]) - 0.5}
 
 
 def of_foraging(task, food: list[tuple[int, int]]) -> dict:
@@ -119,5 +148,6 @@ def around(moving: dict, there: np.ndarray, things) -> list[float]:
     """A box around all places, with room for the largest thing."""
     room = 1.6 * max((thing.get("radius", 0) for thing in things), default=0) or 0.1
     x, y = (moving[name][there > 0] for name in ("x", "y"))
-    left, bottom = float(x.min()) - room, float(y.min()) - room
-    return [left, bottom, float(x.max()) + room - left, float(y.max()) + room - bottom]
+    left, bottom = (min(-1.0, float(part.min())) - room for part in (x, y))  # starts are in -1..1
+    right, top = (max(1.0, float(part.max())) + room for part in (x, y))
+    return [left, bottom, right - left, top - bottom]

@@ -7,15 +7,19 @@ const MOST = 12; // times larger
 /** What all scenes of the page share: how much larger, and where the middle is. */
 export function makeLens(redraw) {
   // `middle` is in units of the scene; null means: all of it, or whoever is followed
-  const lens = { zoom: 1, middle: null, follow: true, changed: redraw };
+  const lens = { zoom: 1, middle: null, follow: true, dragged: false };
+  lens.changed = () => {
+    document.body.classList.toggle("zoomed", lens.zoom > 1);
+    redraw();
+  };
   lens.by = (factor) => {
     lens.zoom = Math.min(MOST, Math.max(1, lens.zoom * factor));
     if (lens.zoom === 1) lens.reset();
-    else redraw();
+    else lens.changed();
   };
   lens.reset = () => {
     Object.assign(lens, { zoom: 1, middle: null, follow: true });
-    redraw();
+    lens.changed();
   };
   return lens;
 }
@@ -49,6 +53,7 @@ export function listenToLens(canvas, lens, view) {
   }, { passive: false });
   canvas.addEventListener("pointerdown", (event) => {
     fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    lens.dragged = false;
     apart = distance(fingers);
   });
   canvas.addEventListener("pointermove", (event) => {
@@ -79,6 +84,7 @@ function drag(lens, view, dx, dy) {
   if (!view || Math.abs(dx) + Math.abs(dy) === 0) return;
   lens.middle = [view.middle[0] - dx / view.cell, view.middle[1] + dy / view.cell];
   lens.follow = false;
+  lens.dragged = true; // the click that ends it chooses nobody
   lens.changed();
 }
 

@@ -25,6 +25,7 @@ export function makeStage(teams, choose) {
     canvas.after(lensButtons(lens));
     listenToLens(canvas, lens, () => scenes[i]?.shown);
     canvas.addEventListener("click", (event) => {
+      if (lens.dragged) return;
       const time = Math.min(now, length(episodes[i]));
       const agent = scenes[i]?.agentAt(event.offsetX, event.offsetY, time);
       lens.follow ||= agent !== undefined || scenes[i]?.followed !== undefined;

@@ -38,7 +38,10 @@ export function offerToTake(page) {
   find("scene-svg").addEventListener("click", () => takePicture(page, "scene", "svg"));
   find("video").addEventListener("click", () => takeVideo(page));
   find("print").addEventListener("click", () => globalThis.print());
-  find("link").addEventListener("click", () => copyLink());
+  find("link").addEventListener("click", copyLink);
+  find("take").addEventListener("click", ({ target }) => {
+    if (target.closest("button")) find("take").open = false;
+  });
 }
 
 async function takePicture(page, part, kind) {

@@ -155,7 +155,8 @@ def publish(team: Found, content: bytes, episodes: int):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "evaluation.json").unlink(missing_ok=True)
     script = team.about["script"]
-    about = team.about | {"script_file": f"cleanmarl/{script}.py"}  # in any clone
+    # In any clone, on any machine
+    about = team.about | {"script_file": f"cleanmarl/{script}.py", "scenario": None}
     write_json(folder / "args.json", team.args)
     write_json(folder / "team.json", about)
     write_atomically(folder / "best.pt", content)
