@@ -54,7 +54,9 @@ function fieldLegend(field, things, moving) {
     goal: "G marks goals",
   };
   const others = [...kinds].filter((kind) => kind !== "agent");
-  const parts = others.map((kind) => marks[kind] ?? `${kind.slice(0, 1).toUpperCase()} marks a ${kind}`);
+  const parts = others.map((kind) =>
+    marks[kind] ?? `${kind.slice(0, 1).toUpperCase()} marks a ${kind}`
+  );
   if (levels) parts.push("a digit inside is a level");
   const seen = `the dashed square is what the chosen agent sees, ${field.sight} cells each way`;
   if (field.sight !== null && field.grid) parts.push(seen);
