@@ -97,7 +97,8 @@ function agentRow(episode, name, i, battle, choose) {
     html("td", {}, action, " ", value, other),
     html("td", { class: "weighs" }, weight, html("span", { class: "meter" }, weightBar)),
   );
-  return { line, button, health, healthText, bars, picture, action, value, other, weight, weightBar };
+  const parts = { line, button, health, healthText, bars, picture };
+  return { ...parts, action, value, other, weight, weightBar };
 }
 
 /** What the other team's agent does at this moment. */

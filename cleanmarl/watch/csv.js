@@ -53,7 +53,8 @@ export const TABLES = {
     const names = episode.observation?.[agent] ??
       Array.from({ length: size }, (_, k) => `entry ${k}`);
     const moments = [...steps(episode), length(episode)];
-    const rows = moments.map((t) => [t, agent, ...names.map((_, k) => at(episode.obs, t, agent, k))]);
+    const seen = (t) => names.map((_, k) => at(episode.obs, t, agent, k));
+    const rows = moments.map((t) => [t, agent, ...seen(t)]);
     return [["step", "agent", ...names], ...rows];
   },
 };

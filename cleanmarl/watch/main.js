@@ -270,7 +270,8 @@ function listenToReader() {
 /** Two scenes have the full width, above all panels. */
 function layOutForTwo() {
   document.body.classList.add("two");
-  document.querySelector("main").before(find("stage"), find("note"), find("parting"), find("legend"));
+  const above = ["stage", "note", "parting", "legend"].map(find);
+  document.querySelector("main").before(...above);
   find("parting").hidden = false;
 }
 

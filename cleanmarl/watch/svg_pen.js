@@ -19,7 +19,8 @@ export class SvgPen {
     const size = { width, height, viewBox: `0 0 ${width} ${height}` };
     this.picture = svg("svg", { ...size, xmlns: "http://www.w3.org/2000/svg" });
     Object.assign(this, { globalAlpha: 1, fillStyle: "#000", strokeStyle: "#000", lineWidth: 1 });
-    Object.assign(this, { font: "10px sans-serif", textAlign: "start", textBaseline: "alphabetic" });
+    Object.assign(this, { font: "10px sans-serif", textAlign: "start" });
+    this.textBaseline = "alphabetic";
     this.dashes = [];
     this.stack = [];
     this.path = [];
@@ -60,7 +61,8 @@ export class SvgPen {
   }
 
   ellipse(x, y, rx, ry, _, from, to) {
-    const place = (angle) => `${round(x + rx * Math.cos(angle))} ${round(y + ry * Math.sin(angle))}`;
+    const place = (angle) =>
+      `${round(x + rx * Math.cos(angle))} ${round(y + ry * Math.sin(angle))}`;
     const turn = Math.min(2 * Math.PI, to - from);
     const radii = `A${round(rx)} ${round(ry)} 0 0 1`;
     const ends = [1, 2, 3].map((third) => `${radii} ${place(from + (turn * third) / 3)}`);
