@@ -9,7 +9,8 @@ import { deaths } from "./scene.js";
  * The TD error is r + gamma Q_tot(next) - Q_tot; nothing follows the last step.
  */
 export function surprises(episode, gamma) {
-  const found = [largestError(episode, gamma), largestRegret(episode) ?? largestStake(episode)];
+  const choice = largestRegret(episode) ?? largestStake(episode);
+  const found = [largestError(episode, gamma), choice];
   const lost = deaths(episode).filter(({ unit }) => unit.ally)
     .toSorted((one, other) => one.t - other.t)[0];
   if (lost) {
@@ -51,11 +52,16 @@ function largestRegret(episode) {
 function largestStake(episode) {
   const { t, agent, action, gain } = largestChange(episode, -1);
   if (Number(shown(gain)) <= 0) return undefined;
+<<<<<<< HEAD
   return {
     t,
     agent,
     text: `Choice with most at stake: agent ${agent}, ${action} has −${shown(gain)}`,
   };
+=======
+  const choice = `agent ${agent}, ${action} has −${shown(gain)}`;
+  return { t, agent, text: `Choice with most at stake: ${choice}` };
+>>>>>>> 9450dd9544546d1b082c9cfd592c4b0382fa1e85
 }
 
 /** The change of one agent's action after which Q_tot rises (sign 1) or falls (-1) most. */
