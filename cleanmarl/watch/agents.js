@@ -97,24 +97,8 @@ function agentRow(episode, name, i, battle, choose) {
     html("td", {}, action, " ", value, other),
     html("td", { class: "weighs" }, weight, html("span", { class: "meter" }, weightBar)),
   );
-<<<<<<< HEAD
-  return {
-    line,
-    button,
-    health,
-    healthText,
-    bars,
-    picture,
-    action,
-    value,
-    other,
-    weight,
-    weightBar,
-  };
-=======
   const parts = { line, button, health, healthText, bars, picture };
   return { ...parts, action, value, other, weight, weightBar };
->>>>>>> 9450dd9544546d1b082c9cfd592c4b0382fa1e85
 }
 
 /** What the other team's agent does at this moment. */

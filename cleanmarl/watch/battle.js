@@ -129,20 +129,8 @@ export class Battle {
       const outer = size + Math.max(2, 0.17 * size) * (unit.max_shield ? 2 : 1) + 1;
       if (x < 0 || y < 0 || x > view.width || y > view.height) return [];
       const own = { number: unit.index, agent: unit.ally ? unit.index : undefined };
-<<<<<<< HEAD
-      return [{
-        ...own,
-        x,
-        y,
-        size: outer,
-        needed: unit.ally || u === target,
-        last: this.last?.get(u),
-        unit: u,
-      }];
-=======
       const needed = unit.ally || u === target;
       return [{ ...own, x, y, size: outer, needed, last: this.last?.get(u), unit: u }];
->>>>>>> 9450dd9544546d1b082c9cfd592c4b0382fa1e85
     });
     const placed = placeLabels(items, view.width, view.height);
     this.last = new Map(placed.map((label) => [label.item.unit, label]));

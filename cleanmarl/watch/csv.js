@@ -53,14 +53,8 @@ export const TABLES = {
     const names = episode.observation?.[agent] ??
       Array.from({ length: size }, (_, k) => `entry ${k}`);
     const moments = [...steps(episode), length(episode)];
-<<<<<<< HEAD
-    const rows = moments.map((
-      t,
-    ) => [t, agent, ...names.map((_, k) => at(episode.obs, t, agent, k))]);
-=======
     const seen = (t) => names.map((_, k) => at(episode.obs, t, agent, k));
     const rows = moments.map((t) => [t, agent, ...seen(t)]);
->>>>>>> 9450dd9544546d1b082c9cfd592c4b0382fa1e85
     return [["step", "agent", ...names], ...rows];
   },
 };

@@ -93,21 +93,8 @@ export class Field {
       const { x, y, size } = this.look(view, time, t, k);
       if (x < 0 || y < 0 || x > view.width || y > view.height) return [];
       const agent = thing.kind === "agent" ? thing.number : undefined;
-<<<<<<< HEAD
-      return [{
-        number: thing.number,
-        agent,
-        x,
-        y,
-        size,
-        needed: true,
-        last: this.last?.get(k),
-        k,
-      }];
-=======
       const own = { number: thing.number, agent, needed: true, last: this.last?.get(k) };
       return [{ ...own, x, y, size, k }];
->>>>>>> 9450dd9544546d1b082c9cfd592c4b0382fa1e85
     });
     const placed = placeLabels(items, view.width, view.height);
     this.last = new Map(placed.map((label) => [label.item.k, label]));

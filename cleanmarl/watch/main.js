@@ -270,17 +270,8 @@ function listenToReader() {
 /** Two scenes have the full width, above all panels. */
 function layOutForTwo() {
   document.body.classList.add("two");
-<<<<<<< HEAD
-  document.querySelector("main").before(
-    find("stage"),
-    find("note"),
-    find("parting"),
-    find("legend"),
-  );
-=======
   const above = ["stage", "note", "parting", "legend"].map(find);
   document.querySelector("main").before(...above);
->>>>>>> 9450dd9544546d1b082c9cfd592c4b0382fa1e85
   find("parting").hidden = false;
 }
 

@@ -23,15 +23,8 @@ export function legend(episode) {
   const { units, field, things } = episode.scene;
   if (units) return battleLegend(units);
   if (field) return fieldLegend(field, things, episode.scene.moving);
-<<<<<<< HEAD
-  const agents = episode.agents.map((
-    name,
-    i,
-  ) => (name.includes(String(i)) ? name : `${i} ${name}`));
-=======
   const full = (name, i) => (name.includes(String(i)) ? name : `${i} ${name}`);
   const agents = episode.agents.map(full);
->>>>>>> 9450dd9544546d1b082c9cfd592c4b0382fa1e85
   const names = `Agents: ${agents.join(", ")}. Actions: ${episode.actions[0].join(", ")}.`;
   if (!episode.scene.pictures) return names;
   const unknown =
@@ -59,14 +52,8 @@ function fieldLegend(field, things, moving) {
     goal: "G marks goals",
   };
   const others = [...kinds].filter((kind) => kind !== "agent");
-<<<<<<< HEAD
-  const parts = others.map((kind) =>
-    marks[kind] ?? `${kind.slice(0, 1).toUpperCase()} marks a ${kind}`
-  );
-=======
   const letter = (kind) => `${kind.slice(0, 1).toUpperCase()} marks a ${kind}`;
   const parts = others.map((kind) => marks[kind] ?? letter(kind));
->>>>>>> 9450dd9544546d1b082c9cfd592c4b0382fa1e85
   if (levels) parts.push("a digit inside is a level");
   const seen = `the dashed square is what the chosen agent sees, ${field.sight} cells each way`;
   if (field.sight !== null && field.grid) parts.push(seen);

@@ -52,16 +52,8 @@ function largestRegret(episode) {
 function largestStake(episode) {
   const { t, agent, action, gain } = largestChange(episode, -1);
   if (Number(shown(gain)) <= 0) return undefined;
-<<<<<<< HEAD
-  return {
-    t,
-    agent,
-    text: `Choice with most at stake: agent ${agent}, ${action} has −${shown(gain)}`,
-  };
-=======
   const choice = `agent ${agent}, ${action} has −${shown(gain)}`;
   return { t, agent, text: `Choice with most at stake: ${choice}` };
->>>>>>> 9450dd9544546d1b082c9cfd592c4b0382fa1e85
 }
 
 /** The change of one agent's action after which Q_tot rises (sign 1) or falls (-1) most. */

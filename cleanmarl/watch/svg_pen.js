@@ -19,16 +19,8 @@ export class SvgPen {
     const size = { width, height, viewBox: `0 0 ${width} ${height}` };
     this.picture = svg("svg", { ...size, xmlns: "http://www.w3.org/2000/svg" });
     Object.assign(this, { globalAlpha: 1, fillStyle: "#000", strokeStyle: "#000", lineWidth: 1 });
-<<<<<<< HEAD
-    Object.assign(this, {
-      font: "10px sans-serif",
-      textAlign: "start",
-      textBaseline: "alphabetic",
-    });
-=======
     Object.assign(this, { font: "10px sans-serif", textAlign: "start" });
     this.textBaseline = "alphabetic";
->>>>>>> 9450dd9544546d1b082c9cfd592c4b0382fa1e85
     this.dashes = [];
     this.stack = [];
     this.path = [];
