@@ -742,7 +742,7 @@ def test_on_a_terminal_a_bar_of_80_columns_grows_to_100_percent(tmp_path):
     assert len(bars) > 2
     assert max(map(len, bars)) <= 80
     assert bars[-1].startswith("100%|")
-    assert re.search(r" left, reward -?[\d.]+, won [\d.]+$", bars[-1]), bars[-1]
+    assert re.search(r" left, reward -?[\d.]+, won [\d.]+ *$", bars[-1]), bars[-1]
     assert "done after" in output
 
 

@@ -1672,7 +1672,8 @@ def test_links_to_the_gallery_lead_to_existing_moments(browser, page, link):
     browser.get(f"{file.as_uri()}#{moment}")
     wait(browser, "document.body.dataset.ready")
     found = browser.execute_script(
-        "return [watch.episodes[watch.state.episode].name, watch.state.t, watch.state.agent]"
+        "const { episodes } = watch.teams?.[0] ?? watch;"
+        "return [episodes[watch.state.episode].name, watch.state.t, watch.state.agent]"
     )
     wanted = dict(part.split("=") for part in moment.split("&")) if moment else {}
     for name, value in zip(("episode", "t", "agent"), found, strict=True):
