@@ -168,14 +168,12 @@ class AgentNetwork(nn.Module):
         input_size = env.obs_size + (env.n_actions if args.last_action else 0)
         dim = args.hidden_dim
         cell = nn.LSTM if args.rnn == "lstm" else nn.GRU
-        self.register_buffer("obs_scale", torch.ones(input_size))
-        self.encoder = nn.Sequential(nn.Linear(input_size, dim), nn.ReLU())
+        self.encoder = nn.Sequential(training.ScaledLinear(input_size, dim), nn.ReLU())
         self.rnn = cell(dim, dim, args.num_layers)
         self.head = layer_init(nn.Linear(dim, env.n_actions), 0)
 
     def forward(self, inputs: torch.Tensor, hidden=None) -> tuple:
         """[steps, rows, input_size] -> [steps, rows, n_actions]; learning and acting call it."""
-        inputs = inputs / self.obs_scale
         outputs, hidden = self.rnn(self.encoder(inputs), hidden)
         return self.head(outputs), hidden
 
@@ -185,14 +183,13 @@ class QMixer(nn.Module):
 
     def __init__(self, args: Args, env):
         super().__init__()
-        self.register_buffer("state_scale", torch.ones(env.state_size))
         dim = args.hyper_dim
 
         def hypernetwork(size: int, layers: int, scale: float = 1) -> nn.Module:
             if layers == 1:
-                return layer_init(nn.Linear(env.state_size, size), scale)
+                return layer_init(training.ScaledLinear(env.state_size, size), scale)
             last = layer_init(nn.Linear(dim, size), scale)
-            return nn.Sequential(nn.Linear(env.state_size, dim), nn.ReLU(), last)
+            return nn.Sequential(training.ScaledLinear(env.state_size, dim), nn.ReLU(), last)
 
         self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers)
         self.b1 = hypernetwork(dim, 1, 0.1)
@@ -201,7 +198,6 @@ class QMixer(nn.Module):
 
     def weights(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """abs(W1) [N, n_agents, dim] and abs(W2) [N, dim]: so dQ_tot/dq_i >= 0 always."""
-        state = state / self.state_scale
         w1 = self.w1(state).abs()
         w2 = self.w2(state).abs()
         return w1.view(len(w2), -1, w2.shape[-1]), w2
@@ -209,7 +205,6 @@ class QMixer(nn.Module):
     def forward(self, q: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """q [N, n_agents], state [N, state_size] -> Q_tot [N]"""
         w1, w2 = self.weights(state)
-        state = state / self.state_scale
         weighted = (q.unsqueeze(-1) * w1).sum(1)  # [N, dim]
         hidden = F.elu(weighted + self.b1(state))
         return (hidden * w2).sum(-1) + self.b2(state).squeeze(-1)

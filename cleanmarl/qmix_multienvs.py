@@ -166,8 +166,7 @@ class AgentNetwork(nn.Module):
     def __init__(self, args: Args, env):
         super().__init__()
         dim = args.hidden_dim
-        self.register_buffer("obs_scale", torch.ones(env.obs_size))
-        layers = [nn.Linear(env.obs_size, dim), nn.ReLU()]
+        layers = [training.ScaledLinear(env.obs_size, dim), nn.ReLU()]
         for _ in range(args.num_layers):
             layers += [nn.Linear(dim, dim), nn.ReLU()]
         layers.append(layer_init(nn.Linear(dim, env.n_actions), 0))
@@ -175,7 +174,6 @@ class AgentNetwork(nn.Module):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """[..., obs_size] -> [..., n_actions]; learning and acting both call it."""
-        obs = obs / self.obs_scale
         return self.layers(obs)
 
 
@@ -184,14 +182,13 @@ class QMixer(nn.Module):
 
     def __init__(self, args: Args, env):
         super().__init__()
-        self.register_buffer("state_scale", torch.ones(env.state_size))
         dim = args.hyper_dim
 
         def hypernetwork(size: int, layers: int, scale: float = 1) -> nn.Module:
             if layers == 1:
-                return layer_init(nn.Linear(env.state_size, size), scale)
+                return layer_init(training.ScaledLinear(env.state_size, size), scale)
             last = layer_init(nn.Linear(dim, size), scale)
-            return nn.Sequential(nn.Linear(env.state_size, dim), nn.ReLU(), last)
+            return nn.Sequential(training.ScaledLinear(env.state_size, dim), nn.ReLU(), last)
 
         self.w1 = hypernetwork(env.n_agents * dim, args.hypernet_layers)
         self.b1 = hypernetwork(dim, 1, 0.1)
@@ -200,7 +197,6 @@ class QMixer(nn.Module):
 
     def weights(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """abs(W1) [N, n_agents, dim] and abs(W2) [N, dim]: so dQ_tot/dq_i >= 0 always."""
-        state = state / self.state_scale
         w1 = self.w1(state).abs()
         w2 = self.w2(state).abs()
         return w1.view(len(w2), -1, w2.shape[-1]), w2
@@ -208,7 +204,6 @@ class QMixer(nn.Module):
     def forward(self, q: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """q [N, n_agents], state [N, state_size] -> Q_tot [N]"""
         w1, w2 = self.weights(state)
-        state = state / self.state_scale
         weighted = (q.unsqueeze(-1) * w1).sum(1)  # [N, dim]
         hidden = F.elu(weighted + self.b1(state))
         return (hidden * w2).sum(-1) + self.b2(state).squeeze(-1)

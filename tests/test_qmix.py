@@ -658,7 +658,6 @@ def test_a_greedy_episode_takes_the_best_available_actions_of_the_network():
     args = small_args(env_name="3m")
     env = qmix.open_env(args)
     agent = random_networks(0, env.n_agents, env.n_actions).agent.float()
-    agent.obs_scale = torch.ones(env.obs_size)
     agent.layers[0] = nn.Linear(env.obs_size, args.hidden_dim)
     rng = np.random.default_rng(0)
     episode, _ = qmix.play_episode(env, acting(agent), lambda t: 0.0, 0, rng, args)

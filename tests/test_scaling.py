@@ -9,13 +9,24 @@ import pytest
 import torch
 
 from cleanmarl import load_team
-from cleanmarl.training import set_scales
+from cleanmarl.training import ScaledLinear, acting, set_scales
+from cleanmarl.training.acting import checked
 from cleanmarl.training.scaling import ScaleCheck
 from tests.helpers import LBF, MODULES, TWO_STEPS, every_script, small_args, trained, weights
 
 SIZES = SimpleNamespace(n_agents=2, n_actions=3, obs_size=3, state_size=2)
-SCALES = ("agent.obs_scale", "target_agent.obs_scale")
-SCALES += ("mixer.state_scale", "target_mixer.state_scale")
+FIRST = {script: "layers.0" for script in MODULES} | {"qmix_lstm": "encoder.0"}
+OF_STATE = ("w1.0", "b1", "w2.0", "b2.0")  # layers of the mixer that see the state
+
+
+def of_obs(script: str) -> list[str]:
+    """The scales of what agents see."""
+    return [f"{part}.{FIRST[script]}.scale" for part in ("agent", "target_agent")]
+
+
+def of_state() -> list[str]:
+    """The scales of what mixers see."""
+    return [f"{part}.{layer}.scale" for part in ("mixer", "target_mixer") for layer in OF_STATE]
 
 
 def networks_of(script: str, **options):
@@ -31,20 +42,22 @@ def test_a_scale_is_the_largest_size_of_an_entry_and_at_least_1(script):
     networks = networks_of(script, **{"last_action": False} if script == "qmix_lstm" else {})
     obs = [[[0.5, -8.0, 3.0], [0.0, 2.0, 0.0]], [[0.0, 1.0, 0.0], [0.0, 0.0, -4.0]]]
     set_scales(networks, batch_of(obs, [[0.0, 7.0], [-9.0, 3.0]]))
-    for name, wanted in zip(SCALES, [[1, 8, 4]] * 2 + [[9, 7]] * 2, strict=True):
-        assert networks.get_buffer(name).tolist() == wanted
+    for name in of_obs(script):
+        assert networks.get_buffer(name).tolist() == [1, 8, 4]
+    for name in of_state():
+        assert networks.get_buffer(name).tolist() == [9, 7]
 
 
 def test_the_last_action_of_a_recurrent_agent_keeps_its_scale():
     networks = networks_of("qmix_lstm", last_action=True)
     set_scales(networks, batch_of([[[5.0, 5.0, 5.0]] * 2], [[0.0, 0.0]]))
-    assert networks.agent.obs_scale.tolist() == [5, 5, 5, 1, 1, 1]
+    assert networks.agent.encoder[0].scale.tolist() == [5, 5, 5, 1, 1, 1]
 
 
 def test_a_sum_has_no_scale_of_the_state():
     networks = networks_of("qmix", mixer="vdn")
     set_scales(networks, batch_of([[[5.0, 5.0, 5.0]] * 2], [[6.0, 6.0]]))
-    assert [name for name, _ in networks.named_buffers()] == list(SCALES[:2])
+    assert [name for name, _ in networks.named_buffers()] == of_obs("qmix")
 
 
 @every_script
@@ -52,11 +65,11 @@ def test_a_unit_ten_times_smaller_gives_the_same_values(script):
     networks = networks_of(script)
     for parameter in networks.parameters():
         parameter.data = torch.randn_like(parameter)
-    size = networks.agent.obs_scale.numel()
+    size = networks.get_buffer(of_obs(script)[0]).numel()
     obs, state, q = torch.randn(4, 2, size), torch.randn(4, 2), torch.randn(4, 2)
     before = networks.agent(obs), networks.mixer(q, state), networks.mixer.weights(state)
-    networks.agent.obs_scale.fill_(10)
-    networks.mixer.state_scale.fill_(10)
+    for buffer in networks.buffers():
+        buffer.fill_(10)
     after = (
         networks.agent(10 * obs),
         networks.mixer(q, 10 * state),
@@ -68,25 +81,44 @@ def test_a_unit_ten_times_smaller_gives_the_same_values(script):
 @every_script
 def test_a_training_finds_the_size_of_a_field(tmp_path, script):
     found = weights(trained(script, tmp_path / "run", total_timesteps=150, **LBF))
-    for name in SCALES:
+    for name in (*of_obs(script), *of_state()):
         assert 4 <= found[name].max() <= 8  # 8 x 8 places
         assert found[name].min() == 1
-    assert torch.equal(found[SCALES[0]], found[SCALES[1]])
+    assert torch.equal(*(found[name] for name in of_obs(script)))
 
 
 @every_script
 def test_battles_are_seen_as_they_are(tmp_path, script):
     found = weights(trained(script, tmp_path / "run", total_timesteps=150, env_name="3m"))
-    for name in SCALES:
+    for name in (*of_obs(script), *of_state()):
         assert (found[name] == 1).all()
+
+
+@every_script
+def test_numpy_acts_with_scales(script):
+    networks = networks_of(script)
+    for parameter in networks.parameters():
+        parameter.data = torch.randn_like(parameter)
+    for buffer in networks.buffers():
+        buffer.uniform_(1, 9)
+    size = networks.get_buffer(of_obs(script)[0]).numel()
+    inputs = [10 * torch.randn(1, 2, size)] + [None] * (script == "qmix_lstm")
+    expected = networks.agent(*inputs)
+    values = acting(networks.agent)(*(one if one is None else one.numpy() for one in inputs))
+    if script == "qmix_lstm":
+        expected, values = expected[0], values[0]
+    np.testing.assert_allclose(values, expected.detach().numpy(), rtol=1e-4, atol=1e-5)
+    (kinds,) = checked[networks.agent].values()
+    assert all(kinds.values())  # in NumPy
 
 
 def test_scales_stay_when_a_team_is_trained_further(tmp_path):
     team = trained("qmix", tmp_path / "team", total_timesteps=150, **LBF)
     further = {"init_from": str(team), "total_timesteps": 300, "seed": 5}
-    assert not torch.equal(*(weights(one)[SCALES[0]] for one in (team, other_seed(tmp_path))))
+    name = of_obs("qmix")[0]
+    assert not torch.equal(*(weights(one)[name] for one in (team, other_seed(tmp_path))))
     found = weights(trained("qmix", tmp_path / "further", **further, **LBF))
-    for name in SCALES:
+    for name in (*of_obs("qmix"), *of_state()):
         assert torch.equal(found[name], weights(team)[name])
 
 
@@ -105,7 +137,7 @@ def older(tmp_path) -> Path:
         model = torch.load(folder / name, weights_only=True)
         for part in model.values():
             if isinstance(part, dict):
-                for scale in [key for key in part if key.endswith("_scale")]:
+                for scale in [key for key in part if key.endswith("scale")]:
                     del part[scale]
         torch.save(model, folder / name)
     return folder
@@ -123,7 +155,7 @@ def test_an_older_team_acts_as_before(older, tmp_path):
 
 def test_an_older_team_can_be_trained_further(older, tmp_path):
     found = weights(trained("qmix", tmp_path / "further", init_from=str(older), **TWO_STEPS))
-    for name in SCALES:
+    for name in (*of_obs("qmix"), *of_state()):
         assert (found[name] == 1).all()
 
 
@@ -131,7 +163,9 @@ def test_an_older_team_can_be_trained_further(older, tmp_path):
 
 
 def agents(*scale: float):
-    return SimpleNamespace(agent=SimpleNamespace(obs_scale=torch.tensor(scale)))
+    layer = ScaledLinear(len(scale), 1)
+    layer.scale.copy_(torch.tensor(scale))
+    return SimpleNamespace(agent=layer)
 
 
 def episodes(obs) -> list[dict]:

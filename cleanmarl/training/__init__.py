@@ -37,7 +37,7 @@ from cleanmarl.training.results import (
     write_evaluation,
 )
 from cleanmarl.training.run import Run, random_stream
-from cleanmarl.training.scaling import set_scales
+from cleanmarl.training.scaling import ScaledLinear, set_scales
 from cleanmarl.training.stopping import stop_if_asked
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "Refused",
     "Run",
     "RunFailed",
+    "ScaledLinear",
     "Seed",
     "Units",
     "acting",

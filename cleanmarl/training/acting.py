@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from cleanmarl.training.scaling import ScaledLinear
+
 INTERNAL = vars(nn.Module()).keys() - {"training"}
 
 # For each network that has acted, its parts and the shape of its inputs: whether NumPy may act
@@ -174,6 +176,13 @@ def linear(layer: nn.Linear) -> Callable:
     return forward
 
 
+def scaled_linear(layer: ScaledLinear) -> Callable:
+    scaled = nn.Linear(0, 0, device="meta")
+    scaled.weight = nn.Parameter(layer.weight.detach() / layer.scale, requires_grad=False)
+    scaled.bias = layer.bias
+    return linear(scaled)
+
+
 def relu(_: nn.ReLU) -> Callable:
     zero = np.zeros((), np.float32)  # an array: the number 0 would be converted at each call
     return lambda x: np.maximum(x, zero)
@@ -262,6 +271,7 @@ def gru_step(x, h, w_ih, w_hh, b_ih, b_hh) -> np.ndarray:
 
 LAYERS = {
     nn.Linear: linear,
+    ScaledLinear: scaled_linear,
     nn.ReLU: relu,
     nn.LayerNorm: layer_norm,
     nn.LSTM: lstm,

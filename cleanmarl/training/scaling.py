@@ -4,6 +4,7 @@ from collections import deque
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from cleanmarl.training.errors import warn
@@ -11,25 +12,45 @@ from cleanmarl.training.errors import warn
 TIMES = 20  # an entry may grow to so many times its largest size in the first batch
 
 
+class ScaledLinear(nn.Linear):
+    """A linear layer that divides its inputs by `scale` [in_features].
+
+    It divides the weights instead, which are fewer numbers.
+    """
+
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__(in_features, out_features)
+        self.register_buffer("scale", torch.ones(in_features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight / self.scale, self.bias)
+
+
 @torch.no_grad()
 def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
-    """Set the buffers `obs_scale` and `state_scale`, by which the networks divide.
+    """Set the scales of the layers that see observations, and of those in mixers, which see states.
 
-    Each is the largest size of every entry in the batch's "obs" [..., obs_size] or "state"
+    A scale is the largest size of each entry in the batch's "obs" [..., obs_size] or "state"
     [..., state_size], at least 1. So entries of any unit become numbers of at most about 1.
     """
-    for name, scale in networks.named_buffers():
-        for what in ("obs", "state"):
-            if name.endswith(f"{what}_scale"):
-                largest = batch[what].abs().flatten(0, -2).amax(0)
-                # What a network sees beside observations keeps its scale
-                scale[: len(largest)] = largest.clamp(min=1)
+    for name, layer in networks.named_modules():
+        if isinstance(layer, ScaledLinear):
+            seen = batch["state" if "mixer" in name else "obs"]
+            largest = seen.abs().flatten(0, -2).amax(0)
+            # What a network sees beside observations keeps its scale
+            layer.scale[: len(largest)] = largest.clamp(min=1)
 
 
 def with_scales(weights: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:
     """Weights of a network; if they were saved without scales, those of the new network."""
-    scales = {name: of for name, of in network.named_buffers() if name.endswith("_scale")}
+    scales = {name: of for name, of in network.named_buffers() if name.endswith("scale")}
     return scales | weights
+
+
+def obs_scale(agent: nn.Module) -> torch.Tensor | None:
+    """The scale of an agent's first layer; None if it has no such layer."""
+    layers = (layer for layer in agent.modules() if isinstance(layer, ScaledLinear))
+    return next((layer.scale for layer in layers), None)
 
 
 class ScaleCheck:
@@ -39,9 +60,9 @@ class ScaleCheck:
     """
 
     def __init__(self, networks: nn.Module, episodes: deque):
-        self.agent = getattr(networks, "agent", None)
+        self.scale = obs_scale(getattr(networks, "agent", nn.Module()))
         self.episodes = episodes
-        self.active = hasattr(self.agent, "obs_scale")
+        self.active = self.scale is not None
 
     def look(self):
         """Look at the newest episode, after an update has set the scale."""
@@ -53,7 +74,7 @@ class ScaleCheck:
         except (KeyError, IndexError, TypeError, ValueError):
             self.active = False
             return
-        times = seen / self.agent.obs_scale.numpy(force=True)[: len(seen)]
+        times = seen / self.scale.numpy(force=True)[: len(seen)]
         if times.max() > TIMES:
             self.active = False
             entry = times.argmax()
