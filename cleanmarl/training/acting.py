@@ -164,7 +164,10 @@ def in_sequence(layers: list[Callable]) -> Callable:
 
 
 def linear(layer: nn.Linear) -> Callable:
-    weight = array_of(layer.weight).T
+    weight = layer.weight.detach()
+    if isinstance(layer, ScaledLinear):
+        weight = weight / layer.scale
+    weight = array_of(weight).T
     bias = 0 if layer.bias is None else array_of(layer.bias)
 
     def forward(x: np.ndarray) -> np.ndarray:
@@ -174,13 +177,6 @@ def linear(layer: nn.Linear) -> Callable:
         return rows if x.ndim == 2 else rows.reshape(*x.shape[:-1], -1)
 
     return forward
-
-
-def scaled_linear(layer: ScaledLinear) -> Callable:
-    scaled = nn.Linear(0, 0, device="meta")
-    scaled.weight = nn.Parameter(layer.weight.detach() / layer.scale, requires_grad=False)
-    scaled.bias = layer.bias
-    return linear(scaled)
 
 
 def relu(_: nn.ReLU) -> Callable:
@@ -271,7 +267,7 @@ def gru_step(x, h, w_ih, w_hh, b_ih, b_hh) -> np.ndarray:
 
 LAYERS = {
     nn.Linear: linear,
-    ScaledLinear: scaled_linear,
+    ScaledLinear: linear,
     nn.ReLU: relu,
     nn.LayerNorm: layer_norm,
     nn.LSTM: lstm,
