@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cleanmarl import load_team
-from cleanmarl.training import ScaledLinear, acting, set_scales
+from cleanmarl.training import Refused, ScaledLinear, acting, set_scales
 from cleanmarl.training.acting import checked
 from cleanmarl.training.scaling import ScaleCheck
 from tests.helpers import LBF, MODULES, TWO_STEPS, every_script, small_args, trained, weights
@@ -34,7 +34,8 @@ def networks_of(script: str, **options):
 
 
 def batch_of(obs, state) -> dict[str, torch.Tensor]:
-    return {"obs": torch.tensor(obs), "state": torch.tensor(state)}
+    batch = {"obs": torch.tensor(obs), "state": torch.tensor(state)}
+    return batch | {"avail_actions": torch.ones(len(obs), 2, SIZES.n_actions)}
 
 
 @every_script
@@ -124,6 +125,15 @@ def test_scales_stay_when_a_team_is_trained_further(tmp_path):
 
 def other_seed(folder: Path) -> Path:
     return trained("qmix", folder / "other", total_timesteps=150, seed=5, **LBF)
+
+
+@pytest.mark.parametrize(("part", "what"), [("agent", "obs"), ("mixer", "state")])
+def test_a_layer_that_sees_something_else_is_refused(part, what):
+    networks = networks_of("qmix")
+    getattr(networks, part).hidden = ScaledLinear(60, 60)
+    says = f"{part}.hidden is a ScaledLinear of 60 inputs, but {what} has"
+    with pytest.raises(Refused, match=says):
+        set_scales(networks, batch_of([[[5.0, 5.0, 5.0]] * 2], [[6.0, 6.0]]))
 
 
 # Runs that were made without scales

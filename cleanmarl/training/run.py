@@ -229,9 +229,9 @@ class Run:
         After an evaluation, save the networks as best.pt if they are better than all before.
         """
         scalars = {name: float(value) for name, value in scalars.items()}
-        if "train/loss" in scalars and self.gradients.no_step and not self.args.resume:
-            raise Refused("there is a loss, but no optimizer.step(): nothing is learned")
         if "train/loss" in scalars:
+            if self.gradients.no_step and not self.args.resume:
+                raise Refused("there is a loss, but no optimizer.step(): nothing is learned")
             self.values.look(scalars.get("train/q_tot", 0.0))
             self.scales.look()
         evaluated = "eval/ep_reward" in scalars

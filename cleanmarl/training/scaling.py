@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cleanmarl.training.errors import warn
+from cleanmarl.training.errors import Refused, warn
 
 TIMES = 20  # an entry may grow to so many times its largest size in the first batch
 
 
 class ScaledLinear(nn.Linear):
-    """A linear layer that divides its inputs by `scale` [in_features].
+    """A linear layer that sees observations or states, and divides them by `scale` [in_features].
 
     It divides the weights instead, which are fewer numbers.
     """
@@ -31,26 +31,33 @@ def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
     """Set the scales of the layers that see observations, and of those in mixers, which see states.
 
     A scale is the largest size of each entry in the batch's "obs" [..., obs_size] or "state"
-    [..., state_size], at least 1. So entries of any unit become numbers of at most about 1.
+    [..., state_size], at least 1. So entries of any unit become numbers of at most about 1. What
+    agents see after their observation, such as their last action, keeps its scale.
+
+    Raises Refused if a layer has another number of inputs.
     """
-    for name, layer in networks.named_modules():
-        if isinstance(layer, ScaledLinear):
-            seen = batch["state" if "mixer" in name else "obs"]
-            largest = seen.abs().flatten(0, -2).amax(0)
-            # What a network sees beside observations keeps its scale
-            layer.scale[: len(largest)] = largest.clamp(min=1)
+    n_actions = batch["avail_actions"].shape[-1]
+    for name, layer in scaled_layers(networks).items():
+        what = "state" if "mixer" in name else "obs"
+        largest = batch[what].abs().flatten(0, -2).amax(0)
+        size = len(largest)
+        known = (size,) if what == "state" else (size, size + n_actions)
+        if layer.in_features not in known:
+            given = f"{name} is a ScaledLinear of {layer.in_features} inputs, but {what} has {size}"
+            raise Refused(f"{given}: take nn.Linear for what is neither observation nor state")
+        layer.scale[:size] = largest.clamp(min=1)
+
+
+def scaled_layers(network: nn.Module) -> dict[str, ScaledLinear]:
+    """name -> layer"""
+    named = network.named_modules()
+    return {name: layer for name, layer in named if isinstance(layer, ScaledLinear)}
 
 
 def with_scales(weights: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:
     """Weights of a network; if they were saved without scales, those of the new network."""
-    scales = {name: of for name, of in network.named_buffers() if name.endswith("scale")}
-    return scales | weights
-
-
-def obs_scale(agent: nn.Module) -> torch.Tensor | None:
-    """The scale of an agent's first layer; None if it has no such layer."""
-    layers = (layer for layer in agent.modules() if isinstance(layer, ScaledLinear))
-    return next((layer.scale for layer in layers), None)
+    layers = scaled_layers(network).items()
+    return {f"{name}.scale".lstrip("."): layer.scale for name, layer in layers} | weights
 
 
 class ScaleCheck:
@@ -60,7 +67,8 @@ class ScaleCheck:
     """
 
     def __init__(self, networks: nn.Module, episodes: deque):
-        self.scale = obs_scale(getattr(networks, "agent", nn.Module()))
+        layers = scaled_layers(getattr(networks, "agent", nn.Module())).values()
+        self.scale = next((layer.scale for layer in layers), None)
         self.episodes = episodes
         self.active = self.scale is not None
 
