@@ -962,9 +962,21 @@ def test_positions_that_cannot_be_read_are_refused(thing):
         finder(type("Env", (), {"unwrapped": own}))()
 
 
-def test_a_method_of_the_same_name_is_not_asked():
-    own = type("Team", (), {"positions": staticmethod(lambda: [1, 2])})
-    assert finder(type("Env", (), {"unwrapped": own})) is None
+@pytest.mark.parametrize(
+    ("positions", "says"),
+    [
+        (lambda: [1, 2], "returns [1, 2], not "),
+        (lambda: {"shape": (5, 3), "things": []}, "not "),
+        (lambda: [][1], "fails: IndexError"),
+    ],
+)
+def test_a_method_of_the_same_name_is_not_used_and_a_line_says_so(capsys, positions, says):
+    own = type("Team", (), {"positions": staticmethod(positions)})
+    for _ in range(2):
+        assert finder(type("Env", (), {"unwrapped": own})) is None
+    said = capsys.readouterr().err
+    assert said.count("positions() of the environment") == 1
+    assert says in said
 
 
 def test_without_a_display_one_sentence_says_how_to_get_one():

@@ -27,12 +27,6 @@ FORMAT = 4  # version of the checkpoint format
 SIZES = ("n_agents", "n_actions", "obs_size", "state_size")
 
 
-# Optimizers of the scripts, and what they keep once for each parameter, not for each weight
-OPTIMIZERS = {getattr(torch.optim, name) for name in ("Adam", "AdamW", "NAdam", "RAdam", "SGD")}
-OPTIMIZERS |= {torch.optim.RMSprop}
-OF_STEPS = ("step", "mu_product")
-
-
 def is_text(value) -> bool:
     return isinstance(value, str) and "\0" not in value
 
@@ -74,14 +68,18 @@ def is_place(value) -> bool:
 # What other programs read in team.json and run.json
 ENTRIES = {name: ("a whole number from 0 to 1000000", is_size) for name in SIZES}
 ENTRIES |= {name: ("a word", is_text) for name in ("script", "script_file")}
-# What a checkpoint holds of a `Run`
-RUN = {"step": int | float, "seconds_before": int | float, "latest": dict}
-RUN |= {"best_score": list, "files": list, "logged": list}
 ENTRIES["inputs"] = ("a dict of pairs of whole numbers", is_places)
 ENTRIES["time_limit"] = ("a whole number or null", lambda value: value is None or is_size(value))
 ENTRIES["scenario"] = ("file, folder and sha256 of its own files, or null", is_scenario)
 ENTRIES["agent_names"] = ("a list of words or null", is_names)
 ENTRIES["action_names"] = ("lists of words or null", is_names_of_agents)
+# What a checkpoint holds of a `Run`
+RUN = {"step": int | float, "seconds_before": int | float, "latest": dict}
+RUN |= {"best_score": list, "files": list, "logged": list}
+# Optimizers of the scripts, and what they keep once for each parameter, not for each weight
+OPTIMIZERS = {getattr(torch.optim, name) for name in ("Adam", "AdamW", "NAdam", "RAdam", "SGD")}
+OPTIMIZERS |= {torch.optim.RMSprop}
+OF_STEPS = ("step", "mu_product")
 
 
 def write_atomically(path: Path, content: bytes):

@@ -1,12 +1,12 @@
 """Where agents, food and landmarks are, in environments that know it: the page draws them."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import gymnasium
 import numpy as np
 
-from cleanmarl.training.errors import Refused
+from cleanmarl.training.errors import Refused, warn
 
 FORM = '{"size": (rows, columns), "things": [{"kind", "number", "row", "column"}, ...]}'
 KEYS = ("kind", "number", "name", "radius")
@@ -38,12 +38,26 @@ def finder(env: gymnasium.Env) -> Callable[[], dict] | None:
 
 
 def is_ours(positions) -> bool:
-    """Whether an attribute is the method of docs/watch.md, and not one of the same name."""
+    """Whether an attribute is the method of docs/watch.md, and not one of the same name.
+
+    If it is not, a line says so once: it may be one with a fault.
+    """
+    if not callable(positions):
+        return False
     try:
         answer = positions()
-    except Exception:
-        return False
-    return isinstance(answer, dict) and {"size", "things"} <= answer.keys()
+        if isinstance(answer, dict) and {"size", "things"} <= answer.keys():
+            return True
+        reason = f"returns {answer!r:.80}, not {FORM}"
+    except Exception as error:
+        reason = f"fails: {error!r:.150}"
+    tell(f"positions() of the environment {reason}: the page does not draw by it")
+    return False
+
+
+@cache
+def tell(message: str):
+    warn(message)
 
 
 def works(find: Callable[[], dict]) -> bool:
