@@ -15,6 +15,7 @@ import sys
 import termios
 import time
 from collections import deque
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +28,7 @@ from tensorboard.compat.tensorflow_stub.io import gfile
 from torch import nn
 
 from cleanmarl import qmix
-from cleanmarl.training import checkpoint, errors, run
+from cleanmarl.training import checkpoint, errors, run, session
 from cleanmarl.training.checkpoint import load_checkpoint
 from cleanmarl.training.errors import Refused, RunFailed
 from cleanmarl.training.results import Progress
@@ -204,8 +205,24 @@ def test_run_json_has_the_command_the_versions_and_the_ending(tmp_path):
     assert f"{os.cpu_count()} cores" in session["machine"]
     assert session["began"] <= session["ended"]
     assert session["ending"] == "done"
+    assert session["version"] == version("cleanmarl-qmix")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     assert commit.stdout.startswith(session["commit"].removesuffix("-dirty"))
+
+
+def test_a_package_that_stands_in_another_repository_and_is_not_part_of_it_has_no_commit(
+    tmp_path, monkeypatch
+):
+    git = ["git", "-c", "user.name=me", "-c", "user.email=me@example.org"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "mine"]):
+        subprocess.run([*git, *words], cwd=tmp_path, check=True)
+    installed = tmp_path / "venv/session.py"
+    installed.parent.mkdir()
+    monkeypatch.setattr(session, "__file__", str(installed))
+    assert session.commit.__wrapped__() == ""
+    installed.touch()
+    subprocess.run([*git, "add", "."], cwd=tmp_path, check=True)
+    assert session.commit.__wrapped__().endswith("-dirty")
 
 
 def test_each_session_of_a_run_is_in_run_json(tmp_path):

@@ -1487,7 +1487,8 @@ def test_the_panels_show_the_team_that_is_chosen(opened):
 def test_what_a_run_says_is_never_read_as_html(browser, runs, tmp_path):
     harm = '</script><img src=x onerror="document.body.dataset.harm = 1">'
     run = load(runs("no scene"), "last", 1)
-    run = run._replace(session={"command": harm, "commit": harm, "versions": harm})
+    session = dict.fromkeys(("command", "commit", "version", "versions"), harm)
+    run = run._replace(session=session)
     run = run._replace(saved=run.saved | {"mixer": harm, "device": harm})
     other = run._replace(saved=run.saved | {"mixer": f"{harm} 2"})
     for name, runs_of_page in (("one", [run]), ("two", [run, other])):
@@ -1498,6 +1499,24 @@ def test_what_a_run_says_is_never_read_as_html(browser, runs, tmp_path):
         assert "onerror" in browser.find_element(By.ID, "run").get_attribute("textContent")
         assert not browser.find_elements(By.TAG_NAME, "img")
         assert browser.execute_script("return document.body.dataset.harm") is None
+
+
+@pytest.mark.parametrize(
+    ("session", "says"),
+    [
+        ({"commit": "1234567", "version": "0.1.0"}, "Commit 1234567."),
+        ({"commit": "", "version": "0.1.0", "package": "0.0.9"}, "CleanMARL-QMIX version 0.1.0."),
+        ({"package": "0.0.9"}, "CleanMARL-QMIX version 0.0.9."),  # an older run, a published team
+        ({}, "Commit unknown."),
+    ],
+)
+def test_the_page_has_the_commit_or_else_the_version(browser, runs, tmp_path, session, says):
+    file = tmp_path / "page.html"
+    file.write_text(page(load(runs("no scene"), "last", 1)._replace(session=session)))
+    browser.get(file.as_uri())
+    wait(browser, "document.body.dataset.ready")
+    made = "return document.evaluate(\"//h3[.='Made with']/following::p[1]\", document, null, 2)"
+    assert browser.execute_script(f"{made}.stringValue").strip() == says
 
 
 # The first minute

@@ -52,6 +52,8 @@ class Record:
     """each metric `eval/...` -> [n] values, None where it was not reported; None as for `q_tot`"""
     began_with: dict | None = None
     """if the run was made longer: the arguments that this changed, as they were before"""
+    version: str = ""
+    """version of this package; empty in records that were made without it"""
 
     @property
     def env(self) -> str:
@@ -147,6 +149,7 @@ def read_run(folder: Path) -> Record:
         values=np.array(values),
         q_tot=[round(min(q_tot), 4), round(max(q_tot), 4)] if q_tot else None,
         evaluations=found,
+        version=str(session.get("version", "")),
     )
 
 
@@ -290,6 +293,7 @@ def check_record(found: dict):
     numbers(found["values"], "values", length)
     if found.get("q_tot") is not None:
         numbers(found["q_tot"], "q_tot", 2)
+    expect(isinstance(found.get("version", ""), str), "version", "text", found.get("version"))
     for name in ("evaluations", "began_with"):
         value = found.get(name)
         expect(value is None or isinstance(value, dict), name, "a table", value)

@@ -16,6 +16,8 @@ from pathlib import Path
 from cleanmarl.training.arguments import script_of
 from cleanmarl.training.sources import scenario_of
 
+PACKAGE = "cleanmarl-qmix"
+
 
 def now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S%z")
@@ -34,7 +36,7 @@ def description(args, env) -> dict:
     inputs["time_left"] = [obs_size + ids, env.obs_size]
     if getattr(args, "last_action", False):
         inputs["last_action"] = [env.obs_size, env.obs_size + env.n_actions]
-    about = {"package": version("cleanmarl-qmix"), "script": script_of(type(args))}
+    about = {"package": version(PACKAGE), "script": script_of(type(args))}
     about |= {"script_file": str(Path(inspect.getfile(type(args))).resolve())}
     about |= {"commit": commit()}
     about |= {"n_agents": env.n_agents, "n_actions": env.n_actions, "obs_size": obs_size}
@@ -53,12 +55,14 @@ def commit() -> str:
     words = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     here = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
     with suppress(OSError):
-        return subprocess.run(words, **here).stdout.strip()
+        # Installed by pip, this folder may stand in a repository of the user's, which ignores it
+        if subprocess.run(["git", "ls-files"], **here).stdout:
+            return subprocess.run(words, **here).stdout.strip()
     return ""
 
 
 def made_with() -> dict[str, str]:
-    """Command, commit, versions and machine of a run."""
+    """Command, commit, version of this package, versions of others, and machine of a run."""
     machine = platform.processor()
     with suppress(OSError, IndexError):  # the processor's name on Linux
         machine = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
@@ -68,6 +72,7 @@ def made_with() -> dict[str, str]:
     return {
         "command": shlex.join(["python", *program, *sys.argv[1:]]),
         "commit": commit(),
+        "version": version(PACKAGE),
         "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
         "machine": f"{machine}, {os.cpu_count()} cores, {platform.platform(terse=True)}",
     }

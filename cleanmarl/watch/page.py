@@ -88,13 +88,19 @@ def about(run: Trained, episodes: list, results: list, chosen: dict[str, int]) -
         "script": script_of(type(run.args)),
         "folder": run.folder.resolve().name,
         "step": run.step,
-        "made": {name: run.session.get(name, "") for name in ("command", "commit", "versions")},
+        "made": made_with(run.session),
         "args": {name: [saved[name], value] for name, value in known.items()},
         "evaluation": means(results),
         "returns": [one["ep_reward"] for one in results],
         "counts": action_counts(episodes),
         "episodes": shown,
     }
+
+
+def made_with(session: dict) -> dict[str, str]:
+    """How a run was made; empty what is not known. team.json calls the version `package`."""
+    found = {name: session.get(name, "") for name in ("command", "commit", "versions")}
+    return found | {"version": session.get("version", session.get("package", ""))}
 
 
 def action_counts(episodes: list[Episode]) -> np.ndarray:

@@ -39,9 +39,10 @@ export function summaryPanel(teams, number, episode) {
   find("run").replaceChildren(...parts);
 }
 
-/** The command, the commit and the versions, as far as they are known. */
-function madeWith({ command, commit, versions }) {
-  const facts = [`Commit ${commit || "unknown"}.`, versions ? `${versions}.` : ""];
+/** The command, the commit or else the version, and the versions of others, where known. */
+function madeWith({ command, commit, version, versions }) {
+  const release = version ? `CleanMARL-QMIX version ${version}.` : "Commit unknown.";
+  const facts = [commit ? `Commit ${commit}.` : release, versions ? `${versions}.` : ""];
   const parts = [html("h3", {}, "Made with"), html("p", { class: "hint" }, facts.join(" "))];
   if (command) parts.splice(1, 0, html("pre", {}, command));
   return parts;
