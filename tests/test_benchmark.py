@@ -480,7 +480,8 @@ def test_a_record_has_the_command_the_versions_and_the_evaluations(copied, tmp_p
     assert f"torch {torch.__version__.partition('+')[0]}" in record.versions
     assert f"{os.cpu_count()} cores" in record.machine
     (run_folder,) = task.folder.glob("runs/*")
-    assert record.commit == json.loads((run_folder / "run.json").read_text())[-1]["commit"]
+    session = json.loads((run_folder / "run.json").read_text())[-1]
+    assert (record.commit, record.version) == (session["commit"], session["version"])
     assert (record.script, record.metric) == ("my_qmix", "win rate")
     assert (record.args["batch_size"], record.args["gamma"]) == (4, 0.9)
     evaluations = scalars(run_folder)["eval/battle_won"]
@@ -998,6 +999,7 @@ WRONG_RECORD = [
     {"evaluations": {"eval/ep_reward": [1.0]}},
     {"evaluations": {"eval/ep_reward": "x"}},
     {"began_with": 3},
+    {"version": 1},
 ]
 
 
@@ -1407,12 +1409,14 @@ def test_a_record_has_the_lowest_and_the_highest_q_tot(tmp_path):
     assert records.read_record(tmp_path / "record.json").q_tot == [-70.25, 4.5]
 
 
-def test_records_that_were_made_without_q_tot_are_read(tmp_path, record):
+@pytest.mark.parametrize("entry", ['"q_tot": null', '"version": ""'])
+def test_records_that_were_made_without_an_entry_are_read(tmp_path, record, entry):
     write_record(tmp_path / "record.json", record)
     text = (tmp_path / "record.json").read_text()
-    assert '"q_tot": null' in text
-    (tmp_path / "record.json").write_text(text.replace(',\n"q_tot": null', ""))
-    assert records.read_record(tmp_path / "record.json").q_tot is None
+    assert entry in text
+    (tmp_path / "record.json").write_text(text.replace(f",\n{entry}", ""))
+    name = entry.split('"')[1]
+    assert not getattr(records.read_record(tmp_path / "record.json"), name)
 
 
 # Suites
