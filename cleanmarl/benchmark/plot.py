@@ -64,9 +64,15 @@ def label_of(record: Record, varied: set[str]) -> str:
 
 
 def order_of(record: Record) -> tuple:
-    """Sort key: the four scripts first, then others by name."""
+    """Sort key: environments by name; in each, the four scripts first, then others by name."""
     place = SCRIPTS.index(record.script) if record.script in SCRIPTS else len(SCRIPTS)
-    return place, record.script, record.seed
+    return natural(record.env), place, record.script, record.seed
+
+
+def natural(name: str) -> list:
+    """Sort key of an environment's name: numbers count as numbers, 5_vs_5 before 10_vs_10."""
+    parts = re.split(r"(\d+)", name.casefold())  # text, digits, text, ...
+    return [int(part) if part.isdecimal() else part for part in parts]
 
 
 def group(records: list[Record], left_out: list[LeftOut] | None = None) -> Groups:
@@ -387,7 +393,8 @@ def columns_of(rows: list[dict]) -> dict[str, tuple[str, str]]:
     """Columns of a table: head -> alignment, format of a row's cell.
 
     If all rows share a metric, the head of the scores names it. The columns about winning appear
-    only with battles. Script, seeds and steps are left out if they are the same in several rows.
+    only if a team won a battle. Script, seeds and steps are left out if they are the same in
+    several rows.
     """
     metrics = {row["metric"] for row in rows}
     score = "IQM" if len(metrics) > 1 else min(metrics)
@@ -422,6 +429,11 @@ def cells_of(rows: list[dict]) -> list[dict]:
 def in_code(label: str) -> str:
     """A label as code, unless the user has named it."""
     return f"`{label}`" if label.partition(" ")[0].endswith(".py") else label.replace("|", r"\|")
+def any_won(rows: list[dict]) -> bool:
+    """Whether half of a row's seeds or more won, so that their median is a number."""
+    return any(row["steps_to_win"] not in (None, np.inf) for row in rows)
+
+
 
 
 def markdown(rows: list[dict]) -> str:
