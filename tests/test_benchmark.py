@@ -761,8 +761,9 @@ def test_the_tables_have_the_median_time_to_win_over_the_seeds(call, tmp_path):
 def test_if_half_of_the_seeds_never_win_the_median_is_never(call, tmp_path):
     for seed, value in enumerate([1.0, 0.0]):
         write_run(tmp_path / "runs", "qmix", "3m", seed, [value] * 3)
-    out = call("plot", "runs", "--reps", "20")[1]
-    assert "| never | never |" in out
+    assert "to win" not in call("plot", "runs", "--reps", "20")[1]  # in no row
+    write_run(tmp_path / "runs", "qmix", "8m", 1, [1.0] * 3)
+    assert "| never | never |" in call("plot", "runs", "--reps", "20")[1]
     assert rows(tmp_path / "figures/results.csv")[0]["seconds_to_win"] == "inf"
 
 
@@ -1231,6 +1232,16 @@ def two_scripts(tmp_path):
         for seed, value in enumerate(values, 1):
             write_run(tmp_path / "runs", script, env, seed, [0.0] * 9 + [value])
     return finals
+def test_numbers_in_names_of_environments_are_in_order(call, tmp_path):
+    names = ["3m", "8m", "10m_vs_11m", "MMM", "terran_5_vs_5", "terran_10_vs_10"]
+    for env in reversed(names):
+        write_run(tmp_path / "runs", "qmix_lstm" if env == "MMM" else "qmix", env, 1, [0.5])
+    assert call("plot", "runs", "--out", "figures", "--reps", "20")[0] == 0
+    assert [row["environment"] for row in rows(tmp_path / "figures/results.csv")] == names
+    titles = re.findall(r">(\w+)</text>", (tmp_path / "figures/curves_steps.svg").read_text())
+    assert [title for title in titles if title in names] == names
+
+
 
 
 def test_scripts_are_compared_with_a_baseline(call, tmp_path, two_scripts):
