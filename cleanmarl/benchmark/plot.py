@@ -413,7 +413,7 @@ def columns_of(rows: list[dict]) -> dict[str, tuple[str, str]]:
     }
     if len(metrics) == 1:
         del columns["metric"]
-    if "win rate" not in metrics:
+    if not any_won(rows):
         del columns["time to win"], columns["steps to win"]
     for name in ("script", "seeds", "steps"):
         if len(rows) > 1 and len({row[name] for row in rows}) == 1:
