@@ -1130,11 +1130,42 @@ def test_of_two_runs_with_the_same_seed_one_is_drawn_and_a_line_says_so(call, tm
     assert rows(tmp_path / "figures/results.csv")[0]["seeds"] == "1"
 
 
-def test_the_interval_of_a_single_seed_is_its_value(call, tmp_path):
+def test_the_interval_of_a_single_seed_is_its_value_and_is_not_shown(call, tmp_path):
     write_run(tmp_path / "runs", "qmix", "3m", 1, [0.5])
-    assert call("plot", "runs", "--out", "figures")[0] == 0
+    status, out, _ = call("plot", "runs", "--out", "figures")
     (row,) = rows(tmp_path / "figures/results.csv")
+    assert status == 0
     assert row["IQM"] == row["low"] == row["high"] == "0.500"
+    assert " to 0.500" not in out
+
+
+def test_with_fewer_than_five_seeds_a_table_has_their_range(call, tmp_path):
+    for seed, value in enumerate([0.1, 0.2, 0.6], 1):
+        write_run(tmp_path / "runs", "qmix", "3m", seed, [value])
+    status, out, _ = call("plot", "runs", "--reps", "2")
+    assert status == 0
+    assert "| range of seeds |" in out and "95% interval" not in out
+    assert "| 0.300 | 0.100 to 0.600 |" in out
+
+
+def test_a_table_marks_the_ranges_among_its_intervals(call, tmp_path):
+    for seed, value in enumerate([0.1, 0.2, 0.3, 0.4, 0.6], 1):
+        write_run(tmp_path / "runs", "qmix", "3m", seed, [value])
+    for seed, value in enumerate([0.2, 0.8], 1):
+        write_run(tmp_path / "runs", "qmix", "8m", seed, [value])
+    status, out, _ = call("plot", "runs", "--reps", "20")
+    assert status == 0
+    assert "| 95% interval |" in out
+    assert "| 0.200 to 0.800 (range) |" in out and out.count("(range)") == 1
+
+
+@pytest.mark.parametrize("seeds", [[0.37, 0.3475, 0.395], [0.3475] * 5])
+def test_no_interval_begins_below_the_worst_seed(call, tmp_path, seeds):
+    for seed, value in enumerate(seeds, 1):
+        write_run(tmp_path / "runs", "qmix", "3m", seed, [value])
+    assert call("plot", "runs", "--reps", "200")[0] == 0
+    (row,) = rows(tmp_path / "figures/results.csv")
+    assert row["low"] == row["worst_seed"]
 
 
 def test_each_variant_has_its_own_line(call, tmp_path):
@@ -1331,7 +1362,7 @@ def test_a_table_for_latex_has_the_cells_of_the_table(call, tmp_path, two_script
     assert call("plot", "runs", *words, "--reps", "20")[0] == 0
     text = (tmp_path / "figures/results.tex").read_text()
     assert text.startswith("\\begin{tabular}{llrrrrrrr}\n\\toprule\nenvironment & script & seeds &")
-    assert r"& 95\% interval &" in text
+    assert "& range of seeds &" in text
     assert r"3m & \texttt{my\_qmix.py} & 3 & 0.700 &" in text
     assert r"3m & QMIX \& $\lambda$ & 3 & " in text  # formulas are the user's own
     improvement = (tmp_path / "figures/comparison.tex").read_text()

@@ -50,6 +50,9 @@ FORMATS = {  # what makes equal figures equal files
     "png": {"dpi": 300},
 }
 
+ENOUGH = 5  # seeds: with fewer, a bootstrap interval is their range
+INTERVAL = "95% interval"  # head of a column
+
 # (environment, metric) -> label -> a run of each seed
 Groups = dict[tuple[str, str], dict[str, list[Record]]]
 
@@ -359,13 +362,18 @@ def draw_aggregate(groups: Groups, looks: dict, path: Path, points: int, reps: i
 def table(groups: Groups, reps: int) -> list[dict]:
     """A row for each environment and label, with the result in the last tenth of the training.
 
+    With fewer than five seeds, the interval goes from the lowest to the highest of them.
     `steps_to_win` and `seconds_to_win` are medians over the seeds; None except for battles.
     """
     rows = []
     for (env, metric), labels in groups.items():
         for label, runs in labels.items():
             final = scores(runs, "steps", 10)[1][:, -1:]
-            (middle,), (low,), (high,) = estimate([final], iqm, reps)
+            found = np.array(estimate([final], iqm, reps))[:, 0]
+            if len(runs) < ENOUGH:
+                found[1:] = final.min(), final.max()
+            # Means are rounded, so that of equal scores may be below them
+            middle, low, high = found.clip(final.min(), final.max())
             row = {"environment": env, "metric": metric, "script": label, "seeds": len(runs)}
             row["steps"] = runs[0].args["total_timesteps"]
             row |= {"IQM": f"{middle:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"}
@@ -405,7 +413,7 @@ def columns_of(rows: list[dict]) -> dict[str, tuple[str, str]]:
         "seeds": ("---:", "{seeds}"),
         "steps": ("---:", "{steps:,}"),
         f"final {score}": ("---:", "{IQM}"),
-        "95% interval": ("---:", "{low} to {high}"),
+        interval_head(rows): ("---:", "{interval}"),
         "worst seed": ("---:", "{worst_seed}"),
         "time to win": ("---:", "{time_to_win}"),
         "steps to win": ("---:", "{steps_to_win}"),
@@ -423,7 +431,26 @@ def columns_of(rows: list[dict]) -> dict[str, tuple[str, str]]:
 
 def cells_of(rows: list[dict]) -> list[dict]:
     """The rows with their cells in Markdown; times and steps to win are medians over the seeds."""
-    return [row | medians(row) | {"title": in_code(row["script"])} for row in rows]
+    cells = zip(rows, intervals(rows), strict=True)
+    return [
+        row | medians(row) | {"title": in_code(row["script"]), "interval": cell}
+        for row, cell in cells
+    ]
+
+
+def interval_head(rows: list[dict]) -> str:
+    few = all(row["seeds"] < ENOUGH for row in rows)
+    return "range of seeds" if few else INTERVAL
+
+
+def intervals(rows: list[dict]) -> list[str]:
+    """The cells of intervals; empty for a single seed. Ranges are marked beside intervals."""
+    mark = " (range)" if interval_head(rows) == INTERVAL else ""
+    cells = []
+    for row in rows:
+        few = mark if row["seeds"] < ENOUGH else ""
+        cells.append(f"{row['low']} to {row['high']}{few}" if row["seeds"] > 1 else "")
+    return cells
 
 
 def in_code(label: str) -> str:
@@ -572,7 +599,14 @@ def suite_table(found: list[Found], reps: int) -> list[dict]:
     return rows
 
 
-def suite_cells(row: dict) -> dict[str, str]:
+def suite_cells(rows: list[dict]) -> list[dict[str, str]]:
+    """The cells of the tasks with runs in Markdown."""
+    rows = [row for row in rows if row["seeds"]]
+    cells = zip(rows, intervals(rows), strict=True)
+    return [suite_row(row) | {"interval": cell} for row, cell in cells]
+
+
+def suite_row(row: dict) -> dict[str, str]:
     """The cells of a row in Markdown."""
     cells = {name: "" if row[name] is None else str(row[name]) for name in row}
     cells["title"] = in_code(row["script"])
@@ -583,7 +617,7 @@ def suite_cells(row: dict) -> dict[str, str]:
         cells["seeds"] = f"{row['seeds']} of {row['of_seeds']}"
     if row["largest_q_tot"] is not None:
         cells["largest_q_tot"] = f"{row['largest_q_tot']:,.2f}"
-    return cells | medians(row) | {"interval": f"{row['low']} to {row['high']}"}
+    return cells | medians(row)
 
 
 SUITE_COLUMNS = {  # head -> alignment, cell
@@ -595,7 +629,7 @@ SUITE_COLUMNS = {  # head -> alignment, cell
     "seeds": ("---:", "{seeds}"),
     "metric": ("---", "{metric}"),
     "final score": ("---:", "{IQM}"),
-    "95% interval": ("---:", "{interval}"),
+    INTERVAL: ("---:", "{interval}"),
     "worst seed": ("---:", "{worst_seed}"),
     "time to win": ("---:", "{time_to_win}"),
     "minutes": ("---:", "{minutes}"),
@@ -603,9 +637,14 @@ SUITE_COLUMNS = {  # head -> alignment, cell
 }
 
 
+def suite_columns(rows: list[dict]) -> dict[str, tuple[str, str]]:
+    heads = {INTERVAL: interval_head(rows)}
+    return {heads.get(head, head): cell for head, cell in SUITE_COLUMNS.items()}
+
+
 def suite_markdown(rows: list[dict]) -> str:
     """The tasks with runs as a Markdown table."""
-    return in_markdown(SUITE_COLUMNS, [suite_cells(row) for row in rows if row["seeds"]])
+    return in_markdown(suite_columns(rows), suite_cells(rows))
 
 
 def not_trained(rows: list[dict]) -> str:
@@ -827,7 +866,7 @@ def plot_suite(found: list[Found], names, out: Path, kind: str, points: int, rep
     out.mkdir(parents=True, exist_ok=True)
     named = [Found(task, renamed(groups, titles)) for task, groups in found]
     draw_families(named, looks, out, kind, points, reps)
-    return {"results": (SUITE_COLUMNS, [suite_cells(row) for row in rows if row["seeds"]], rows)}
+    return {"results": (suite_columns(rows), suite_cells(rows), rows)}
 
 
 def plot_scripts(
