@@ -51,7 +51,7 @@ class Record:
     evaluations: dict[str, list] | None = None
     """each metric `eval/...` -> [n] values, None where it was not reported; None as for `q_tot`"""
     began_with: dict | None = None
-    """if the run was made longer: the arguments that this changed, as they were before"""
+    """arguments that changed when the run was made longer, as they were before; else None"""
     version: str = ""
     """version of this package; empty in records that were made without it"""
 

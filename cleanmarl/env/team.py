@@ -30,8 +30,9 @@ class TeamEnv(gymnasium.Env):
 
     `obs` and `state` are float32, or uint8 if the task declares bytes, as for pictures.
 
-    `reset` and `step` are Gymnasium's. `terminated`: the task has ended; `truncated`: the time
-    limit was reached. Never both. `reset(seed=...)` determines all episodes until the next one.
+    `reset` and `step` are Gymnasium's. `terminated` says that the task has ended, `truncated` that
+    the time limit was reached; never both. `reset(seed=...)` determines all episodes until the
+    next `reset` with a seed.
 
     To write your own environment, derive from this class, pass its sizes to the constructor, and
     define `start` and `advance`. If it can be drawn, also define Gymnasium's `metadata` and
@@ -129,7 +130,7 @@ class TeamEnv(gymnasium.Env):
         self.action_space = JointActions(avail_at_start)
 
     def start(self, seed: int) -> dict[str, np.ndarray]:
-        """Begin an episode. The seed alone must determine it, not the episodes before.
+        """Begin an episode, which the seed alone must determine.
 
         Returns the first observation, made by `observe`.
         """
@@ -138,12 +139,13 @@ class TeamEnv(gymnasium.Env):
     def advance(self, actions: list[int]) -> tuple[dict, float | Sequence[float], bool, bool, dict]:
         """One step. `actions` has one number for each agent; `step` has checked them.
 
-        Returns:
-            observation: made by `observe`
-            rewards: one for each agent, or one number for the team
-            terminated: whether the task has ended
-            truncated: whether the task's own time limit is reached; `step` handles `time_limit`
-            info: optional `is_success`, whether the episode is a success so far
+        Returns five things:
+
+        - observation: made by `observe`
+        - rewards: one for each agent, or one number for the team
+        - terminated: whether the task has ended
+        - truncated: whether the task's own time limit is reached; `step` handles `time_limit`
+        - info: a dict; in it `is_success`, if known: whether the episode is a success so far
         """
         raise NotImplementedError
 
@@ -211,7 +213,7 @@ class TeamEnv(gymnasium.Env):
         return f"{self.agent_names[agent]}'s observation: entry {number}{entry}"
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
-        """Start an episode. EnvFault: the task answers other than it declares."""
+        """Start an episode. Raises EnvFault if the task does not answer as it declares."""
         super().reset(seed=seed)
         if seed is None:
             # Every episode gets a seed, so nothing depends on a task's own random streams.
@@ -228,8 +230,9 @@ class TeamEnv(gymnasium.Env):
     def step(self, actions: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
         """Take actions, integers [n_agents].
 
-        ValueError: one is not available to its agent. EnvFault: the task answers other than it
-        declares.
+        Raises:
+            ValueError: an action is not available to its agent
+            EnvFault: the task does not answer as it declares
         """
         actions = np.asarray(actions).tolist()
         for agent, (action, available) in enumerate(zip(actions, self._available, strict=True)):
