@@ -10,7 +10,7 @@ Each table replaces the one with the same head; below a command or a heading, th
   docs/images/random/
 - results, below each `plot` command of docs/results.md, docs/trials.md and docs/random_battles.md,
   with the figures that the pages show
-- the headline of README.md, and its picture of the first seconds
+- the suite in short, below `<!-- suite -->` in README.md; the picture of the first seconds
 """
 
 import ast
@@ -34,15 +34,26 @@ from cleanmarl.battle import BattleEnv, map_names, random_names
 from cleanmarl.battle.render import CAPTION
 from cleanmarl.battle.scenario import Scenario, UnitKind, _table
 from cleanmarl.benchmark.__main__ import read
-from cleanmarl.benchmark.plot import STYLE, choose, duration, new_figure, plot, table
+from cleanmarl.benchmark.plot import (
+    STYLE,
+    choose,
+    duration,
+    find_runs,
+    in_code,
+    iqm,
+    new_figure,
+    plot,
+    suite_table,
+)
+from cleanmarl.benchmark.suite import choose_tasks
 from cleanmarl.training.arguments import as_words, option
 
 DOCS = Path(__file__).parent.parent
 RECORDS = DOCS / "results/records"
 SCRIPTS = (qmix, qmix_memefficient, qmix_multienvs, qmix_lstm)
-# Win rates of QMIX on SMAC: PyMARL2's README at commit 06cdce9
-SMAC = dict.fromkeys(("3m", "8m", "2s3z", "3s5z", "1c3s5z", "MMM", "corridor"), "100%")
-SMAC |= {"3m": "", "MMM": ""}
+SUITE = "<!-- suite -->"  # README.md has the table below it
+SMALL = ("games", "matrix")  # families that are not in README.md
+MAPS = ("3m", "8m", "2s3z", "3s5z", "1c3s5z", "MMM", "corridor")  # in the picture of README.md
 SIZE, COLOURS, COLUMNS = 480, 96, 3
 BATTLES = 6  # drawn of each race
 SECONDS = 120  # in the picture of README.md
@@ -111,28 +122,49 @@ def default(Args: type, name: str) -> str:
     return f"**`{typed}`**" if differs else f"`{typed}`"
 
 
-def headline() -> list[str]:
-    """The win rates and the times to win of the seven battles."""
-    lines = [row(("map", "win rate", "worst seed", "SMAC reference", "time to win"))]
-    lines += ["| --- | ---: | ---: | ---: | ---: |"]
-    for result in table(choose([RECORDS / "defaults"], SMAC), 100):
-        name = result["environment"]
-        rates = (f"{float(result[which]):.0%}" for which in ("IQM", "worst_seed"))
-        lines.append(row((f"`{name}`", *rates, SMAC[name], duration(result["seconds_to_win"]))))
+def suite_in_short() -> list[str]:
+    """The suite's trained tasks; those of a family with equal results share a row."""
+    found = find_runs(choose_tasks("field"), [RECORDS / "field"])
+    shared = defaultdict(list)  # cells -> rows
+    for result in suite_table(found, 100):
+        if result["seeds"] and result["family"] not in SMALL:
+            shared[short_cells(result)].append(result)
+    heads = ("task", "script", "steps", "seeds", "final score", "worst seed", "time to win")
+    lines = [row(heads), row(("---", "---", *["---:"] * 5))]
+    for cells, results in shared.items():
+        names = ", ".join(f"`{result['environment']}`" for result in results)
+        times = sorted(result["seconds_to_win"] or 0 for result in results)
+        spread = " to ".join(dict.fromkeys(map(duration, (times[0], times[-1]))))
+        lines.append(row((names, *cells[1:6], spread if cells[6] == "won" else cells[6])))
     return lines
 
 
+def short_cells(result: dict) -> tuple[str, ...]:
+    """Family, script, steps, seeds, final score, worst seed, and "won", "never" or nothing."""
+    form = "{:.0%}" if result["metric"] in ("win rate", "success rate") else "{:.2f}"
+    scores = (form.format(float(result[name])) for name in ("IQM", "worst_seed"))
+    won = {None: "", np.inf: "never"}.get(result["seconds_to_win"], "won")
+    seeds, wanted = result["seeds"], result["of_seeds"]
+    seeds = str(seeds) if seeds >= wanted else f"{seeds} of {wanted}"
+    steps = f"{result['steps'] / 1e6:g}M"
+    return (result["family"], in_code(result["script"]), steps, seeds, *scores, won)
+
+
 def draw_first_seconds(path: Path):
-    """Win rates over seconds of training: the latest evaluation, as a mean over the seeds."""
+    """Win rates over seconds of training, by the latest evaluation of each seed.
+
+    A thick line is the interquartile mean over the seeds, a thin one the lowest.
+    """
     picture, (panel,) = new_figure(1, 7)
     seconds = np.arange(SECONDS + 1)
-    for (name, _), labels in choose([RECORDS / "defaults"], SMAC).items():
+    for (name, _), labels in choose([RECORDS / "defaults"], MAPS).items():
         (runs,) = labels.values()
         rates = []
         for run in runs:
             number = np.searchsorted(run.seconds, seconds, side="right")
             rates.append(np.append(0, run.values)[number])  # 0 before the first evaluation
-        panel.plot(seconds, np.mean(rates, 0), label=name, linewidth=1.8)
+        (line,) = panel.plot(seconds, iqm(np.array(rates)), label=name, linewidth=2.2)
+        panel.plot(seconds, np.min(rates, 0), color=line.get_color(), linewidth=0.7)
     panel.set(xlabel="seconds of training", ylabel="win rate", xlim=(0, SECONDS))
     picture.legend(loc="outside right center", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -310,7 +342,8 @@ def main(args: Args):
         tables.append(("battles.md", "", one))
     for one in (races_table(), random_table()):
         tables.append(("random_battles.md", "", one))
-    tables.append(("../README.md", "## Measured", headline()))
+    if SUITE in (args.docs / "../README.md").read_text():
+        tables.append(("../README.md", SUITE, suite_in_short()))
     for page, below, one in tables:
         path = args.docs / page
         path.write_text(put(one, path.read_text(), below))
