@@ -6,7 +6,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "CleanMARL-QMIX"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "code_lines"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "code_lines",
+    "mathml",
+    "narrow",
+]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath", "attrs_inline"]
 myst_heading_anchors = 3
@@ -14,6 +22,9 @@ smartquotes = False  # "3m" is a string
 default_role = "code"  # in docstrings, as in Markdown
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+html_math_renderer = "mathml"
+copybutton_exclude = ".linenos, .gp, .go"  # neither prompts nor what a command prints
 html_theme = "furo"
 pygments_style = "friendly"  # of the light theme: diffs in colour
 html_title = project
