@@ -429,6 +429,11 @@ def columns_of(rows: list[dict]) -> dict[str, tuple[str, str]]:
     return columns
 
 
+def any_won(rows: list[dict]) -> bool:
+    """Whether half of a row's seeds or more won, so that their median is a number."""
+    return any(row["steps_to_win"] not in (None, np.inf) for row in rows)
+
+
 def cells_of(rows: list[dict]) -> list[dict]:
     """The rows with their cells in Markdown; times and steps to win are medians over the seeds."""
     cells = zip(rows, intervals(rows), strict=True)
@@ -456,11 +461,6 @@ def intervals(rows: list[dict]) -> list[str]:
 def in_code(label: str) -> str:
     """A label as code, unless the user has named it."""
     return f"`{label}`" if label.partition(" ")[0].endswith(".py") else label.replace("|", r"\|")
-def any_won(rows: list[dict]) -> bool:
-    """Whether half of a row's seeds or more won, so that their median is a number."""
-    return any(row["steps_to_win"] not in (None, np.inf) for row in rows)
-
-
 
 
 def markdown(rows: list[dict]) -> str:
@@ -638,8 +638,12 @@ SUITE_COLUMNS = {  # head -> alignment, cell
 
 
 def suite_columns(rows: list[dict]) -> dict[str, tuple[str, str]]:
+    """Columns of the suite's table; `time to win` appears only if a team won a battle."""
     heads = {INTERVAL: interval_head(rows)}
-    return {heads.get(head, head): cell for head, cell in SUITE_COLUMNS.items()}
+    columns = {heads.get(head, head): cell for head, cell in SUITE_COLUMNS.items()}
+    if not any_won(rows):
+        del columns["time to win"]
+    return columns
 
 
 def suite_markdown(rows: list[dict]) -> str:
