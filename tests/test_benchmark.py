@@ -1784,13 +1784,17 @@ def test_the_sweeps_that_are_only_shown_can_be_planned(tmp_path, monkeypatch, wo
 def test_the_published_records_are_of_the_published_sweeps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("docs").symlink_to(ROOT / "docs")
-    shutil.copy(ROOT / "cleanmarl/qmix.py", "qmix_blind.py")  # the copy has the same arguments
     commands = [words for page in PAGES for words in shown("run", page)]
     sweeps = [plan(**parsed("run", words)) for words in commands]  # or an error
     of_sweeps = {task.record for tasks in sweeps for task in tasks}
     folders = {record.parent for record in of_sweeps}
     assert folders
     assert {record for folder in folders for record in folder.glob("*.json")} <= of_sweeps
+
+
+def dense(line: str) -> str:
+    """A row of a table without space around its cells."""
+    return re.sub(r" *\| *", "|", line)
 
 
 PLOTTED = [(page, words) for page in PAGES for words in shown("plot", page)]
@@ -1807,8 +1811,8 @@ def test_the_published_tables_are_those_of_the_published_records(monkeypatch, pa
     else:
         groups = plot.choose(args["runs"], args["envs"], args["seeds"])
         text = plot.markdown(plot.table(groups, args["reps"]))
-    lines = text.splitlines()
-    assert [line for line in lines if line not in page.read_text().splitlines()] == []
+    on_page = page.read_text().splitlines()
+    assert [line for line in text.splitlines() if dense(line) not in on_page] == []
 
 
 @pytest.mark.parametrize(

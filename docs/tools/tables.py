@@ -124,18 +124,18 @@ def default(Args: type, name: str) -> str:
 
 def suite_in_short() -> list[str]:
     """The suite's trained tasks; those of a family with equal results share a row."""
-    found = find_runs(choose_tasks("field"), [RECORDS / "field"])
+    trained = find_runs(choose_tasks("field"), [RECORDS / "field"])
     shared = defaultdict(list)  # cells -> rows
-    for result in suite_table(found, 100):
+    for result in suite_table(trained, 100):
         if result["seeds"] and result["family"] not in SMALL:
             shared[short_cells(result)].append(result)
     heads = ("task", "script", "steps", "seeds", "final score", "worst seed", "time to win")
-    lines = [row(heads), row(("---", "---", *["---:"] * 5))]
-    for cells, results in shared.items():
+    lines = [dense(heads), dense(("---", "---", *["---:"] * 5))]
+    for found, results in shared.items():
         names = ", ".join(f"`{result['environment']}`" for result in results)
         times = sorted(result["seconds_to_win"] or 0 for result in results)
         spread = " to ".join(dict.fromkeys(map(duration, (times[0], times[-1]))))
-        lines.append(row((names, *cells[1:6], spread if cells[6] == "won" else cells[6])))
+        lines.append(dense((names, *found[1:6], spread if found[6] == "won" else found[6])))
     return lines
 
 
@@ -185,7 +185,7 @@ def redraw(text: str, page: Path) -> str:
             for name in re.findall(rf"\({out}/(\w+\.svg)\)", text):
                 (page.parent / out).mkdir(parents=True, exist_ok=True)
                 shutil.copy(Path(folder, name), page.parent / out / name)
-        lines = [line for line in results.splitlines() if line.startswith("|")]
+        lines = [dense(cells(line)) for line in results.splitlines() if line.startswith("|")]
         text = put(lines, text, below=found)
     return text
 
@@ -278,12 +278,13 @@ def units_table() -> list[str]:
     return lines
 
 
+def cells(line: str) -> list[str]:
+    """The cells of a row of a Markdown table."""
+    return [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
 def dense(cells) -> str:
     return f"|{'|'.join(cells)}|"
-
-
-def row(cells) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
 
 
 def army(scenario: Scenario, side: str) -> str:
