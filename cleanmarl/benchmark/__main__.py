@@ -72,6 +72,8 @@ class Plot:
     """of evaluations, for example eval/ep_reward; without it, win or success rate, else reward"""
     format: Literal["svg", "pdf", "png"] = "svg"
     """format of the figures"""
+    columns: int = 3
+    """panels in a row of a figure, for example 1 for a phone or a column of a paper"""
     latex: bool = False
     """write the tables for LaTeX, too"""
     names: tuple[str, ...] = ()

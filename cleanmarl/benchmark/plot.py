@@ -27,7 +27,9 @@ from cleanmarl.env.names import unknown
 from cleanmarl.training.arguments import FREE, option
 from cleanmarl.training.checkpoint import write_atomically
 
-GREY = "#808080"  # legible on white and on black
+GREY = "#808080"  # of text and axes; `follow_theme` replaces it in SVG files
+FOLLOW = ":root { color-scheme: light dark; color: #555 } "
+FOLLOW += "@media (prefers-color-scheme: dark) { :root { color: #bbb } }"
 LOOKS = (  # colour, and dashes for readers who cannot tell the colours apart
     ("#0072b2", "-"),
     ("#e69f00", (0, (1, 1.5))),
@@ -52,6 +54,18 @@ FORMATS = {  # what makes equal figures equal files
 
 ENOUGH = 5  # seeds: with fewer, a bootstrap interval is their range
 INTERVAL = "95% interval"  # head of a column
+
+
+class How(NamedTuple):
+    """Where and how figures are drawn."""
+
+    out: Path
+    format: str
+    points: int
+    reps: int
+    columns: int
+    """panels in a row"""
+
 
 # (environment, metric) -> label -> a run of each seed
 Groups = dict[tuple[str, str], dict[str, list[Record]]]
@@ -265,10 +279,10 @@ def looks_of(labels: Iterable[str]) -> dict[str, tuple]:
     return looks
 
 
-def new_figure(number: int, width: float):
-    """A figure with `number` panels in rows of up to three, and its panels."""
-    columns = min(number, 3)
-    rows = -(-number // 3)
+def new_figure(number: int, width: float, columns: int = 3):
+    """A figure with `number` panels in rows of up to `columns`, and its panels."""
+    columns = min(number, columns)
+    rows = -(-number // columns)
     size = (width * columns, 2.7 * rows + 0.3)
     picture = need("matplotlib.figure").Figure(size, layout="constrained")
     panels = picture.subplots(rows, columns, squeeze=False).flat
@@ -287,34 +301,46 @@ def draw_curve(panel, look: tuple, label: str, x: np.ndarray, tasks: list, reps:
     panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def write_figure(picture, path: Path):
-    """Write a figure with one legend for all its panels."""
+def write_figure(picture, name: str, how: How):
+    """Write a figure with one legend for all its panels: above a single column of them."""
     lines = {line.get_label(): line for panel in picture.axes for line in panel.get_lines()}
     labels = [label for label in lines if not label.startswith("_")]
-    look = {"loc": "outside lower center", "ncols": 2, "frameon": False}
+    where = "upper" if how.columns == 1 else "lower"
+    look = {"loc": f"outside {where} center", "ncols": min(how.columns, 2), "frameon": False}
     picture.legend([lines[label] for label in labels], labels, **look)
+    save(picture, how.out / f"{name}.{how.format}")
+
+
+def save(picture, path: Path):
+    """Save a figure with the whole of its legends."""
     content = io.BytesIO()
     kind = path.suffix.removeprefix(".")
-    whole = {"bbox_inches": "tight"}  # include the whole legend
-    picture.savefig(content, format=kind, **FORMATS[kind], **whole)
-    write_atomically(path, content.getvalue())
+    picture.savefig(content, format=kind, bbox_inches="tight", **FORMATS[kind])
+    found = content.getvalue()
+    write_atomically(path, follow_theme(found.decode()).encode() if kind == "svg" else found)
 
 
-def draw_curves(groups: Groups, looks: dict, x: str, path: Path, points: int, reps: int):
+def follow_theme(svg: str) -> str:
+    """An SVG figure whose text and axes are dark on a light page, and light on a dark one."""
+    svg = svg.replace(GREY, "currentColor")
+    return svg.replace("<defs>", f"<defs>\n  <style>{FOLLOW}</style>", 1)
+
+
+def draw_curves(groups: Groups, looks: dict, x: str, name: str, how: How):
     """Draw a panel for each environment, over steps or seconds."""
-    picture, panels = new_figure(len(groups), 3.2)
+    picture, panels = new_figure(len(groups), 3.2, how.columns)
     for panel, ((env, metric), labels) in zip(panels, groups.items(), strict=True):
         for label, runs in labels.items():
-            ends, values = scores(runs, x, points)
+            ends, values = scores(runs, x, how.points)
             places = ends if x == "steps" else ends / 60
-            draw_curve(panel, looks[label], label, places, [values], reps)
+            draw_curve(panel, looks[label], label, places, [values], how.reps)
         unit = {"steps": "environment steps", "seconds": "minutes"}[x]
-        panel.set(title=env, ylabel=metric, xlabel=unit)
+        panel.set(title=env, ylabel=f"{metric} (IQM)", xlabel=unit)
         if TAGS.get(metric) in RATES:
             panel.set_ylim(-0.05, 1.05)
         if x == "steps":
             panel.xaxis.set_major_formatter(need("matplotlib.ticker").EngFormatter(sep=""))
-    write_figure(picture, path)
+    write_figure(picture, name, how)
 
 
 def in_common(groups: Groups) -> dict[str, list[list[Record]]]:
@@ -329,22 +355,22 @@ def in_common(groups: Groups) -> dict[str, list[list[Record]]]:
     return found
 
 
-def draw_aggregate(groups: Groups, looks: dict, path: Path, points: int, reps: int):
+def draw_aggregate(groups: Groups, looks: dict, how: How):
     """Draw curves, and statistics of the last tenth, over the battles that all scripts have."""
     runs_of = in_common(groups)
     if not runs_of:
         print("no aggregate figure: the scripts have no battle in common", file=sys.stderr)
         return
     statistics = {"mean": mean, "median": median, "IQM": iqm}
-    picture, (left, right) = new_figure(2, 3.8)
+    picture, (left, right) = new_figure(2, 3.8, how.columns)
     for i, (label, battles) in enumerate(runs_of.items()):
-        curves = [scores(runs, "steps", points)[1] for runs in battles]
+        curves = [scores(runs, "steps", how.points)[1] for runs in battles]
         final = [scores(runs, "steps", 10)[1][:, -1:] for runs in battles]
-        places = np.linspace(0, 100, points + 1)[1:]
-        draw_curve(left, looks[label], label, places, curves, reps)
+        places = np.linspace(0, 100, how.points + 1)[1:]
+        draw_curve(left, looks[label], label, places, curves, how.reps)
         colour, dashes = looks[label]
         for j, statistic in enumerate(statistics.values()):
-            middle, low, high = estimate(final, statistic, reps)
+            middle, low, high = estimate(final, statistic, how.reps)
             height = j + 0.3 - 0.6 * (i + 0.5) / len(runs_of)
             line = {"color": colour, "linestyle": dashes, "linewidth": 1.8}
             right.plot([low[0], high[0]], [height, height], **line)
@@ -353,7 +379,7 @@ def draw_aggregate(groups: Groups, looks: dict, path: Path, points: int, reps: i
     left.set(title=f"{number} battles", xlabel="training [%]", ylabel="IQM of the win rates")
     right.set(title="last tenth of the training", ylim=(-0.5, 2.5))
     right.set(yticks=range(3), yticklabels=statistics)
-    write_figure(picture, path)
+    write_figure(picture, "aggregate", how)
 
 
 # Tables
@@ -661,14 +687,14 @@ def not_trained(rows: list[dict]) -> str:
     return f"\nnot trained yet: {'; '.join(families)}\n" if families else ""
 
 
-def draw_families(found: list[Found], looks: dict, out: Path, kind: str, points: int, reps: int):
+def draw_families(found: list[Found], looks: dict, how: How):
     """Draw a figure for each family that has runs."""
     families = defaultdict(lambda: defaultdict(dict))
     for task, groups in found:
         for panel, labels in groups.items():
             families[task.family][panel] |= labels
     for family, groups in families.items():
-        draw_curves(groups, looks, "steps", out / f"{family}.{kind}", points, reps)
+        draw_curves(groups, looks, "steps", family, how)
 
 
 # Comparison with a baseline
@@ -734,10 +760,10 @@ def comparable(groups: Groups) -> list[dict[str, list[Record]]]:
     return rates or ([*shared.values()] if len(shared) == 1 else [])
 
 
-def draw_comparison(groups: Groups, rows: list[dict], looks: dict, path: Path, reps: int):
+def draw_comparison(groups: Groups, rows: list[dict], looks: dict, how: How):
     """Draw the probabilities of improvement and, where scores can be compared, the profiles."""
     shared = comparable(groups)
-    picture, panels = new_figure(2 if shared else 1, 3.8)
+    picture, panels = new_figure(2 if shared else 1, 3.8, how.columns)
     panel = panels[-1]
     panel.axvline(0.5, color=GREY, linewidth=0.8)
     for i, row in enumerate(rows):
@@ -750,8 +776,8 @@ def draw_comparison(groups: Groups, rows: list[dict], looks: dict, path: Path, r
     if not shared:
         print("no profiles: rewards of several environments cannot be compared", file=sys.stderr)
     else:
-        draw_profiles(panels[0], shared, looks, reps)
-    write_figure(picture, path)
+        draw_profiles(panels[0], shared, looks, how.reps)
+    write_figure(picture, "comparison", how)
 
 
 def draw_profiles(panel, shared: list[dict[str, list[Record]]], looks: dict, reps: int):
@@ -805,13 +831,13 @@ def renamed(groups: Groups, titles: dict[str, str]) -> Groups:
     }
 
 
-def check_numbers(points: int, reps: int, format: str):
+def check_how(how: How):
     """Raise ValueError if an option cannot be used."""
-    for name, number in (("points", points), ("reps", reps)):
-        if number < 1:
-            raise ValueError(f"--{name} must be at least 1, got {number}")
-    if format not in FORMATS:
-        raise ValueError(f"--format must be {', '.join(FORMATS)}, got {format!r}")
+    for name in ("points", "reps", "columns"):
+        if getattr(how, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(how, name)}")
+    if how.format not in FORMATS:
+        raise ValueError(f"--format must be {', '.join(FORMATS)}, got {how.format!r}")
 
 
 def plot(
@@ -825,6 +851,7 @@ def plot(
     families: Sequence[str] = (),
     metric: str = "",
     format: str = "svg",
+    columns: int = 3,
     latex: bool = False,
     names: Sequence[str] = (),
     baseline: str = "",
@@ -833,64 +860,62 @@ def plot(
 
     The arguments are those of the command `plot`. Raises ValueError if there is nothing to draw.
     """
-    check_numbers(points, reps, format)
+    how, left_out = How(out, format, points, reps, columns), []
+    check_how(how)
     if families and not suite:
         raise ValueError("--families chooses tasks of a suite: give --suite, too")
     if baseline and suite:
         raise ValueError("--baseline compares scripts in the same environments: leave out --suite")
-    how, left_out = (out, format, points, reps), []
     with need("matplotlib").rc_context(STYLE if format == "svg" else PRINTED):
         if suite:
             tasks = choose_tasks(suite, families, envs, seeds)
-            files = plot_suite(find_runs(tasks, runs, metric, left_out), names, *how)
+            files = plot_suite(find_runs(tasks, runs, metric, left_out), names, how)
         else:
             groups = choose(runs, envs, seeds, metric, left_out)
-            files = plot_scripts(groups, names, baseline, *how)
-    text = "\n".join(in_markdown(columns, cells) for columns, cells, _ in files.values())
+            files = plot_scripts(groups, names, baseline, how)
+    text = "\n".join(in_markdown(heads, cells) for heads, cells, _ in files.values())
     text += note_of(left_out)
     if suite:
         text += not_trained(files["results"][2])
-    for name, (columns, cells, rows) in files.items():
+    for name, (heads, cells, rows) in files.items():
         write_atomically(out / f"{name}.csv", in_csv(rows).encode())
         if latex:
-            write_atomically(out / f"{name}.tex", in_latex(columns, cells).encode())
+            write_atomically(out / f"{name}.tex", in_latex(heads, cells).encode())
     write_atomically(out / "results.md", text.encode())
     return text
 
 
-def plot_suite(found: list[Found], names, out: Path, kind: str, points: int, reps: int) -> dict:
+def plot_suite(found: list[Found], names: Sequence[str], how: How) -> dict:
     """Draw the families of a suite; returns its table: name -> columns, cells, rows."""
     labels = [label for _, groups in found for label in itertools.chain(*groups.values())]
     planned = [f"{task.script_name}.py" for task, _ in found]
     titles = read_names(names, dict.fromkeys([*labels, *planned]))
     looks = {titles[label]: look for label, look in looks_of(labels).items()}
-    rows = suite_table(found, reps)
+    rows = suite_table(found, how.reps)
     for row in rows:
         row["script"] = titles[row["script"]]
-    out.mkdir(parents=True, exist_ok=True)
+    how.out.mkdir(parents=True, exist_ok=True)
     named = [Found(task, renamed(groups, titles)) for task, groups in found]
-    draw_families(named, looks, out, kind, points, reps)
+    draw_families(named, looks, how)
     return {"results": (suite_columns(rows), suite_cells(rows), rows)}
 
 
-def plot_scripts(
-    groups: Groups, names, baseline: str, out: Path, kind: str, points: int, reps: int
-) -> dict:
+def plot_scripts(groups: Groups, names: Sequence[str], baseline: str, how: How) -> dict:
     """Draw the curves of scripts and variants; returns tables: name -> columns, cells, rows."""
     labels = list(dict.fromkeys(itertools.chain(*groups.values())))
     titles = read_names(names, labels)
     looks = {titles[label]: look for label, look in looks_of(labels).items()}
     base = titles[find_baseline(baseline, labels, titles)] if baseline else ""
     groups = renamed(groups, titles)
-    rows = table(groups, reps)
+    rows = table(groups, how.reps)
     tables = {"results": (columns_of(rows), cells_of(rows), rows)}
-    compared = comparison(groups, base, reps) if baseline else []
-    out.mkdir(parents=True, exist_ok=True)
+    compared = comparison(groups, base, how.reps) if baseline else []
+    how.out.mkdir(parents=True, exist_ok=True)
     for x in ("steps", "seconds"):
-        draw_curves(groups, looks, x, out / f"curves_{x}.{kind}", points, reps)
-    draw_aggregate(groups, looks, out / f"aggregate.{kind}", points, reps)
+        draw_curves(groups, looks, x, f"curves_{x}", how)
+    draw_aggregate(groups, looks, how)
     if compared:
-        draw_comparison(groups, compared, looks, out / f"comparison.{kind}", reps)
+        draw_comparison(groups, compared, looks, how)
         cells = [row | {"title": in_code(row["script"])} for row in compared]
         tables["comparison"] = (comparison_columns(in_code(base)), cells, compared)
     return tables
