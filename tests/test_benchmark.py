@@ -1184,8 +1184,8 @@ def test_the_figures_have_a_panel_for_each_environment_and_a_line_for_each_scrip
             write_run(tmp_path / "runs", script, env, 1, [0.0, 0.5, 1.0], won)
     assert call("plot", "runs", "--out", "figures", "--reps", "20")[0] == 0
     expected = {
-        "curves_steps": ["3m", "Foraging-8x8-2p-3f-v3", "reward", "environment steps", "qmix.py"],
-        "curves_seconds": ["2s3z", "MMM", "win rate", "minutes", "qmix_lstm.py"],
+        "curves_steps": ["3m", "Foraging-8x8-2p-3f-v3", "reward (IQM)", "environment steps"],
+        "curves_seconds": ["2s3z", "MMM", "win rate (IQM)", "minutes", "qmix_lstm.py"],
         "aggregate": ["4 battles", "IQM of the win rates", "median", "qmix_lstm.py"],
     }
     for name, texts in expected.items():
@@ -1232,6 +1232,16 @@ def test_folders_are_drawn_together_and_some_environments_alone(call, tmp_path):
     assert call("plot", "qmix", "--envs", "3m", "2s3z") == (2, "", says)
 
 
+def test_numbers_in_names_of_environments_are_in_order(call, tmp_path):
+    names = ["3m", "8m", "10m_vs_11m", "MMM", "terran_5_vs_5", "terran_10_vs_10"]
+    for env in reversed(names):
+        write_run(tmp_path / "runs", "qmix_lstm" if env == "MMM" else "qmix", env, 1, [0.5])
+    assert call("plot", "runs", "--out", "figures", "--reps", "20")[0] == 0
+    assert [row["environment"] for row in rows(tmp_path / "figures/results.csv")] == names
+    titles = re.findall(r">(\w+)</text>", (tmp_path / "figures/curves_steps.svg").read_text())
+    assert [title for title in titles if title in names] == names
+
+
 def test_plot_can_be_limited_to_some_seeds(call, tmp_path):
     for seed in (1, 2, 3, 4):
         write_run(tmp_path / "runs", "qmix", "3m", seed, [seed / 4])
@@ -1243,6 +1253,38 @@ def test_plot_can_be_limited_to_some_seeds(call, tmp_path):
 
 
 # Figures and tables for a paper
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rgb or #rrggbb, as in the guidelines for web content (WCAG 2)."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    parts = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def test_text_in_figures_has_contrast_on_light_and_dark_pages(call, tmp_path):
+    write_run(tmp_path / "runs", "qmix", "3m", 1, [0.0, 1.0])
+    assert call("plot", "runs", "--reps", "20")[0] == 0
+    picture = (tmp_path / "figures/curves_steps.svg").read_text()
+    light, dark = (luminance(colour) for colour in re.findall(r"\bcolor: (#\w+)", plot.FOLLOW))
+    assert (1 + 0.05) / (light + 0.05) >= 4.5
+    assert (dark + 0.05) / (luminance("#22272e") + 0.05) >= 4.5  # the lightest of dark pages
+    assert f"<style>{plot.FOLLOW}</style>" in picture
+    assert set(re.findall(r"<text style=\"[^\"]*?fill: (\S+?)[;\"]", picture)) == {"currentColor"}
+
+
+def test_a_narrow_figure_has_a_panel_in_a_row_and_its_legend_above(call, tmp_path):
+    for env in ("3m", "8m"):
+        write_run(tmp_path / "runs", "qmix", env, 1, [0.0, 1.0])
+    assert call("plot", "runs", "--reps", "20", "--columns", "1")[0] == 0
+    picture = (tmp_path / "figures/curves_steps.svg").read_text()
+    sides = ("width", "height")
+    width, height = (float(re.search(rf'{side}="([\d.]+)pt"', picture)[1]) for side in sides)
+    assert width < 4.06 * 72  # on 358 pixels of a phone, text of 9 points has at least 11 pixels
+    assert height > 5 * 72
+    places = {text: float(y) for y, text in re.findall(r'y="([\d.]+)"[^>]*>([^<]+)<', picture)}
+    assert places["qmix.py"] < places["3m"] < places["8m"]
 
 
 def test_each_of_the_four_scripts_has_one_look_in_all_figures():
@@ -1263,16 +1305,6 @@ def two_scripts(tmp_path):
         for seed, value in enumerate(values, 1):
             write_run(tmp_path / "runs", script, env, seed, [0.0] * 9 + [value])
     return finals
-def test_numbers_in_names_of_environments_are_in_order(call, tmp_path):
-    names = ["3m", "8m", "10m_vs_11m", "MMM", "terran_5_vs_5", "terran_10_vs_10"]
-    for env in reversed(names):
-        write_run(tmp_path / "runs", "qmix_lstm" if env == "MMM" else "qmix", env, 1, [0.5])
-    assert call("plot", "runs", "--out", "figures", "--reps", "20")[0] == 0
-    assert [row["environment"] for row in rows(tmp_path / "figures/results.csv")] == names
-    titles = re.findall(r">(\w+)</text>", (tmp_path / "figures/curves_steps.svg").read_text())
-    assert [title for title in titles if title in names] == names
-
-
 
 
 def test_scripts_are_compared_with_a_baseline(call, tmp_path, two_scripts):
@@ -1361,7 +1393,7 @@ def test_a_table_for_latex_has_the_cells_of_the_table(call, tmp_path, two_script
     words = ["--latex", "--names", r"qmix=QMIX & $\lambda$", "--baseline", "my_qmix"]
     assert call("plot", "runs", *words, "--reps", "20")[0] == 0
     text = (tmp_path / "figures/results.tex").read_text()
-    assert text.startswith("\\begin{tabular}{llrrrrrrr}\n\\toprule\nenvironment & script & seeds &")
+    assert text.startswith("\\begin{tabular}{llrrrrr}\n\\toprule\nenvironment & script & seeds &")
     assert "& range of seeds &" in text
     assert r"3m & \texttt{my\_qmix.py} & 3 & 0.700 &" in text
     assert r"3m & QMIX \& $\lambda$ & 3 & " in text  # formulas are the user's own
@@ -1712,9 +1744,14 @@ def test_a_suite_has_a_figure_for_each_family_with_a_panel_for_each_task(call, m
     assert call("plot", "runs", *words)[0] == 0
     figures = {path.stem: path.read_text() for path in Path("figures").glob("*.svg")}
     assert figures.keys() == {"foraging", "battles"}
-    for text in ("Foraging-8x8-2p-3f-v3", "Foraging-8x8-2p-2f-coop-v3", "qmix_lstm.py", "reward"):
+    for text in (
+        "Foraging-8x8-2p-3f-v3",
+        "Foraging-8x8-2p-2f-coop-v3",
+        "qmix_lstm.py",
+        "reward (IQM)",
+    ):
         assert f">{text}<" in figures["foraging"]
-    assert ">win rate<" in figures["battles"] and ">qmix_lstm.py<" not in figures["battles"]
+    assert ">win rate (IQM)<" in figures["battles"] and ">qmix_lstm.py<" not in figures["battles"]
 
 
 def test_the_table_of_a_suite_has_other_seeds_if_they_are_given(call, mine):
