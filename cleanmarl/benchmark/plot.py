@@ -308,10 +308,10 @@ def write_figure(picture, name: str, how: How):
     where = "upper" if how.columns == 1 else "lower"
     look = {"loc": f"outside {where} center", "ncols": min(how.columns, 2), "frameon": False}
     picture.legend([lines[label] for label in labels], labels, **look)
-    save(picture, how.out / f"{name}.{how.format}")
+    save_figure(picture, how.out / f"{name}.{how.format}")
 
 
-def save(picture, path: Path):
+def save_figure(picture, path: Path):
     """Save a figure with the whole of its legends."""
     content = io.BytesIO()
     kind = path.suffix.removeprefix(".")

@@ -9,7 +9,7 @@ Each table replaces the one with the same head; below a command or a heading, th
 - races and random battles, in docs/random_battles.md; six battles of each race are drawn to
   docs/images/random/
 - results, below each `plot` command of docs/results.md, docs/trials.md and docs/random_battles.md,
-  with the figures that the pages show
+  with the figures that the pages show; on phones, the site shows curves_narrow.svg for curves.svg
 - the suite in short, below `<!-- suite -->` in README.md; the picture of the first seconds
 """
 
@@ -43,6 +43,7 @@ from cleanmarl.benchmark.plot import (
     iqm,
     new_figure,
     plot,
+    save_figure,
     suite_table,
 )
 from cleanmarl.benchmark.suite import choose_tasks
@@ -165,10 +166,11 @@ def draw_first_seconds(path: Path):
             rates.append(np.append(0, run.values)[number])  # 0 before the first evaluation
         (line,) = panel.plot(seconds, iqm(np.array(rates)), label=name, linewidth=2.2)
         panel.plot(seconds, np.min(rates, 0), color=line.get_color(), linewidth=0.7)
-    panel.set(xlabel="seconds of training", ylabel="win rate", xlim=(0, SECONDS))
+    panel.set(xlabel="seconds of training", xlim=(0, SECONDS))
+    panel.set(ylabel="win rate (IQM; thin: worst seed)")
     picture.legend(loc="outside right center", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.savefig(path, transparent=True, metadata={"Date": None})
+    save_figure(picture, path)
 
 
 def redraw(text: str, page: Path) -> str:
@@ -182,9 +184,13 @@ def redraw(text: str, page: Path) -> str:
         out = args["out"].relative_to("docs")
         with tempfile.TemporaryDirectory() as folder:
             results = plot(**args | {"out": Path(folder)})
-            for name in re.findall(rf"\({out}/(\w+\.svg)\)", text):
+            if names := re.findall(rf"\({out}/(\w+)\.svg\)", text):
+                plot(**args | {"out": Path(folder, "narrow"), "columns": 1})
                 (page.parent / out).mkdir(parents=True, exist_ok=True)
-                shutil.copy(Path(folder, name), page.parent / out / name)
+            for name in names:
+                shutil.copy(Path(folder, f"{name}.svg"), page.parent / out)
+                narrow = page.parent / out / f"{name}_narrow.svg"
+                shutil.copy(Path(folder, f"narrow/{name}.svg"), narrow)
         lines = [dense(cells(line)) for line in results.splitlines() if line.startswith("|")]
         text = put(lines, text, below=found)
     return text
