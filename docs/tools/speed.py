@@ -6,7 +6,7 @@
 Each training runs a whole script, with evaluations and checkpoints, and with epsilon at its final
 value. The second half of the time counts. `rates` prints environment steps per second: the median
 of five spans of time, the lowest and the highest. `growth` prints the medians and draws
-docs/images/speed.svg.
+docs/images/speed.svg, and speed_narrow.svg for phones.
 """
 
 import cleanmarl  # noqa: F401  first: it prepares NumPy and PyTorch
@@ -29,7 +29,10 @@ from typing import Literal
 from unittest import mock
 
 import tyro
+from matplotlib import rc_context
+from matplotlib.ticker import EngFormatter
 
+from cleanmarl.benchmark.plot import STYLE, looks_of, new_figure, save_figure
 from cleanmarl.training import Run
 from cleanmarl.training.arguments import parse
 
@@ -58,8 +61,6 @@ GROWTH = {
     ),
     "batch_size": ([5, 10, 20, 40, 80], "qmix --env-name 2s3z --batch-size {}"),
 }
-GREY = "#808080"  # legible on white and on black
-BLUE = "#0072b2"
 
 
 @dataclass
@@ -146,36 +147,37 @@ def print_rates(args: Args):
 
 
 def draw_growth(args: Args):
-    import matplotlib.pyplot as plt
-
-    coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    plt.rcParams |= dict.fromkeys(coloured, GREY) | {"font.size": 9, "svg.fonttype": "none"}
-    look = {"figsize": (10.2, 3), "layout": "constrained", "sharey": True, "squeeze": False}
-    figure, (axes,) = plt.subplots(1, len(GROWTH), **look)
-    for axis, (name, (values, command)) in zip(axes, GROWTH.items(), strict=True):
-        script = command.partition(" ")[0]
-        spans = [rates(command.format(value), args.seconds) for value in values]
+    found = {}
+    for name, (values, command) in GROWTH.items():
+        found[name] = [rates(command.format(value), args.seconds) for value in values]
         print()
         print_row(name, *values)
         print_row("---", *["---:"] * len(values))
-        print_row(f"`{script}.py`", *(f"{statistics.median(span):,.0f}" for span in spans))
-        draw(axis, spans)
-        axis.set(yscale="log", xlabel=name, title=f"{script}.py")
-        axis.set_xticks(range(len(values)), values, fontsize=7 if name == "agents" else None)
-        axis.minorticks_off()
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("environment steps per second")
-    figure.savefig(args.picture, transparent=True)
+        script = command.partition(" ")[0]
+        print_row(f"`{script}.py`", *(f"{statistics.median(span):,.0f}" for span in found[name]))
+    draw(found, args.picture, columns=3)
+    draw(found, args.picture.with_stem(f"{args.picture.stem}_narrow"), columns=1)
 
 
-def draw(axis, spans: list[list[float]]):
-    """Draw the medians as a line, and a band from the lowest to the highest."""
-    places = range(len(spans))
-    lows = [min(span) for span in spans]
-    highs = [max(span) for span in spans]
-    middles = [statistics.median(span) for span in spans]
-    axis.plot(places, middles, "o-", color=BLUE)
-    axis.fill_between(places, lows, highs, color=BLUE, alpha=0.15)
+def draw(found: dict[str, list[list[float]]], picture: Path, columns: int):
+    """Draw medians of spans as a line, and a band from the lowest to the highest."""
+    with rc_context(STYLE):
+        figure, panels = new_figure(len(found), 3.2, columns)
+        for panel, (name, spans) in zip(panels, found.items(), strict=True):
+            values, command = GROWTH[name]
+            script = f"{command.partition(' ')[0]}.py"
+            colour, dashes = looks_of([script])[script]
+            middles = [statistics.median(span) for span in spans]
+            places = range(len(spans))
+            panel.plot(places, middles, "o", linestyle=dashes, color=colour)
+            lows, highs = map(min, spans), map(max, spans)
+            panel.fill_between(places, list(lows), list(highs), color=colour, alpha=0.15)
+            panel.set(yscale="log", ylim=(200, 6e4), xlabel=name, title=script)
+            panel.set(ylabel="steps per second (median)")
+            panel.yaxis.set_major_formatter(EngFormatter(sep=""))
+            panel.set_xticks(places, [str(value).partition("_")[0] for value in values])
+            panel.minorticks_off()
+        save_figure(figure, picture)
 
 
 if __name__ == "__main__":
