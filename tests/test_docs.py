@@ -374,7 +374,8 @@ def test_the_growth_of_the_cost_is_drawn_and_printed(tmp_path, monkeypatch, caps
     picture = tmp_path / "speed.svg"
     speed.draw_growth(speed.Args("growth", seconds=0.2, picture=picture))
     assert cells(capsys.readouterr().out)[0] == ["batch_size", "2", "4"]
-    assert "<svg" in picture.read_text()
+    for one in (picture, tmp_path / "speed_narrow.svg"):
+        assert ">qmix.py<" in one.read_text()
 
 
 def test_the_steps_of_another_program_are_counted():
