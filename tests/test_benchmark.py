@@ -1774,7 +1774,7 @@ def test_the_suite_of_the_page_is_planned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (text,) = (text for text in blocks(ROOT / "docs/benchmark.md", "text") if "[[tasks]]" in text)
     Path("my_suite.toml").write_text(text)
-    assert len(plan_suite("my_suite.toml")) == 2 * 3 + 2 * 5
+    assert len(plan_suite("my_suite.toml", families=["battles"])) == 2 * 5
 
 
 def test_a_suite_without_any_run_says_so(call, mine):
