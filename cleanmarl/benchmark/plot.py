@@ -281,9 +281,10 @@ def looks_of(labels: Iterable[str]) -> dict[str, tuple]:
 
 def new_figure(number: int, width: float, columns: int = 3):
     """A figure with `number` panels in rows of up to `columns`, and its panels."""
+    height = 2.7 if columns > 1 else 2.2  # of a panel
     columns = min(number, columns)
     rows = -(-number // columns)
-    size = (width * columns, 2.7 * rows + 0.3)
+    size = (width * columns, height * rows + 0.3)
     picture = need("matplotlib.figure").Figure(size, layout="constrained")
     panels = picture.subplots(rows, columns, squeeze=False).flat
     for panel in panels:
