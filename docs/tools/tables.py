@@ -45,6 +45,7 @@ from cleanmarl.benchmark.plot import (
     plot,
     save_figure,
     suite_table,
+    table,
 )
 from cleanmarl.benchmark.suite import choose_tasks
 from cleanmarl.training.arguments import as_words, option
@@ -54,6 +55,7 @@ RECORDS = DOCS / "results/records"
 SCRIPTS = (qmix, qmix_memefficient, qmix_multienvs, qmix_lstm)
 SUITE = "<!-- suite -->"  # README.md has the table below it
 SMALL = ("games", "matrix")  # families that are not in README.md
+EARLIER = [RECORDS / name for name in ("defaults", "hard_lstm", "hard_two_layers", "random_long")]
 MAPS = ("3m", "8m", "2s3z", "3s5z", "1c3s5z", "MMM", "corridor")  # in the picture of README.md
 SIZE, COLOURS, COLUMNS = 480, 96, 3
 BATTLES = 6  # drawn of each race
@@ -124,31 +126,39 @@ def default(Args: type, name: str) -> str:
 
 
 def suite_in_short() -> list[str]:
-    """The suite's trained tasks; those of a family with equal results share a row."""
-    trained = find_runs(choose_tasks("field"), [RECORDS / "field"])
+    """The suite's trained tasks; those of a family with equal results share a row.
+
+    Tasks of battles that are trained with earlier defaults only have a star.
+    """
+    tasks = choose_tasks("field")
+    now = suite_table(find_runs(tasks, [RECORDS / "field"]), 100)
+    trained = {row["environment"] for row in now if row["seeds"]}
+    battles = {task.title for task in tasks if "battles" in task.family} - trained
+    before = [row for row in table(choose(EARLIER), 100) if row["environment"] in battles]
     shared = defaultdict(list)  # cells -> rows
-    for result in suite_table(trained, 100):
-        if result["seeds"] and result["family"] not in SMALL:
-            shared[short_cells(result)].append(result)
+    for row in [*now, *before]:
+        if row["seeds"] and row.get("family") not in SMALL:
+            shared[short_cells(row)].append(row)
     heads = ("task", "script", "steps", "seeds", "final score", "worst seed", "time to win")
     lines = [dense(heads), dense(("---", "---", *["---:"] * 5))]
-    for found, results in shared.items():
-        names = ", ".join(f"`{result['environment']}`" for result in results)
-        times = sorted(result["seconds_to_win"] or 0 for result in results)
+    for (family, *cells, won), rows in shared.items():
+        star = "" if family else "*"
+        names = ", ".join(f"`{row['environment']}`{star}" for row in rows)
+        times = sorted(row["seconds_to_win"] or 0 for row in rows)
         spread = " to ".join(dict.fromkeys(map(duration, (times[0], times[-1]))))
-        lines.append(dense((names, *found[1:6], spread if found[6] == "won" else found[6])))
+        lines.append(dense((names, *cells, spread if won == "won" else won)))
     return lines
 
 
-def short_cells(result: dict) -> tuple[str, ...]:
+def short_cells(row: dict) -> tuple[str, ...]:
     """Family, script, steps, seeds, final score, worst seed, and "won", "never" or nothing."""
-    form = "{:.0%}" if result["metric"] in ("win rate", "success rate") else "{:.2f}"
-    scores = (form.format(float(result[name])) for name in ("IQM", "worst_seed"))
-    won = {None: "", np.inf: "never"}.get(result["seconds_to_win"], "won")
-    seeds, wanted = result["seeds"], result["of_seeds"]
-    seeds = str(seeds) if seeds >= wanted else f"{seeds} of {wanted}"
-    steps = f"{result['steps'] / 1e6:g}M"
-    return (result["family"], in_code(result["script"]), steps, seeds, *scores, won)
+    form = "{:.0%}" if row["metric"] in ("win rate", "success rate") else "{:.2f}"
+    scores = (form.format(float(row[name])) for name in ("IQM", "worst_seed"))
+    won = {None: "", np.inf: "never"}.get(row["seconds_to_win"], "won")
+    wanted = row.get("of_seeds", 0)
+    seeds = str(row["seeds"]) if row["seeds"] >= wanted else f"{row['seeds']} of {wanted}"
+    steps = f"{row['steps'] / 1e6:g}M"
+    return (row.get("family", ""), in_code(row["script"]), steps, seeds, *scores, won)
 
 
 def draw_first_seconds(path: Path):
@@ -202,14 +212,15 @@ def draw(name: str, folder: Path):
 
 
 def draw_random(race: str, folder: Path):
-    """Battles with the seeds from 1 on, in rows."""
+    """Battles with the seeds from 1 on: three in a row, and two for phones."""
     env = BattleEnv(f"{race}_10_vs_10", render_mode="rgb_array")
     small = [picture_of(env, 1 + n, SIZE * 2 // 3) for n in range(BATTLES)]
     width, height = small[0].size
-    picture = Image.new("RGB", (COLUMNS * width, BATTLES // COLUMNS * height))
-    for n, one in enumerate(small):
-        picture.paste(one, (n % COLUMNS * width, n // COLUMNS * height))
-    save(picture, folder / f"{race}.png")
+    for name, columns in ((race, COLUMNS), (f"{race}_narrow", 2)):
+        picture = Image.new("RGB", (columns * width, BATTLES // columns * height))
+        for n, one in enumerate(small):
+            picture.paste(one, (n % columns * width, n // columns * height))
+        save(picture, folder / f"{name}.png")
 
 
 def picture_of(env: BattleEnv, seed: int, size: int) -> Image.Image:
