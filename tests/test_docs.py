@@ -237,7 +237,7 @@ def test_the_tables_and_pictures_are_those_of_the_code(tmp_path):
         assert copy.read_text() == page.read_text(), "python docs/tools/tables.py puts it right"
     drawn = sorted((docs / "images").glob("*/*.png"))
     assert [path.stem for path in drawn if path.parent.name == "maps"] == sorted(battle.map_names())
-    assert len(drawn) == len(battle.map_names()) + 3
+    assert len(drawn) == len(battle.map_names()) + 2 * 3  # wide and narrow
     for path in drawn:
         new, old = (
             np.asarray(Image.open(picture).convert("RGB"), float)
