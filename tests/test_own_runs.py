@@ -122,6 +122,11 @@ def test_used_up_memory_is_told_in_one_line_after_saving(command, tmp_path):
     assert (run_folder(tmp_path) / "checkpoint.pt").exists()
 
 
+def test_used_up_memory_of_a_gpu_is_no_matter_of_the_replay_buffer():
+    message = memory.out_of_memory(torch.OutOfMemoryError("CUDA out of memory"), [], 5000)
+    assert message == "out of memory on the GPU: lower --batch-size, or use smaller networks"
+
+
 # Warnings before the training
 
 

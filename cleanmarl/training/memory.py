@@ -4,6 +4,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 from cleanmarl.training.errors import warn
 
 
@@ -73,8 +75,10 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     )
 
 
-def out_of_memory(episodes, capacity: int) -> str:
-    """What to say when the memory is used up."""
+def out_of_memory(error: BaseException, episodes, capacity: int) -> str:
+    """What to say when the memory is used up: a GPU's, or that of the machine."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory on the GPU: lower --batch-size, or use smaller networks"
     size = sum(array.nbytes for episode in episodes for array in episode.values())
     of = f"{len(episodes):,} of {capacity:,} episodes in the replay buffer take {amount(size)}"
     here = memory()

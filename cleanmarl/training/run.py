@@ -402,7 +402,7 @@ class Run:
             first = not self.episodes and not self.args.resume
             return Refused(str(error)) if first else RunFailed(str(error))
         if is_out_of_memory(error):
-            reason = out_of_memory(self.episodes, self.args.buffer_size)
+            reason = out_of_memory(error, self.episodes, self.args.buffer_size)
             self.episodes.clear()  # to save the rest needs memory, too
             return RunFailed(reason)
         return error
