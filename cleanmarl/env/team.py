@@ -54,13 +54,14 @@ class TeamEnv(gymnasium.Env):
         time_limit: steps after which an episode is truncated; None if no limit is known
         reward_aggr: the team's reward is the "sum" or "mean" of the agents' rewards
         render_mode: None, or one of metadata["render_modes"]
-        dtypes: of `obs` and of `state`
+        dtypes: types of `obs` and of `state`, np.float32 or np.uint8
 
     Attributes:
         title: what messages call this environment
-        agent_names: [n_agents]
-        action_names: [n_agents][n_actions]
-        observation_names: [n_agents][obs_size] without ids; None if they have no names
+        agent_names: a name for each agent, [n_agents]
+        action_names: a name for each action of each agent, [n_agents][n_actions]
+        observation_names: a name for each entry of each agent's observation without ids,
+            [n_agents][obs_size]; None if they have no names
         notes: what a user should know before training, in sentences
 
     Raises:
