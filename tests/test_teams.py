@@ -50,7 +50,7 @@ def published(tmp_path, monkeypatch):
     """An empty place for teams, and an empty page."""
     monkeypatch.setattr(teams, "TEAMS", tmp_path / "docs/results/teams")
     monkeypatch.setattr(collect_teams, "PAGE", tmp_path / "teams.md")
-    head = f"| {' | '.join(teams.COLUMNS)} |\n"
+    head = f"|{'|'.join(teams.COLUMNS)}|\n"
     (tmp_path / "teams.md").write_text(f"above\n\n{head}| old |\n\nbelow\n")
     return teams.TEAMS
 
@@ -70,7 +70,7 @@ def test_teams_of_sweeps_and_runs_are_published_by_name(runs, published, tmp_pat
     assert files == {"args.json", "team.json", "best.pt", "evaluation.json"}
     page = (tmp_path / "teams.md").read_text()
     assert page.startswith("above\n") and page.endswith("\n\nbelow\n") and "old" not in page
-    assert [f"| `{name}` |" in page for name in NAMES] == [True] * len(NAMES)
+    assert [f"|`{name}`|" in page for name in NAMES] == [True] * len(NAMES)
     assert "6 teams" in capsys.readouterr().out
 
 

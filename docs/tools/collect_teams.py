@@ -168,13 +168,13 @@ def table() -> list[str]:
     columns, *rows = teams.table()
     lines = [columns, ["---"] * 3 + ["---:"] * 2 + ["---"] * 2]
     lines += [(f"`{name}`", task, f"`{script}.py`", *rest) for name, task, script, *rest in rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
+    return [f"|{'|'.join(line)}|" for line in lines]
 
 
 def with_table(text: str, lines: list[str]) -> str:
     """A page with these lines in place of its table."""
-    head = " | ".join(teams.COLUMNS)
-    old = re.compile(rf"^\| {re.escape(head)} \|\n(?:\|.*\n)*", re.MULTILINE)
+    head = "|".join(teams.COLUMNS)
+    old = re.compile(rf"^\|{re.escape(head)}\|\n(?:\|.*\n)*", re.MULTILINE)
     return old.sub(lambda _: "\n".join(lines) + "\n", text, count=1)
 
 
