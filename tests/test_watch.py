@@ -49,6 +49,7 @@ RUNS = {
     "spread": ("qmix", SPREAD | {"time_limit": 12}),
     "no scene": ("qmix", TWO_STEPS),
     "random": ("qmix", {"env_name": "terran_4_vs_4", "time_limit": 20}),
+    "own": ("qmix", {"env_type": "pz", "env_family": "tests.games", "env_name": "faulty"}),
 }
 
 
@@ -704,6 +705,12 @@ def test_entries_of_an_observation_have_names(opened):
     browser = opened("battle", "#t=0&agent=0")
     said = text(browser, "observation")
     assert "distance" in said and "enemy 2" in said and "itself" in said
+
+
+def test_entries_of_the_users_observations_have_the_users_names(opened):
+    lines = text(opened("own", "#t=3&agent=1"), "observation").splitlines()
+    assert lines[:3] == ["part 0 1.00", "part 1 1.00", "part 2 1.00"]
+    assert any(line.startswith("number") for line in lines[3:])
 
 
 def test_the_page_of_vdn_says_why_all_weights_are_1(opened):

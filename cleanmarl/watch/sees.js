@@ -17,18 +17,32 @@ export function observationPanel(episode) {
   };
 }
 
-/** Tables of entries such as "enemy 0: distance", one for each kind of unit. */
+/**
+ * Tables of entries such as "enemy 0: distance", one for each kind of unit.
+ *
+ * Entries with other names, such as "target", are in a table of their own.
+ */
 function namedTables(names, values) {
   const kinds = new Map();
+  const others = [];
   names.forEach((name, k) => {
     const [unit, entry] = name.split(": ");
+    if (entry === undefined) {
+      const head = html("th", { scope: "row" }, name);
+      others.push(html("tr", {}, head, numberCell(shown(values[k]))));
+      return;
+    }
     const kind = unit.replace(/ \d+$/, "");
     if (!kinds.has(kind)) kinds.set(kind, new Map());
     const units = kinds.get(kind);
     if (!units.has(unit)) units.set(unit, new Map());
     units.get(unit).set(entry, values[k]);
   });
-  return [...kinds.values()].map(unitTable);
+  const tables = [...kinds.values()].map(unitTable);
+  if (others.length) {
+    tables.unshift(html("table", { class: "sees" }, html("tbody", {}, ...others)));
+  }
+  return tables;
 }
 
 /** A row for each unit and a column for each entry; entries "is ..." are one column. */
@@ -37,9 +51,7 @@ function unitTable(units) {
   const plain = entries.filter((entry) => !entry.startsWith("is "));
   const types = entries.filter((entry) => entry.startsWith("is "));
   const rows = [...units].map(([unit, of]) => {
-    const cells = plain.map((entry) =>
-      html("td", { class: "number" }, cellOf(entry, of.get(entry)))
-    );
+    const cells = plain.map((entry) => numberCell(cellOf(entry, of.get(entry))));
     const type = types.find((entry) => of.get(entry) === 1)?.slice(3) ?? "–";
     if (types.length) cells.push(html("td", {}, type));
     const known = [...of.values()].some((value) => value > 0);
@@ -53,6 +65,10 @@ function unitTable(units) {
     table.prepend(html("thead", {}, html("tr", {}, ...heads)));
   }
   return table;
+}
+
+function numberCell(text) {
+  return html("td", { class: "number" }, text);
 }
 
 function cellOf(entry, value) {
