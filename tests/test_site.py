@@ -10,7 +10,7 @@ import pytest
 from selenium.webdriver import ActionChains
 
 from tests.helpers import ROOT
-from tests.test_watch import browser, width  # noqa: F401  browser: a fixture
+from tests.test_watch import browser, wait, width  # noqa: F401  browser: a fixture
 
 pytest.importorskip("sphinx", reason="the site needs the extra docs")
 
@@ -129,8 +129,10 @@ def test_the_copy_button_leaves_out_prompts_and_what_is_printed(opened):
     )
     page.execute_script(listen)
     button = page.find_element("css selector", ".highlight-console .copybtn")
-    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    centre = "{block: 'center', behavior: 'instant'}"
+    page.execute_script(f"arguments[0].scrollIntoView({centre})", button)
     ActionChains(page).move_to_element(button).click().perform()
+    wait(page, "window.copied")
     copied = page.execute_script("return window.copied")
     assert copied.splitlines() == [LONG, "python second.py"]
 
