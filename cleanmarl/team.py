@@ -90,12 +90,15 @@ class Team:
 
         Returns: integers [..., n_agents]
 
-        Raises ValueError if a shape is wrong, or an agent has no available action.
+        Raises ValueError if a shape is wrong, an entry is not finite, or an agent has no available
+        action.
         """
         obs = np.asarray(obs, np.float32)
         wanted = (self.n_agents, self.obs_size)
         if obs.shape[-2:] != wanted:
             raise ValueError(f"obs must be [..., {wanted[0]}, {wanted[1]}], got {obs.shape}")
+        if not np.isfinite(obs).all():
+            raise ValueError("obs has an entry that is nan or infinite")
         batch = obs.shape[:-2]
         shape = (*batch, self.n_agents, self.n_actions)
         available = (

@@ -759,7 +759,7 @@ def test_render_gives_an_image(task):
         (("pz", "pursuit_v4", "sisl"), {}, "'pursuit_v4'.* pursuit_v5"),
         (("pz", "tset_env", "tests"), {}, "'tset_env'.* test_env"),
         (("pz", "chess", "tests.games"), {}, "'chess'; tests.games has cue_game, dice_game, "),
-        (("pz", "simple_spread_v3", "mpee"), {}, "env_family.* mpe, sisl, .*package, not 'mpee'"),
+        (("pz", "simple_spread_v3", "mpee"), {}, "env_family.* mpe, sisl, .*not 'mpee': start"),
         (("pz", "game", "my.envs"), {}, "env_family.* mpe, sisl, .*package, not 'my.envs'"),
         (("pz", "game", ""), {}, "env_family.* mpe, sisl, .*package, not ''"),
         (("pz", "game", ".name"), {}, "env_family.* mpe, sisl, .*package, not '.name'"),

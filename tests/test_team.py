@@ -182,6 +182,15 @@ def test_a_wrong_shape_is_an_error_of_one_line(runs, obs, masks, message):
         team.act(np.zeros(obs), masks and np.ones(masks))
 
 
+@pytest.mark.parametrize("entry", [np.nan, np.inf])
+def test_an_observation_that_is_not_finite_is_an_error(runs, entry):
+    team = cleanmarl.load_team(runs("qmix"))
+    obs = np.zeros((3, 30))
+    obs[1, 2] = entry
+    with pytest.raises(ValueError, match="nan or infinite"):
+        team.act(obs, np.ones((3, 9)))
+
+
 def test_an_agent_without_an_available_action_is_an_error(runs):
     team = cleanmarl.load_team(runs("qmix"))
     with pytest.raises(ValueError, match="no available action"):

@@ -965,7 +965,8 @@ def test_the_users_grid_world_is_drawn_from_its_positions():
 @pytest.mark.parametrize("thing", [{"row": 0}, {"kind": "agent", "number": "a"}, 3])
 def test_positions_that_cannot_be_read_are_refused(thing):
     own = type("Team", (), {"positions": staticmethod(lambda: {"size": (5, 3), "things": [thing]})})
-    with pytest.raises(Refused, match=r"positions\(\) must return"):
+    says = r"positions\(\) must return .* got the thing " + re.escape(repr(thing))
+    with pytest.raises(Refused, match=says):
         finder(type("Env", (), {"unwrapped": own}))()
 
 

@@ -129,7 +129,8 @@ def modules_of(package: str) -> dict[str, str]:
     home = module_here(package) if own else importlib.import_module(package)
     if home is None:
         known = ", ".join(FAMILIES)
-        raise ValueError(f"env_family must be {known} or a package, not {package!r}")
+        remedy = "start in the folder that contains your package, or install it"
+        raise ValueError(f"env_family must be {known} or a package, not {package!r}: {remedy}")
     if not hasattr(home, "__path__"):
         what = f"a package of environments, not the module {package!r}"
         raise ValueError(f"env_family must be {what}")

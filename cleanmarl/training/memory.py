@@ -44,7 +44,8 @@ def notes_on(env, num_episodes: int) -> list[str]:
     size, available = buffer_bytes(env, num_episodes), memory()
     if size is None:
         notes.append(
-            "no time limit is known: if episodes may not end by themselves, add --time-limit STEPS"
+            "no time limit is known: the training hangs in an episode that does not end by itself; "
+            "if there may be one, add --time-limit STEPS"
         )
     elif available is not None and size > 0.8 * available:
         episodes = f"{num_episodes:,} episodes of {env.time_limit:,} steps"

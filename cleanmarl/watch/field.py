@@ -77,18 +77,22 @@ def of_user(found: dict) -> dict:
     """`positions()` of the user's environment: rows and columns are counted from the north west."""
     try:
         rows, columns = map(int, found["size"])
-        things = [thing_of_user(thing, rows) for thing in found["things"]]
+        things = list(found["things"])
     except (KeyError, TypeError, ValueError) as error:
         raise Refused(f"its positions() must return {FORM}, got {found!r:.80}") from error
+    things = [thing_of_user(thing, rows) for thing in things]
     sight = {"sight": int(found["sight"])} if found.get("sight") is not None else {}
     return {"box": [0, 0, columns, rows], "grid": True, "things": things} | sight
 
 
 def thing_of_user(thing: dict, rows: int) -> dict:
     """One thing of the user's, with plain numbers."""
-    found = {"kind": str(thing["kind"]), "number": int(thing["number"])}
-    found |= {name: float(thing[name]) for name in ("level", "turn") if name in thing}
-    return found | {"x": float(thing["column"]) + 0.5, "y": rows - float(thing["row"]) - 0.5}
+    try:
+        found = {"kind": str(thing["kind"]), "number": int(thing["number"])}
+        found |= {name: float(thing[name]) for name in ("level", "turn") if name in thing}
+        return found | {"x": float(thing["column"]) + 0.5, "y": rows - float(thing["row"]) - 0.5}
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refused(f"its positions() must return {FORM}, got the thing {thing!r}") from error
 
 
 def of_foraging(task, food: list[tuple[int, int]]) -> dict:
