@@ -3,6 +3,7 @@
 An edit that is not learned is refused in one line. Acting computes what learning computes.
 """
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -291,6 +292,46 @@ def test_weights_that_never_change_are_named_at_the_end(tmp_path, edited, capsys
     module = edited("qmix", (STEP, f"    optimizer.zero_grad(False)\n{STEP}"))
     losses_of(module, "qmix", tmp_path / "run")
     assert "agent.layers.0.weight" in capsys.readouterr().err
+
+
+def test_targets_that_never_follow_are_told_at_the_end(tmp_path, edited, capsys, monkeypatch):
+    monkeypatch.setattr("cleanmarl.training.learned.ENOUGH", 5)
+    module = edited("qmix", ("            target.lerp_(parameter, polyak)\n", "            pass\n"))
+    losses_of(module, "qmix", tmp_path / "run")
+    assert "the target networks did not change in" in capsys.readouterr().err
+
+
+STATE = '"progress": progress}'
+NOT_SAVED = {
+    "a number": ('"progress": progress, "mine": 0.5}', "a dataclass, or an object with state_dict"),
+    "an array": ('"progress": progress, "mine": Args(seed=np.zeros(2))}', "but no ndarray"),
+}
+
+
+@pytest.mark.parametrize(("state", "reason"), NOT_SAVED.values(), ids=NOT_SAVED)
+def test_what_cannot_be_saved_is_refused_before_the_training(tmp_path, edited, state, reason):
+    module = edited("qmix", (STATE, state))
+    with pytest.raises(Refused, match=reason):
+        losses_of(module, "qmix", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_field_of_args_without_a_type_is_refused(tmp_path, edited):
+    module = edited(
+        "qmix", ("    gamma: Fraction = 0.99\n", "    gamma: Fraction = 0.99\n    mine = 1\n")
+    )
+    with pytest.raises(Refused, match="needs a type, for example mine: int = 1"):
+        losses_of(module, "qmix", tmp_path / "run")
+
+
+def test_a_run_that_an_edited_script_resumes_says_so(tmp_path, edited, capsys):
+    losses_of(edited("qmix"), "qmix", tmp_path / "run")
+    for changes, told in (((), 0), (((STEP, f"{STEP}    # edited\n"),), 1), ((), 1)):
+        module = edited("qmix", *changes)
+        own = json.loads((tmp_path / "run" / "args.json").read_text())
+        module.train(module.Args(**own | {"resume": str(tmp_path / "run")}))
+        text = "edited_qmix.py has changed since the run was trained with it"
+        assert capsys.readouterr().err.count(text) == told
 
 
 def test_no_weight_of_a_training_is_named_as_unchanged(tmp_path, capsys, monkeypatch):

@@ -689,6 +689,7 @@ def connect(ray, address: str, cpus: int | None):
     """Start Ray on this machine, or join a cluster. Raises ConnectionError if there is none."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray warns
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves runs on a busy machine
     options = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address:
         options |= {"num_cpus": cpus, "include_dashboard": False}

@@ -41,6 +41,9 @@ FIXED |= {"hidden_dim", "num_layers", "rnn", "mixer", "hyper_dim", "hypernet_lay
 FIXED |= {"optimizer", "num_envs"}
 
 
+PLAIN = bool | int | float | str  # values of a field
+
+
 @dataclass(frozen=True)
 class Between:
     """Bounds of an argument, as part of its type: `Annotated[int, Between(1, 9)]`."""
@@ -200,6 +203,7 @@ def parse_args(Args: type, description: str):
     """
     words = sys.argv[1:]
     about = {"prog": f"{script_of(Args)}.py", "description": description.partition("\n")[0]}
+    check_fields(Args)
     args = parse(Args, words, **about)
     if args.resume or args.evaluate:
         own = own_arguments(Args, Path(args.resume or args.evaluate), bool(args.resume))
@@ -274,8 +278,18 @@ def check(args):
         check_resumed(args, own_arguments(type(args), Path(args.resume)))
 
 
+def check_fields(Args: type):
+    """Raise Refused if a field of the class has no type: then it is no argument."""
+    known = {field.name for field in fields(Args)}
+    for name, value in vars(Args).items():
+        if name not in known and not name.startswith("_") and isinstance(value, PLAIN):
+            wanted = f"{name}: {type(value).__name__} = {value!r}"
+            raise Refused(f"a field of Args needs a type, for example {wanted}")
+
+
 def check_types(args):
     """Raise Refused if an argument has a wrong type, or is out of its bounds."""
+    check_fields(type(args))
     for name, hint in typing.get_type_hints(type(args), include_extras=True).items():
         value = getattr(args, name)
         kind, *notes = typing.get_args(hint) if hasattr(hint, "__metadata__") else [hint]

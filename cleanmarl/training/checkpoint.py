@@ -7,7 +7,7 @@ import math
 import os
 import re
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from hashlib import sha256
 from numbers import Integral
 from pathlib import Path
@@ -413,6 +413,18 @@ def sizes_of(weights: dict[str, torch.Tensor]) -> str:
 
 def state_of(part) -> dict:
     return part.state_dict() if hasattr(part, "state_dict") else asdict(part)
+
+
+def check_state(state: dict):
+    """Raise ValueError if a part of a checkpoint could not be saved or loaded again."""
+    for name, part in state.items():
+        if not hasattr(part, "state_dict") and not is_dataclass(part):
+            wanted = "a dataclass, or an object with state_dict() and load_state_dict()"
+            raise ValueError(f'state["{name}"] must be {wanted}, not {type(part).__name__}')
+        try:
+            plain(state_of(part))
+        except TypeError as error:
+            raise ValueError(f'state["{name}"]: {error}') from None
 
 
 def load_state(part, state: dict):

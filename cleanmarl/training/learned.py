@@ -80,7 +80,7 @@ class GradientCheck:
             raise Refused(f"no optimizer learns {', '.join(hidden)}: {wanted}")
 
     def warn_if_unchanged(self):
-        """Print a warning if weights have not changed in many steps of their optimizer."""
+        """Print a warning if weights, or all targets, have not changed in many updates."""
         for optimizer, num_steps in self.num_steps.items():
             learned = parameters_of(optimizer)
             same = []
@@ -90,6 +90,12 @@ class GradientCheck:
                     same.append(name)
             if same and num_steps >= ENOUGH:
                 warn(f"{', '.join(same)} did not change in {num_steps} updates")
+        most = max(self.num_steps.values(), default=0)
+        named = self.networks.named_parameters()
+        targets = [(name, one) for name, one in named if name.startswith("target_")]
+        still = all(torch.equal(one, self.before[name]) for name, one in targets)
+        if targets and still and most >= ENOUGH:
+            warn(f"the target networks did not change in {most} updates")
 
 
 def parameters_of(optimizer: torch.optim.Optimizer) -> set[nn.Parameter]:

@@ -21,6 +21,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import asdict
+from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from cleanmarl.training import errors, stopping
 from cleanmarl.training.arguments import script_of, title_of
 from cleanmarl.training.checkpoint import (
     FORMAT,
+    check_state,
     load_checkpoint,
     load_state,
     pack,
@@ -99,6 +101,7 @@ class Run:
         self.sessions: list[dict] = []  # content of run.json
         self.changed: dict[str, list] = {}  # arguments that this session has changed
         with refuse_on_error():
+            check_state(state)
             self.folder = self.open_folder(folder)
             self.keep_old = False  # whether checkpoint.pt is whole
             if args.resume:
@@ -165,6 +168,11 @@ class Run:
         file = str(Path(inspect.getfile(type(self.args))).resolve())
         session = made_with() | {"script": script_of(type(self.args)), "script_file": file}
         session["changed"] = self.changed
+        digest = sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else None
+        then = self.sessions[-1].get("script_sha256") if self.sessions else None
+        if digest and then not in (None, digest):
+            warn(f"{Path(file).name} has changed since the run was trained with it")
+        session["script_sha256"] = digest
         self.sessions.append(session | {"began": now(), "ended": None, "ending": None})
         write_json(self.folder / "run.json", self.sessions)
 
