@@ -66,7 +66,7 @@ def run_program(program: str, *arguments: str) -> tuple[int, str, str]:
                 runpy.run_path(program, run_name="__main__")
             else:
                 patch.delitem(sys.modules, f"{program}.__main__", raising=False)
-                runpy.run_module(program, run_name="__main__")
+                runpy.run_module(program, run_name="__main__", alter_sys=True)
         except SystemExit as end:
             status = end.code or 0
     torch.set_num_threads(threads)

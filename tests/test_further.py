@@ -155,9 +155,9 @@ def test_a_team_that_does_not_fit_is_refused_in_one_line(team, misfit):
     assert "\n" not in str(refused.value)
 
 
-def test_a_team_from_before_the_clock_is_refused_with_the_word_that_helps():
+def test_a_team_without_a_clock_is_refused_with_the_word_that_helps(team):
     with pytest.raises(Refused, match=r"it was trained with --no-clock$"):
-        begun("qmix", "team:3m", hidden_dim=64)
+        begun("qmix", team("qmix", clock=False))
 
 
 def test_a_recurrent_team_does_not_fit_a_network_without_memory(team):
