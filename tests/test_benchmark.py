@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -297,6 +298,27 @@ def test_a_run_with_other_arguments_does_not_count_as_finished(call, begun, reco
     record.args = task.args | {"polyak": 0.5}
     records.write_record(task.record, record)
     assert "has --polyak 0.5, not --polyak 0.01: remove it" in call("run", "--seeds", "1")[2]
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_sweep_tells_if_a_script_has_changed_since_its_runs_were_finished(
+    call, begun, record, tmp_path, edited
+):
+    task, path = begun
+    record.args = task.args
+    records.write_record(task.record, record)
+    path.write_text(json.dumps(task.args))
+    script = tmp_path / "my_qmix.py"
+    script.write_text("old")
+    session = dict.fromkeys(("command", "commit", "versions", "machine"), "")
+    session |= {"script_file": str(script), "script_sha256": sha256(b"old").hexdigest()}
+    path.with_name("run.json").write_text(json.dumps([session]))
+    if edited:
+        script.write_text("new")
+    status, out, err = call("run", "--seeds", "1")
+    assert (status, out) == (0, "1 of 1 runs are finished\n")
+    says = "warning: my_qmix.py has changed since 1 of the finished runs; they are not trained"
+    assert err.startswith(says) == edited and bool(err) == edited
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import typing
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +35,7 @@ from cleanmarl.benchmark.records import (
     read_args,
     read_record,
     read_run,
+    read_session,
     write_record,
 )
 from cleanmarl.benchmark.suite import SuiteTask, check_packages, choose_tasks
@@ -48,7 +50,7 @@ from cleanmarl.training.arguments import (
     title_of,
 )
 from cleanmarl.training.checkpoint import write_atomically
-from cleanmarl.training.errors import Refused, refuse_on_error
+from cleanmarl.training.errors import Refused, refuse_on_error, warn
 from cleanmarl.training.kept import kept_steps, name_of
 
 SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
@@ -725,6 +727,18 @@ def check_address(address: str, cpus: int | None):
             raise ValueError(f"no Ray cluster at --address {address}: {error}") from None
 
 
+def changed_since(tasks: list[Task]) -> Counter:
+    """Scripts that have changed since finished runs were trained by them, and how many."""
+    changed = Counter()
+    for path in [path for task in tasks for path in task.folder.glob("runs/*/run.json")]:
+        with contextlib.suppress(ValueError, OSError):  # a finished run needs only its record
+            session = read_session(path)
+            file, digest = Path(session.get("script_file", "")), session.get("script_sha256")
+            if digest and sha256(file.read_bytes()).hexdigest() != digest:
+                changed[file.name] += 1
+    return changed
+
+
 def sweep(tasks: list[Task], address: str = "", cpus: int | None = None) -> int:
     """Train all runs that are not finished; returns the exit status.
 
@@ -738,6 +752,9 @@ def sweep(tasks: list[Task], address: str = "", cpus: int | None = None) -> int:
     ray, _ = need("ray"), need("rich")
     check_address(address, cpus)
     todo = [task for task in tasks if not task.finished]
+    for script, number in changed_since([task for task in tasks if task.finished]).items():
+        wanted = "they are not trained again: choose other --runs for that"
+        warn(f"{script} has changed since {number} of the finished runs; {wanted}")
     ended, signals = {}, []
     if todo:
         connect(ray, address, cpus)
