@@ -93,6 +93,8 @@ class Team:
         Raises ValueError if a shape is wrong, an entry is not finite, or an agent has no available
         action.
         """
+        if isinstance(obs, dict):
+            raise ValueError('obs must be an array: of make_env, take observation["obs"]')
         obs = np.asarray(obs, np.float32)
         wanted = (self.n_agents, self.obs_size)
         if obs.shape[-2:] != wanted:
@@ -124,6 +126,8 @@ class Team:
         left = np.asarray(time_left, np.float32)
         if left.shape not in ((), batch):
             raise ValueError(f"time_left must be one number or {list(batch)}, got {left.shape}")
+        if not ((left >= 0) & (left <= 1)).all():
+            raise ValueError("time_left is a share, from 1 to 0")
         return np.broadcast_to(left[..., None, None], (*batch, self.n_agents, 1))
 
     def _choose(self, obs: np.ndarray, available: np.ndarray) -> np.ndarray:

@@ -145,6 +145,10 @@ def test_the_time_left_counts_down_from_a_reset_or_is_given(runs):
     assert not np.array_equal(team.q_values[1], counted[1])
     with pytest.raises(ValueError, match=r"time_left must be one number or \[2\], got \(3,\)"):
         team.act(obs, time_left=[1, 1, 1])
+    with pytest.raises(ValueError, match="time_left is a share, from 1 to 0"):
+        team.act(obs, time_left=3)
+    with pytest.raises(ValueError, match="obs must be an array"):
+        team.act({"obs": obs})
 
 
 def test_recurrent_agents_forget_at_a_reset(runs):
