@@ -395,7 +395,8 @@ class Run:
                 raise error from None
             return
         results = [f"{n} {v:.2f}" for n, v in self.latest.items() if n.startswith("eval/")]
-        say(f"{ending} after {self.step} steps; {', '.join(results)}\nrun folder: {self.folder}")
+        results = "; " + ", ".join(results) if results else ""
+        say(f"{ending} after {self.step} steps{results}\nrun folder: {self.folder}")
         if self.unsaved:
             raise RunFailed(f"the end of the run could not be saved in {self.folder}")
         if self.stopped:
