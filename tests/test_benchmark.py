@@ -689,7 +689,7 @@ def test_a_sweep_that_loses_a_machine_ends_with_the_same_numbers(call, cluster, 
         cluster.remove_node(node, allow_graceful=False)
 
     Thread(target=kill).start()
-    words = ["--seeds", "1", "2", "--", *SMALL, "--total-timesteps", "30000"]
+    words = ["--seeds", "1", "2", "--", *SMALL, "--total-timesteps", "90000"]
     status, out, _ = call("run", "--address", cluster.address, *words)
     assert (status, out.splitlines()[-1]) == (0, "2 of 2 runs are finished")
     assert were_training == [True, True]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -185,6 +186,9 @@ def test_weights_and_biases_offline_writes_into_the_run_folder(tmp_path):
     assert "warning" not in done.stderr
     assert "done after" in done.stdout
     (folder,) = tmp_path.glob("runs/*/wandb/offline-run-*")
+    end = time.monotonic() + 60  # W&B's own process writes it, and may live longer than the run
+    while not list(folder.glob("*.wandb")) and time.monotonic() < end:
+        time.sleep(0.1)
     (data,) = folder.glob("*.wandb")
     assert b"smaclite 3m qmix --time-limit 5" in data.read_bytes()
     assert len(list(folder.glob("files/media/videos/episode_*.gif"))) == 1
