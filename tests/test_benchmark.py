@@ -704,6 +704,12 @@ def test_a_sweep_that_loses_a_machine_ends_with_the_same_numbers(call, cluster, 
     assert curves == expected
 
 
+def test_runs_of_a_sweep_have_the_priority_of_its_command(monkeypatch):
+    monkeypatch.delenv("RAY_worker_niceness", raising=False)
+    sweep.connect(SimpleNamespace(init=lambda *_, **__: None), "", 1)
+    assert os.getenv("RAY_worker_niceness") == "0"  # noqa: SIM112  Ray's own is 15
+
+
 # Figures and tables
 
 
@@ -1340,7 +1346,7 @@ def test_scripts_are_compared_with_a_baseline(call, tmp_path, two_scripts):
     assert "| script | environments | probability of improvement over `qmix.py` |" in out
     assert "| Mine | 2 | 0.694 |" in out and out == (tmp_path / "figures/results.md").read_text()
     picture = (tmp_path / "figures/comparison.svg").read_text()
-    for text in ("over qmix.py", "final win rate", "part of the runs above", "Mine", "qmix.py"):
+    for text in ("over qmix.py", "final win rate", "share of the runs above", "Mine", "qmix.py"):
         assert f">{text}<" in picture
 
 

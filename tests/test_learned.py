@@ -6,6 +6,7 @@ An edit that is not learned is refused in one line. Acting computes what learnin
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from cleanmarl import qmix
 from cleanmarl.training import Refused, acting
 from cleanmarl.training.arguments import load_file
 from tests.helpers import (
@@ -322,6 +324,15 @@ def test_a_field_of_args_without_a_type_is_refused(tmp_path, edited):
     )
     with pytest.raises(Refused, match="needs a type, for example mine: int = 1"):
         losses_of(module, "qmix", tmp_path / "run")
+
+
+def test_a_default_that_is_changed_in_a_subclass_needs_its_type_again(tmp_path):
+    @dataclass
+    class Args(qmix.Args):
+        gamma = 0.9
+
+    with pytest.raises(Refused, match=r"needs a type, for example gamma: float = 0\.9"):
+        qmix.train(Args(total_timesteps=60), tmp_path / "run")
 
 
 def test_a_run_that_an_edited_script_resumes_says_so(tmp_path, edited, capsys):

@@ -1613,7 +1613,7 @@ def test_episodes_that_are_alike_have_no_interval(opened):
 
 
 def test_episodes_that_differ_have_an_interval(browser):
-    browser.get((ROOT / "docs/_static/watch/MMM.html").as_uri())  # it wins 97% of its episodes
+    browser.get((ROOT / "docs/_static/watch/MMM.html").as_uri())  # rewards of its episodes differ
     wait(browser, "document.body.dataset.ready")
     assert "95% interval" in text(browser, "run")
 

@@ -23,7 +23,7 @@ def improvement(better: Sequence[np.ndarray], baseline: Sequence[np.ndarray]) ->
 
 
 def profile(tasks: Sequence[np.ndarray], thresholds: np.ndarray) -> np.ndarray:
-    """Performance profile [..., thresholds]: part of the runs above each, a mean over the tasks."""
+    """Performance profile [..., thresholds]: share of runs above each, a mean over the tasks."""
     above = [(task[..., None, :] > thresholds[:, None]).mean(-1) for task in tasks]
     return np.mean(above, 0)
 

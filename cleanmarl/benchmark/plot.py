@@ -782,7 +782,7 @@ def draw_comparison(groups: Groups, rows: list[dict], looks: dict, how: How):
 
 
 def draw_profiles(panel, shared: list[dict[str, list[Record]]], looks: dict, reps: int):
-    """Draw the part of the runs with a higher final score than each threshold."""
+    """Draw the share of the runs with a higher final score than each threshold."""
     final = {label: [final_scores(one[label]) for one in shared] for label in shared[0]}
     every = np.concatenate([score for tasks in final.values() for score in tasks])
     thresholds = np.linspace(min(0, every.min()), every.max(), 101)
@@ -792,7 +792,7 @@ def draw_profiles(panel, shared: list[dict[str, list[Record]]], looks: dict, rep
         panel.plot(thresholds, middle, color=colour, linestyle=dashes, linewidth=1.8, label=label)
         panel.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
     metric = next(iter(shared[0].values()))[0].metric
-    panel.set(xlabel=f"final {metric}", ylabel="part of the runs above", ylim=(-0.05, 1.05))
+    panel.set(xlabel=f"final {metric}", ylabel="share of the runs above", ylim=(-0.05, 1.05))
 
 
 # Everything

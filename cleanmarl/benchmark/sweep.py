@@ -20,7 +20,6 @@ import typing
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -52,6 +51,7 @@ from cleanmarl.training.arguments import (
 from cleanmarl.training.checkpoint import write_atomically
 from cleanmarl.training.errors import Refused, refuse_on_error, warn
 from cleanmarl.training.kept import kept_steps, name_of
+from cleanmarl.training.sources import digest_of
 
 SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 # The sweep sets these arguments of the scripts itself.
@@ -734,7 +734,7 @@ def changed_since(tasks: list[Task]) -> Counter:
         with contextlib.suppress(ValueError, OSError):  # a finished run needs only its record
             session = read_session(path)
             file, digest = Path(session.get("script_file", "")), session.get("script_sha256")
-            if digest and sha256(file.read_bytes()).hexdigest() != digest:
+            if digest and digest_of(file) != digest:
                 changed[file.name] += 1
     return changed
 

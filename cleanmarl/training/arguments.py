@@ -279,10 +279,10 @@ def check(args):
 
 
 def check_fields(Args: type):
-    """Raise Refused if a field of the class has no type: then it is no argument."""
-    known = {field.name for field in fields(Args)}
+    """Raise Refused if a field of the class has no type: then it is not read."""
+    typed = inspect.get_annotations(Args)
     for name, value in vars(Args).items():
-        if name not in known and not name.startswith("_") and isinstance(value, PLAIN):
+        if name not in typed and not name.startswith("_") and isinstance(value, PLAIN):
             wanted = f"{name}: {type(value).__name__} = {value!r}"
             raise Refused(f"a field of Args needs a type, for example {wanted}")
 

@@ -13,7 +13,6 @@ Nothing here depends on the learning algorithm.
 """
 
 import gc
-import inspect
 import os
 import signal
 import sys
@@ -21,7 +20,6 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import asdict
-from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
 
@@ -55,7 +53,7 @@ from cleanmarl.training.kept import name_of, steps_to_keep
 from cleanmarl.training.learned import GradientCheck
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
 from cleanmarl.training.scaling import ScaleCheck
-from cleanmarl.training.session import description, made_with, now
+from cleanmarl.training.session import description, made_with, now, script_now
 from cleanmarl.training.stopping import Stopped
 from cleanmarl.training.values import ValueCheck
 from cleanmarl.training.wnb import Wandb
@@ -165,14 +163,11 @@ class Run:
 
     def begin_session(self):
         """Add this session to run.json; `cleanmarl.watch` finds the script there."""
-        file = str(Path(inspect.getfile(type(self.args))).resolve())
-        session = made_with() | {"script": script_of(type(self.args)), "script_file": file}
-        session["changed"] = self.changed
-        digest = sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else None
-        then = self.sessions[-1].get("script_sha256") if self.sessions else None
-        if digest and then not in (None, digest):
-            warn(f"{Path(file).name} has changed since the run was trained with it")
-        session["script_sha256"] = digest
+        session = made_with() | script_now(type(self.args)) | {"changed": self.changed}
+        before = self.sessions[-1].get("script_sha256") if self.sessions else None
+        if before and session["script_sha256"] not in (None, before):
+            script = Path(session["script_file"]).name
+            warn(f"{script} has changed since the run was trained with it")
         self.sessions.append(session | {"began": now(), "ended": None, "ending": None})
         write_json(self.folder / "run.json", self.sessions)
 
@@ -395,8 +390,8 @@ class Run:
                 raise error from None
             return
         results = [f"{n} {v:.2f}" for n, v in self.latest.items() if n.startswith("eval/")]
-        results = "; " + ", ".join(results) if results else ""
-        say(f"{ending} after {self.step} steps{results}\nrun folder: {self.folder}")
+        found = f"; {', '.join(results)}" if results else ""
+        say(f"{ending} after {self.step} steps{found}\nrun folder: {self.folder}")
         if self.unsaved:
             raise RunFailed(f"the end of the run could not be saved in {self.folder}")
         if self.stopped:

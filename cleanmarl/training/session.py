@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cleanmarl.training.arguments import script_of
-from cleanmarl.training.sources import scenario_of
+from cleanmarl.training.sources import digest_of, scenario_of
 
 PACKAGE = "cleanmarl-qmix"
 
@@ -37,8 +37,7 @@ def description(args, env) -> dict:
     if getattr(args, "last_action", False):
         inputs["last_action"] = [env.obs_size, env.obs_size + env.n_actions]
     about = {"package": version(PACKAGE), "script": script_of(type(args))}
-    about |= {"script_file": str(Path(inspect.getfile(type(args))).resolve())}
-    about |= {"commit": commit()}
+    about |= {"script_file": str(file_of(type(args))), "commit": commit()}
     about |= {"n_agents": env.n_agents, "n_actions": env.n_actions, "obs_size": obs_size}
     about |= {"state_size": env.state_size, "time_limit": env.time_limit, "inputs": inputs}
     for name in ("env_type", "env_name", "env_family", "env_options"):
@@ -46,6 +45,19 @@ def description(args, env) -> dict:
     about["scenario"] = scenario_of(args)
     for name in ("agent_names", "action_names", "observation_names"):
         about[name] = getattr(env, name, None)
+    return about
+
+
+def file_of(Args: type) -> Path:
+    """The script that has these arguments."""
+    return Path(inspect.getfile(Args)).resolve()
+
+
+def script_now(Args: type) -> dict:
+    """A run's script as it is now, for run.json; without its file, it has no digest."""
+    about = {"script": script_of(Args), "script_file": str(file_of(Args)), "script_sha256": None}
+    with suppress(OSError):
+        about["script_sha256"] = digest_of(file_of(Args))
     return about
 
 

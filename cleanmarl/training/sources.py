@@ -29,6 +29,11 @@ def source_of(args) -> Path | None:
     return next((path for path in places if files_in(path)), None)
 
 
+def digest_of(file: Path) -> str:
+    """Raises OSError."""
+    return sha256(file.read_bytes()).hexdigest()
+
+
 def files_in(path: Path) -> list[Path]:
     """A file, or the Python files of a package."""
     if path.is_dir():
@@ -41,7 +46,7 @@ def scenario_of(args) -> dict | None:
     path = source_of(args)
     if path is None:
         return None
-    files = {file.name: sha256(file.read_bytes()).hexdigest() for file in files_in(path)}
+    files = {file.name: digest_of(file) for file in files_in(path)}
     digest = files.get(path.name) or sha256(repr(files).encode()).hexdigest()
     about = {"file": str(path.resolve()), "folder": str(Path.cwd()), "sha256": digest}
     return about | ({"files": files} if path.is_dir() else {})
