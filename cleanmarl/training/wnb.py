@@ -63,7 +63,8 @@ class Wandb:
 
         script = script_of(type(args))
         tags = [args.env_type, title_of(args.env_name, args.env_options), script]
-        run = {"name": self.folder.name, "id": self.folder.name, "dir": str(self.folder)}
+        run = {"name": self.folder.name, "id": self.folder.name}
+        run["dir"] = str(self.folder.resolve())  # W&B's own process may be in another folder
         run |= {"project": args.wnb_project or None, "entity": args.wnb_entity or None}
         # None: W&B reads the variable itself
         run["group"] = None if os.environ.get("WANDB_RUN_GROUP") else group_of(args)
