@@ -521,6 +521,7 @@ def width(browser, pixels: int, height: int, mobile: bool = False):
 
 def press(browser, *keys: str):
     for key in keys:
+        wait(browser, "document.activeElement.checkVisibility()")  # what was hidden loses the focus
         browser.switch_to.active_element.send_keys(key)
 
 
