@@ -678,21 +678,27 @@ def test_a_sweep_in_the_background_of_a_shell_script_is_stopped_too(cluster, tmp
     assert list(folder.glob("runs/*/checkpoint.pt"))
 
 
-def test_a_sweep_that_loses_a_machine_ends_with_the_same_numbers(call, cluster, tmp_path):
+def test_a_sweep_that_loses_a_machine_ends_with_the_same_numbers(
+    call, cluster, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     node = cluster.add_node(num_cpus=1)
-    folders = [tmp_path / f"sweep/smaclite__3m__qmix__{seed}" for seed in (1, 2)]
+    gone = tmp_path / "gone"
     were_training = []
 
-    def kill():
-        wait_for(lambda: all(list(folder.glob("runs/*/checkpoint.old")) for folder in folders))
-        were_training.extend(map(sweep.is_training, folders))
+    def kill():  # both runs hold at step 300
+        wait_for(lambda: len(list(tmp_path.glob("sweep/*/runs/*/checkpoint.old"))) == 2)
+        were_training.extend(map(sweep.is_training, tmp_path.glob("sweep/*")))
         cluster.remove_node(node, allow_graceful=False)
+        gone.touch()
 
     Thread(target=kill).start()
-    words = ["--seeds", "1", "2", "--", *SMALL, "--total-timesteps", "90000"]
+    words = ["--envs", f"pz:tests.games:faulty at=300 until={gone}", "--seeds", "1", "2"]
+    words += ["--", *SMALL, "--total-timesteps", "600"]
     status, out, _ = call("run", "--address", cluster.address, *words)
     assert (status, out.splitlines()[-1]) == (0, "2 of 2 runs are finished")
     assert were_training == [True, True]
+    folders = [log.parent for log in tmp_path.glob("sweep/*/log.txt")]
     resumed = [f for f in folders if "--resume" in (f / "log.txt").read_text()]
     assert len(resumed) == 1
     (run,) = resumed[0].glob("runs/*")

@@ -1039,7 +1039,8 @@ def test_play_is_reached_first_by_keyboard(opened):
 def test_keys_that_scroll_a_page_scroll_this_one(opened, key):
     browser = opened("battle", "#t=1&agent=1")
     press(browser, key)
-    wait(browser, "scrollY > 0")
+    # The browser scrolls smoothly, and would go on after the next key
+    wait(browser, "scrollY > 0 && scrollY === window.last || void (window.last = scrollY)")
     assert (state(browser)["t"], state(browser)["agent"]) == (1, 1)
     back = {Keys.ARROW_DOWN: Keys.ARROW_UP, Keys.END: Keys.HOME}[key]
     press(browser, back)

@@ -1,6 +1,7 @@
 """A game that answers wrongly, if it is told to: for tests of what a training then does."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -8,14 +9,17 @@ from pettingzoo import ParallelEnv
 
 
 class Faulty(ParallelEnv):
-    """Three steps long, or endless. At step `at`, counted over all episodes, `fault` happens."""
+    """Three steps long, or endless. At step `at`, counted over all episodes, `fault` happens.
+
+    From then on, each step waits until the file `until` exists, if one is named.
+    """
 
     metadata = {"name": "faulty"}  # noqa: RUF012
     possible_agents = ["red", "blue"]  # noqa: RUF012
     action_names = ["wait", "go"]  # noqa: RUF012
 
-    def __init__(self, fault="", at=0, endless=False, pixels=0, pause=0.0):
-        self.fault, self.at, self.endless = fault, at, endless
+    def __init__(self, fault="", at=0, endless=False, pixels=0, pause=0.0, until=""):
+        self.fault, self.at, self.endless, self.until = fault, at, endless, until
         self.pixels, self.pause = pixels, pause
         self.observation_names = [f"part {i}" for i in range(pixels or 3)]
         self.all_steps = 0
@@ -37,6 +41,8 @@ class Faulty(ParallelEnv):
         time.sleep(self.pause)
         self.steps += 1
         self.all_steps += 1
+        while self.until and self.all_steps >= self.at and not Path(self.until).exists():
+            time.sleep(0.02)
         if self.due("crash"):
             raise IndexError("list index out of range")
         if self.due("memory"):
