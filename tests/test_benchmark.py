@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cleanmarl import qmix
 from cleanmarl.benchmark import __main__ as benchmark
-from cleanmarl.benchmark import compare, plot, records, sweep
+from cleanmarl.benchmark import estimates, figures, groups, records, sweep, tables
 from cleanmarl.benchmark.suite import choose_tasks, read_suite
 from cleanmarl.benchmark.sweep import Task, plan, train
 from tests.helpers import MODULES, ROOT, TWO_STEPS, equal_weights, scalars, trained
@@ -823,27 +823,29 @@ def test_a_metric_that_all_rows_share_is_in_the_head_of_their_scores(call, tmp_p
     [(34.4, "34 s"), (59.6, "1 min 0 s"), (187, "3 min 7 s"), (3780, "63 min 0 s")],
 )
 def test_a_duration_is_in_minutes_and_seconds(seconds, words):
-    assert plot.duration(seconds) == words
+    assert tables.duration(seconds) == words
 
 
 def test_the_interquartile_mean_leaves_out_a_quarter_of_all_scores_at_each_end():
     values = np.random.default_rng(1).random((5, 3, 7))  # [seeds, tasks, points]
     expected = np.sort(values.reshape(15, 7), axis=0)[3:-3].mean(0)
-    assert plot.iqm(*values.swapaxes(0, 1)) == pytest.approx(expected)
+    assert estimates.iqm(*values.swapaxes(0, 1)) == pytest.approx(expected)
 
 
 def test_a_part_of_a_training_has_the_mean_of_its_evaluations(tmp_path):
     write_run(tmp_path, "qmix", "3m", 1, [0.0, 1.0, 1.0, 1.0])
     write_run(tmp_path, "qmix", "3m", 2, [0.4, 0.4, 0.8, 0.8])
     runs = records.read_all(tmp_path)
-    ends, values = plot.scores(runs, "steps", 2)
+    ends, values = estimates.scores(runs, "steps", 2)
     assert ends.tolist() == [200, 400]
     assert values == pytest.approx(np.array([[0.5, 1.0], [0.4, 0.8]]))
-    ends, values = plot.scores(runs[:1], "seconds", 8)  # every other part is empty
+    ends, values = estimates.scores(runs[:1], "seconds", 8)  # every other part is empty
     assert ends == pytest.approx(np.arange(1, 9) / 2)
     assert values == pytest.approx(np.array([[0, 0, 0.5, 1, 1, 1, 1, 1]]))
     runs[1].seconds = runs[1].seconds + 10  # its first evaluation comes after the other run's end
-    assert plot.scores(runs, "seconds", 2)[1] == pytest.approx(np.array([[0.5, 1.0], [0.4, 0.4]]))
+    assert estimates.scores(runs, "seconds", 2)[1] == pytest.approx(
+        np.array([[0.5, 1.0], [0.4, 0.4]])
+    )
 
 
 def test_runs_with_other_options_are_kept_apart_and_unfinished_ones_left_out(call, tmp_path):
@@ -1301,10 +1303,10 @@ def test_text_in_figures_has_contrast_on_light_and_dark_pages(call, tmp_path):
     write_run(tmp_path / "runs", "qmix", "3m", 1, [0.0, 1.0])
     assert call("plot", "runs", "--reps", "20")[0] == 0
     picture = (tmp_path / "figures/curves_steps.svg").read_text()
-    light, dark = (luminance(colour) for colour in re.findall(r"\bcolor: (#\w+)", plot.FOLLOW))
+    light, dark = (luminance(colour) for colour in re.findall(r"\bcolor: (#\w+)", figures.FOLLOW))
     assert (1 + 0.05) / (light + 0.05) >= 4.5
     assert (dark + 0.05) / (luminance("#22272e") + 0.05) >= 4.5  # the lightest of dark pages
-    assert f"<style>{plot.FOLLOW}</style>" in picture
+    assert f"<style>{figures.FOLLOW}</style>" in picture
     assert set(re.findall(r"<text style=\"[^\"]*?fill: (\S+?)[;\"]", picture)) == {"currentColor"}
 
 
@@ -1323,10 +1325,14 @@ def test_a_narrow_figure_has_a_panel_in_a_row_and_its_legend_above(call, tmp_pat
 
 def test_each_of_the_four_scripts_has_one_look_in_all_figures():
     labels = ["qmix_lstm.py", "mine.py", "qmix.py --gamma 0.9", "qmix.py --gamma 0.99"]
-    looks = plot.looks_of(labels)
-    assert looks["qmix_lstm.py"] == plot.looks_of(["qmix_lstm.py"])["qmix_lstm.py"] == plot.LOOKS[3]
-    assert looks["qmix.py --gamma 0.9"] == plot.LOOKS[0]
-    many = plot.looks_of([f"mine.py --gamma {i}" for i in range(24)])
+    looks = figures.looks_of(labels)
+    assert (
+        looks["qmix_lstm.py"]
+        == figures.looks_of(["qmix_lstm.py"])["qmix_lstm.py"]
+        == figures.LOOKS[3]
+    )
+    assert looks["qmix.py --gamma 0.9"] == figures.LOOKS[0]
+    many = figures.looks_of([f"mine.py --gamma {i}" for i in range(24)])
     assert len(set(many.values())) == 24
 
 
@@ -1358,23 +1364,23 @@ def test_scripts_are_compared_with_a_baseline(call, tmp_path, two_scripts):
 
 def test_the_comparison_follows_its_definitions():
     x, y = [np.array([1.0, 2.0])], [np.array([1.0, 0.0, 3.0])]
-    assert compare.improvement(x, y) == pytest.approx((0.5 + 1 + 0 + 1 + 1 + 0) / 6)
-    assert compare.improvement(x, y) + compare.improvement(y, x) == pytest.approx(1)
+    assert estimates.improvement(x, y) == pytest.approx((0.5 + 1 + 0 + 1 + 1 + 0) / 6)
+    assert estimates.improvement(x, y) + estimates.improvement(y, x) == pytest.approx(1)
     tasks = [np.array([0.2, 0.8]), np.array([0.5, 0.5, 0.5])]
-    above = compare.profile(tasks, np.array([0.0, 0.2, 0.5, 0.9]))
+    above = estimates.profile(tasks, np.array([0.0, 0.2, 0.5, 0.9]))
     assert above == pytest.approx([1, (1 / 2 + 1) / 2, (1 / 2 + 0) / 2, 0])
     one = [np.array([0.7])]
-    assert compare.interval(compare.improvement, [one, [np.array([0.2])]], 50) == (1, 1, 1)
+    assert estimates.interval(estimates.improvement, [one, [np.array([0.2])]], 50) == (1, 1, 1)
 
 
 def test_the_interval_of_an_improvement_is_that_of_resampled_seeds():
     x, y = np.array([0.1, 0.5, 0.6, 0.9]), np.array([0.2, 0.3, 0.7])
-    _, low, high = compare.interval(compare.improvement, [[x], [y]], 4000)
+    _, low, high = estimates.interval(estimates.improvement, [[x], [y]], 4000)
     rng = np.random.default_rng(5)
     draws = []
     for _ in range(4000):
         drawn = [rng.choice(x, 4)], [rng.choice(y, 3)]
-        draws.append(compare.improvement(*drawn))
+        draws.append(estimates.improvement(*drawn))
     assert (low, high) == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.09)
 
 
@@ -1877,11 +1883,11 @@ def test_the_published_tables_are_those_of_the_published_records(monkeypatch, pa
     args = parsed("plot", words)
     if args["suite"]:
         tasks = choose_tasks(*(args[name] for name in ("suite", "families", "envs", "seeds")))
-        found = plot.find_runs(tasks, args["runs"])
-        text = plot.suite_markdown(plot.suite_table(found, args["reps"]))
+        found = groups.find_runs(tasks, args["runs"])
+        text = tables.suite_markdown(tables.suite_table(found, args["reps"]))
     else:
-        groups = plot.choose(args["runs"], args["envs"], args["seeds"])
-        text = plot.markdown(plot.table(groups, args["reps"]))
+        chosen = groups.choose(args["runs"], args["envs"], args["seeds"])
+        text = tables.markdown(tables.table(chosen, args["reps"]))
     on_page = page.read_text().splitlines()
     assert [line for line in text.splitlines() if dense(line) not in on_page] == []
 

@@ -32,7 +32,7 @@ import tyro
 from matplotlib import rc_context
 from matplotlib.ticker import EngFormatter
 
-from cleanmarl.benchmark.plot import STYLE, looks_of, new_figure, save_figure
+from cleanmarl.benchmark.figures import STYLE, looks_of, new_figure, save_figure
 from cleanmarl.training import Run
 from cleanmarl.training.arguments import parse
 

@@ -34,20 +34,12 @@ from cleanmarl.battle import BattleEnv, map_names, random_names
 from cleanmarl.battle.render import CAPTION
 from cleanmarl.battle.scenario import Scenario, UnitKind, _table
 from cleanmarl.benchmark.__main__ import read
-from cleanmarl.benchmark.plot import (
-    STYLE,
-    choose,
-    duration,
-    find_runs,
-    in_code,
-    iqm,
-    new_figure,
-    plot,
-    save_figure,
-    suite_table,
-    table,
-)
+from cleanmarl.benchmark.estimates import iqm
+from cleanmarl.benchmark.figures import STYLE, new_figure, save_figure
+from cleanmarl.benchmark.groups import choose, find_runs
+from cleanmarl.benchmark.plot import plot
 from cleanmarl.benchmark.suite import choose_tasks
+from cleanmarl.benchmark.tables import duration, in_code, suite_table, table
 from cleanmarl.training.arguments import as_words, option
 
 DOCS = Path(__file__).parent.parent
