@@ -23,9 +23,19 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cleanmarl import qmix
 from cleanmarl.benchmark import __main__ as benchmark
-from cleanmarl.benchmark import estimates, figures, groups, records, sweep, tables
+from cleanmarl.benchmark import (
+    estimates,
+    figures,
+    groups,
+    planning,
+    progress,
+    records,
+    sweep,
+    tables,
+)
+from cleanmarl.benchmark.planning import plan
 from cleanmarl.benchmark.suite import choose_tasks, read_suite
-from cleanmarl.benchmark.sweep import Task, plan, train
+from cleanmarl.benchmark.task import Task, is_training, keep, resumed_words, train
 from tests.helpers import MODULES, ROOT, TWO_STEPS, equal_weights, scalars, trained
 
 pytest.importorskip("ray", reason='sweeps need Ray: pip install -e ".[benchmark]"')
@@ -345,12 +355,12 @@ def test_a_sweep_is_made_longer_by_the_same_command_with_more_steps(longer):
     (run,) = task.folder.glob("runs/*")
     resume = ["--resume", "runs/run"]
     # exploration ends at step 40, as before
-    assert sweep.resumed_words(task, run) == [*resume, "--exploration-fraction", "0.02"]
+    assert resumed_words(task, run) == [*resume, "--exploration-fraction", "0.02"]
     own = json.loads((run / "args.json").read_text())
     own |= {"total_timesteps": 2000, "exploration_fraction": 0.02}  # it was stopped in between
     (run / "args.json").write_text(json.dumps(own))
-    assert sweep.resumed_words(task, run) == [*resume, "--exploration-fraction", "0.02"]
-    assert sweep.resumed_words(longer(400), run)[:2] == resume
+    assert resumed_words(task, run) == [*resume, "--exploration-fraction", "0.02"]
+    assert resumed_words(longer(400), run)[:2] == resume
 
 
 def test_a_sweep_is_not_made_longer_with_other_exploration_or_shorter(longer):
@@ -386,7 +396,7 @@ def test_a_sweep_that_was_made_longer_is_finished_and_its_record_says_how_it_beg
     (longer,) = plan(["qmix"], ["3m"], [1], tmp_path, passed=[*words, "400"])
     (run,) = task.folder.glob("runs/*")
     assert not longer.finished
-    assert sweep.resumed_words(longer, run)[2:] == ["--exploration-fraction", "0.125"]
+    assert resumed_words(longer, run)[2:] == ["--exploration-fraction", "0.125"]
 
 
 def test_a_run_that_was_stopped_is_made_longer_and_its_record_says_how_it_began(tmp_path):
@@ -489,7 +499,7 @@ def test_a_script_that_ends_with_status_0_without_a_finished_run_has_failed(tmp_
     task = task_of(tmp_path / "run", "-c", "")
     assert train(task, "") == 1
     assert not task.record.exists()
-    assert "its run is not finished" in sweep.tail(task.folder)
+    assert "its run is not finished" in progress.tail(task.folder)
 
 
 def test_a_record_has_the_command_the_versions_and_the_evaluations(copied, tmp_path):
@@ -529,7 +539,7 @@ def test_a_finished_run_keeps_its_team_beside_its_record(tmp_path):
 def test_a_run_that_saves_no_networks_keeps_no_team(tmp_path):
     task = task_of(tmp_path / "run", "-c", "")
     saved_run(task.folder)
-    assert sweep.keep(task) == 0
+    assert keep(task) == 0
     assert task.record.exists() and not task.team.exists()
 
 
@@ -538,7 +548,7 @@ def test_a_run_is_not_finished_if_its_team_cannot_be_kept(tmp_path):
     (saved_run(task.folder) / "best.pt").touch()
     (task.team / "best.pt.tmp").mkdir(parents=True)
     with pytest.raises(OSError):
-        sweep.keep(task)
+        keep(task)
     assert not task.record.exists()
 
 
@@ -550,9 +560,9 @@ def test_no_two_scripts_train_the_same_run(tmp_path):
         other = Thread(target=train, args=(task, ""))
         other.start()
         time.sleep(0.5)
-        assert sweep.is_training(task.folder) and not task.record.exists()
+        assert is_training(task.folder) and not task.record.exists()
     other.join(10)
-    assert task.record.exists() and not sweep.is_training(task.folder)
+    assert task.record.exists() and not is_training(task.folder)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals that a parent has died")
@@ -560,38 +570,38 @@ def test_a_script_is_told_to_stop_when_its_parent_dies(tmp_path):
     program = "import signal, sys; signal.signal(15, lambda *_: (print('saves'), sys.exit())); "
     program += "print('on'); signal.pause()"
     parent = "import sys; from pathlib import Path; "
-    parent += "from cleanmarl.benchmark.sweep import Task, train; "
+    parent += "from cleanmarl.benchmark.task import Task, train; "
     parent += "train(Task('', Path(sys.argv[1]), ['-c', sys.argv[2]], {}), '')"
     process = subprocess.Popen([sys.executable, "-c", parent, str(tmp_path), program])
     log = tmp_path / "log.txt"
     wait_for(lambda: log.exists() and log.read_text().endswith("on\n"))
     process.kill()
     wait_for(lambda: log.read_text().endswith("saves\n"))
-    wait_for(lambda: not sweep.is_training(tmp_path))
+    wait_for(lambda: not is_training(tmp_path))
 
 
 def test_the_table_shows_the_progress_of_a_run(tmp_path):
     task = Task("qmix 3m 1", tmp_path, [], {})
-    assert sweep.look(task, None) == ("qmix 3m 1", "", "", "", "", "waiting")
+    assert progress.look(task, None) == ("qmix 3m 1", "", "", "", "", "waiting")
     path = tmp_path / "runs/run/status.json"
     path.parent.mkdir(parents=True)
     status = {"step": 50, "total_timesteps": 90, "seconds": 2.0, "eval/ep_reward": 7.0}
     path.write_text(json.dumps(status))
     row = ("qmix 3m 1", "50", "25.0", "reward 7.00", "00:01", "running")
-    assert sweep.look(task, "running") == row
+    assert progress.look(task, "running") == row
     path.write_text(json.dumps(status | {"eval/battle_won": 0.75}))
-    assert sweep.look(task, "running")[3] == "win rate 0.75"
+    assert progress.look(task, "running")[3] == "win rate 0.75"
 
 
 def test_the_table_counts_running_and_failed_runs():
     rows = [("run", "", "", "", "", state) for state in ("failed with exit status 1", "running")]
-    table = sweep.table(rows)
+    table = progress.table(rows)
     assert table.title == "2 runs: 1 failed, 1 running" and table.row_count == 2
 
 
 def test_the_scripts_report_their_progress_while_they_train(tmp_path):
     trained("qmix", tmp_path / "runs/run", **TWO_STEPS, eval_steps=1, log_every=1)
-    _, steps, speed, evaluation, _, _ = sweep.look(Task("", tmp_path, [], {}), "running")
+    _, steps, speed, evaluation, _, _ = progress.look(Task("", tmp_path, [], {}), "running")
     assert 0 < int(steps) <= 40 and speed and evaluation.startswith("reward")
 
 
@@ -688,7 +698,7 @@ def test_a_sweep_that_loses_a_machine_ends_with_the_same_numbers(
 
     def kill():  # both runs hold at step 300
         wait_for(lambda: len(list(tmp_path.glob("sweep/*/runs/*/checkpoint.old"))) == 2)
-        were_training.extend(map(sweep.is_training, tmp_path.glob("sweep/*")))
+        were_training.extend(map(is_training, tmp_path.glob("sweep/*")))
         cluster.remove_node(node, allow_graceful=False)
         gone.touch()
 
@@ -914,7 +924,7 @@ def test_a_table_says_how_many_runs_it_leaves_out_and_why(call, tmp_path):
 def test_a_run_that_was_made_longer_by_hand_is_drawn_as_it_is_now(call, tmp_path):
     folder = tmp_path / "sweep/smaclite__3m__qmix__1"
     write_run(folder / "runs", "qmix", "3m", 1, [0.5] * 4)
-    assert sweep.keep(task_of(folder, "-m", "cleanmarl.qmix")) == 0
+    assert keep(task_of(folder, "-m", "cleanmarl.qmix")) == 0
     (run,) = folder.glob("runs/*")
     args = json.loads((run / "args.json").read_text())
     (run / "args.json").write_text(json.dumps(args | {"total_timesteps": 2000}))
@@ -1128,7 +1138,7 @@ def test_a_damaged_status_does_not_end_a_sweep(tmp_path):
     path.parent.mkdir(parents=True)
     for text in (*ANY_JSON, '{"step": "x", "seconds": 0, "total_timesteps": 3}'):
         path.write_bytes(text.encode("latin-1"))
-        assert sweep.look(task, None)[-1] == "waiting"
+        assert progress.look(task, None)[-1] == "waiting"
 
 
 def test_times_between_points_of_the_speed_are_interpolated():
@@ -1146,9 +1156,9 @@ def test_a_run_that_is_just_beginning_does_not_disturb_the_others(call, tmp_path
 
 
 def test_a_run_is_drawn_under_its_script_in_any_folder(copied, call, tmp_path):
-    (module, _) = sweep.load_script(str(copied))
+    (module, _) = planning.load_script(str(copied))
     words = ["--total-timesteps", "300", "--batch-size", "4", "--num-eval-ep", "1"]
-    args = sweep.read_arguments(module, words)
+    args = planning.read_arguments(module, words)
     module.train(args, folder=tmp_path / "runs/any name")
     write_run(tmp_path / "runs", "qmix", "3m", 1, [0.5])
     assert call("plot", "runs", "--out", "figures")[0] == 0
@@ -1494,7 +1504,7 @@ def test_records_say_what_the_run_folders_said(call, tmp_path):
         write_run(folder, "qmix", "3m", seed, [0.0, seed / 3])
     assert call("plot", "sweep", "--out", "before", "--reps", "50")[0] == 0
     for folder in (tmp_path / "sweep").iterdir():
-        assert sweep.keep(task_of(folder, "-m", "cleanmarl.qmix")) == 0
+        assert keep(task_of(folder, "-m", "cleanmarl.qmix")) == 0
     assert call("plot", "sweep", "--out", "both", "--reps", "50")[0] == 0
     for folder in (tmp_path / "sweep").glob("*/"):
         shutil.rmtree(folder)

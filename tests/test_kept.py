@@ -11,7 +11,7 @@ import torch
 
 import cleanmarl
 from cleanmarl import qmix
-from cleanmarl.benchmark.sweep import keep_team
+from cleanmarl.benchmark.task import keep_team
 from cleanmarl.training import checkpoint
 from cleanmarl.training.checkpoint import load_checkpoint
 from cleanmarl.training.errors import Refused

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from cleanmarl import teams, training
-from cleanmarl.benchmark import sweep
-from cleanmarl.benchmark.sweep import Task
+from cleanmarl.benchmark.task import Task, keep
 from cleanmarl.training.checkpoint import load_model
 from docs.tools import collect_teams
 from tests.helpers import MODULES, ROOT, TWO_STEPS, small_args, trained
@@ -28,7 +27,7 @@ def of_sweep(folder: Path, script: str, variant: str = "", **options) -> Path:
     run = trained(script, place / "runs/run", **options)
     (place / "log.txt").touch()
     task = Task(place.name, place, ["-m", f"cleanmarl.{script}"], vars(args))
-    assert sweep.keep(task) == 0
+    assert keep(task) == 0
     return run
 
 

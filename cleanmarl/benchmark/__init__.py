@@ -5,7 +5,6 @@
     python -m cleanmarl.benchmark plot sweep --out figures
     python -m cleanmarl.benchmark run --suite field --families foraging mpe
 
-`sweep.py` trains, `suite.py` reads lists of tasks, `records.py` stores the results. `plot.py` draws
-them, with `groups.py`, `estimates.py`, `figures.py` and `tables.py`. `games/` has small games to
-train in.
+`suite.py` reads lists of tasks, `planning.py` lists the runs, `task.py` does one, `sweep.py` all.
+`records.py` stores the results, `plot.py` draws them. `games/` has small games to train in.
 """

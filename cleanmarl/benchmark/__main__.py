@@ -16,8 +16,9 @@ from typing import Literal
 from tyro.conf import Positional
 
 import cleanmarl.benchmark
+from cleanmarl.benchmark.planning import plan
 from cleanmarl.benchmark.plot import plot
-from cleanmarl.benchmark.sweep import plan, sweep
+from cleanmarl.benchmark.sweep import sweep
 
 
 @dataclass

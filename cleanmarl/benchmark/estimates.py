@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from cleanmarl.benchmark.extras import need
 from cleanmarl.benchmark.records import Record
-from cleanmarl.benchmark.sweep import need
 
 
 def scores(runs: list[Record], x: str, points: int) -> tuple[np.ndarray, np.ndarray]:

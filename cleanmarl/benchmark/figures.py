@@ -20,9 +20,10 @@ from cleanmarl.benchmark.estimates import (
     profile,
     scores,
 )
+from cleanmarl.benchmark.extras import need
 from cleanmarl.benchmark.groups import Found, Groups
+from cleanmarl.benchmark.planning import SCRIPTS
 from cleanmarl.benchmark.records import RATES, TAGS, Record
-from cleanmarl.benchmark.sweep import SCRIPTS, need
 from cleanmarl.training.checkpoint import write_atomically
 
 GREY = "#808080"  # of text and axes; `follow_theme` replaces it in SVG files

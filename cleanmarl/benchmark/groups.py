@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cleanmarl.benchmark.planning import OWN, SAME_CURVE, SCRIPTS
 from cleanmarl.benchmark.records import METRICS, LeftOut, Record, find_all
 from cleanmarl.benchmark.suite import SuiteTask, key_of, title_of_env
-from cleanmarl.benchmark.sweep import OWN, SAME_CURVE, SCRIPTS
 from cleanmarl.env.names import unknown
 from cleanmarl.training.arguments import option
 

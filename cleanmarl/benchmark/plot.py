@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cleanmarl.benchmark.extras import need
 from cleanmarl.benchmark.figures import (
     FORMATS,
     PRINTED,
@@ -28,7 +29,6 @@ from cleanmarl.benchmark.groups import (
     renamed,
 )
 from cleanmarl.benchmark.suite import choose_tasks
-from cleanmarl.benchmark.sweep import need
 from cleanmarl.benchmark.tables import (
     cells_of,
     columns_of,

@@ -11,9 +11,9 @@ import numpy as np
 
 from cleanmarl.benchmark.estimates import estimate, final_scores, improvement, interval, iqm, scores
 from cleanmarl.benchmark.groups import Found, Groups
+from cleanmarl.benchmark.planning import OWN, load_scripts, words_of
 from cleanmarl.benchmark.records import LeftOut
 from cleanmarl.benchmark.suite import MEASURED
-from cleanmarl.benchmark.sweep import OWN, load_scripts, words_of
 from cleanmarl.training.arguments import FREE
 
 ENOUGH = 5  # seeds: with fewer, a bootstrap interval is their range

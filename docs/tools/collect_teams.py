@@ -22,7 +22,7 @@ import torch
 import tyro
 
 from cleanmarl import teams
-from cleanmarl.benchmark.sweep import SCRIPTS
+from cleanmarl.benchmark.planning import SCRIPTS
 from cleanmarl.training.arguments import own_arguments, title_of
 from cleanmarl.training.checkpoint import (
     load_model,
