@@ -231,7 +231,7 @@ def test_the_tables_and_pictures_are_those_of_the_code(tmp_path):
     docs = shutil.copytree(DOCS, tmp_path / "docs", ignore=left_out)
     shutil.copy(ROOT / "README.md", tmp_path)
     program = shlex.quote(str(TOOLS / "tables.py"))
-    status, _, _ = run(f"python {program} --docs {shlex.quote(str(docs))}")
+    status, _, _ = run(f"python {program} --no-results --docs {shlex.quote(str(docs))}")
     assert status == 0
     for page in PAGES:
         copy = tmp_path / page.relative_to(ROOT)

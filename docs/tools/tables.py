@@ -58,6 +58,8 @@ SECONDS = 120  # in the picture of README.md
 class Args:
     docs: Path = DOCS
     """folder with the pages and images/maps"""
+    results: bool = True
+    """also the tables and figures of `plot` commands, and the picture of the first seconds"""
 
 
 def args_table() -> list[str]:
@@ -357,6 +359,8 @@ def main(args: Args):
     for page, below, one in tables:
         path = args.docs / page
         path.write_text(put(one, path.read_text(), below))
+    if not args.results:
+        return
     for name in ("results.md", "trials.md", "random_battles.md"):
         page = args.docs / name
         page.write_text(redraw(page.read_text(), page))
