@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -125,3 +126,8 @@ def numbered_episode(number: int, length: int) -> dict[str, np.ndarray]:
         "reward": marks[:-1],
         "terminated": np.zeros(length, np.float32),
     }
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
