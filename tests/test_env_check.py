@@ -143,7 +143,7 @@ def test_masks_that_differ_between_episodes_pass(program, task):
     [
         (
             "lbf:Foraging-8x8-2p-3f-v3",
-            "-1 to 7; networks divide those above 1 by their largest size",
+            "-1 to 7; networks divide those above 1 or below 0.01 by their largest size",
         ),
         ("pz:simple_spread_v3", "; 4 of 22 never change; networks divide"),  # silent speech
     ],

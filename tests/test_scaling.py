@@ -39,7 +39,7 @@ def batch_of(obs, state) -> dict[str, torch.Tensor]:
 
 
 @every_script
-def test_a_scale_is_the_largest_size_of_an_entry_and_at_least_1(script):
+def test_the_scale_of_a_large_entry_is_its_largest_size(script):
     networks = networks_of(script, **{"last_action": False} if script == "qmix_lstm" else {})
     obs = [[[0.5, -8.0, 3.0], [0.0, 2.0, 0.0]], [[0.0, 1.0, 0.0], [0.0, 0.0, -4.0]]]
     set_scales(networks, batch_of(obs, [[0.0, 7.0], [-9.0, 3.0]]))
@@ -47,6 +47,15 @@ def test_a_scale_is_the_largest_size_of_an_entry_and_at_least_1(script):
         assert networks.get_buffer(name).tolist() == [1, 8, 4]
     for name in of_state():
         assert networks.get_buffer(name).tolist() == [9, 7]
+
+
+def test_tiny_entries_have_a_scale_but_not_noise_and_what_is_always_0():
+    networks = networks_of("qmix")
+    set_scales(networks, batch_of([[[0.002, 1e-9, 0.0], [-0.004, 0.0, 0.0]]], [[0.01, 0.009]]))
+    for name in of_obs("qmix"):
+        assert networks.get_buffer(name).tolist() == pytest.approx([0.004, 1e-6, 1])
+    for name in of_state():
+        assert networks.get_buffer(name).tolist() == pytest.approx([1, 0.009])
 
 
 def test_the_last_action_of_a_recurrent_agent_keeps_its_scale():

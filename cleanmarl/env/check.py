@@ -163,8 +163,9 @@ def tell_entries(episodes: list[Episode], report: Report):
     words = [f"{lowest.min():.4g} to {highest.max():.4g}"]
     if same := int((lowest == highest).sum()):
         words.append(f"{same} of {len(lowest)} never change")
-    if max(abs(float(lowest.min())), float(highest.max())) > 1:
-        words.append("networks divide those above 1 by their largest size")
+    size = np.maximum(-lowest, highest)
+    if ((size > 1) | ((size > 0) & (size < 0.01))).any():
+        words.append("networks divide those above 1 or below 0.01 by their largest size")
     report.say("entries", "; ".join(words))
 
 

@@ -10,6 +10,8 @@ from torch import nn
 from cleanmarl.training.errors import Refused, warn
 
 TIMES = 20  # an entry may grow to so many times its largest size in the first batch
+TINY = 0.01  # entries that stay below it would hardly be learned
+NOISE = 1e-6  # of numbers around 1, in float32
 
 
 class ScaledLinear(nn.Linear):
@@ -30,9 +32,9 @@ class ScaledLinear(nn.Linear):
 def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
     """Set the scales of the layers that see observations, and of those in mixers, which see states.
 
-    A scale is the largest size of each entry in the batch's "obs" [..., obs_size] or "state"
-    [..., state_size], at least 1. So entries of any unit become numbers of at most about 1. What
-    agents see after their observation, such as their last action, keeps its scale.
+    A scale is the largest size of an entry in the batch's "obs" [..., obs_size] or "state"
+    [..., state_size], if that is above 1 or below `TINY`. So entries of any unit become numbers of
+    about 1. What agents see after their observation, such as their last action, keeps its scale.
 
     Raises Refused if a layer has another number of inputs.
     """
@@ -45,7 +47,8 @@ def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
         if layer.in_features not in known:
             given = f"{name} is a ScaledLinear of {layer.in_features} inputs, but {what} has {size}"
             raise Refused(f"{given}: take nn.Linear for what is neither observation nor state")
-        layer.scale[:size] = largest.clamp(min=1)
+        tiny = (largest > 0) & (largest < TINY)
+        layer.scale[:size] = torch.where(tiny, largest.clamp(min=NOISE), largest.clamp(min=1))
 
 
 def scaled_layers(network: nn.Module) -> dict[str, ScaledLinear]:
