@@ -146,10 +146,12 @@ def test_masks_that_differ_between_episodes_pass(program, task):
             "-1 to 7; networks divide those above 1 or below 0.01 by their largest size",
         ),
         ("pz:simple_spread_v3", "; 4 of 22 never change; networks divide"),  # silent speech
+        ("pz:tests.games:growing_game factor=1e-5", "1; networks divide those above 1 or below"),
+        ("pz:tests.games:growing_game offset=1000", "entry 3 lies between 1001 and"),
     ],
 )
 def test_the_check_tells_the_range_of_entries(program, task, wanted):
-    assert wanted in report(program("check", task)[1])["entries"]
+    assert wanted in report(program("check", *task.split())[1])["entries"]
 
 
 def test_options_follow_the_task(program):

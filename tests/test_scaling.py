@@ -136,6 +136,22 @@ def other_seed(folder: Path) -> Path:
     return trained("qmix", folder / "other", total_timesteps=150, seed=5, **LBF)
 
 
+@every_script
+def test_an_entry_far_from_0_is_named_once(capsys, script):
+    networks = networks_of(script, **{"last_action": False} if script == "qmix_lstm" else {})
+    obs = [[[0.5, 99.0, 300.0], [0.0, 101.0, 310.0]], [[0.9, 100.0, 300.0], [0.0, 0.0, 0.0]]]
+    set_scales(networks, batch_of(obs, [[0.99, -50.0], [1.0, -51.0]]))
+    assert capsys.readouterr().err == (
+        "warning: entry 1 of an observation lies between 99 and 101, and 1 more alike: "
+        "subtract 100, or the difference is hardly learned\n"
+    )
+    set_scales(networks, batch_of([[[0.5, 9.0, 1.0]] * 2] * 2, [[0.99, -50.0], [1.0, -51.0]]))
+    says = "entry 1 of the state lies between -51 and -50: subtract -50.5, or the difference"
+    assert says in capsys.readouterr().err
+    set_scales(networks, batch_of([[[0.5, 9.0, 1.0]] * 2] * 2, [[0.99, 50.0], [1.0, 50.0]]))
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(("part", "what"), [("agent", "obs"), ("mixer", "state")])
 def test_a_layer_that_sees_something_else_is_refused(part, what):
     networks = networks_of("qmix")

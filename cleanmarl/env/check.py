@@ -166,6 +166,11 @@ def tell_entries(episodes: list[Episode], report: Report):
     size = np.maximum(-lowest, highest)
     if ((size > 1) | ((size > 0) & (size < 0.01))).any():
         words.append("networks divide those above 1 or below 0.01 by their largest size")
+    spread = highest - lowest
+    for i in ((size > 1) & (spread > 0) & (spread < 0.1 * size)).nonzero()[0][:1]:
+        middle = (lowest[i] + highest[i]) / 2
+        remedy = f"subtract {middle:.6g}, or the difference is hardly learned"
+        words.append(f"entry {i} lies between {lowest[i]:.6g} and {highest[i]:.6g}: {remedy}")
     report.say("entries", "; ".join(words))
 
 

@@ -7,9 +7,11 @@ from tests.games.two_step_game import TwoStepGame
 
 
 class GrowingGame(TwoStepGame):
-    """The two-step game. Agents also observe the square of the number of episodes."""
+    """The two-step game. Agents also observe offset + factor * (number of episodes)^2."""
 
-    num_episodes = 0
+    def __init__(self, offset: float = 0.0, factor: float = 1.0):
+        super().__init__()
+        self.offset, self.factor, self.num_episodes = offset, factor, 0
 
     def observation_space(self, agent: str) -> Box:
         return Box(-np.inf, np.inf, (4,), np.float32)
@@ -19,8 +21,10 @@ class GrowingGame(TwoStepGame):
         return super().reset(seed, options)
 
     def observation(self) -> np.ndarray:
-        return np.append(super().observation(), np.float32(self.num_episodes**2))
+        return np.append(
+            super().observation(), np.float32(self.offset + self.factor * self.num_episodes**2)
+        )
 
 
-def parallel_env() -> GrowingGame:
-    return GrowingGame()
+def parallel_env(**options) -> GrowingGame:
+    return GrowingGame(**options)
