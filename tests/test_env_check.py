@@ -154,6 +154,13 @@ def test_the_check_tells_the_range_of_entries(program, task, wanted):
     assert wanted in report(program("check", *task.split())[1])["entries"]
 
 
+def test_small_rewards_are_noted(program):
+    matrix = "pz:cleanmarl.benchmark.games:matrix_game"
+    told = report(program("check", matrix, "payoffs=[[0.01,0],[0,0.01]]")[1])
+    assert told["note"] == "no reward above 0.01: multiply them, they are learned slowly"
+    assert "note" not in report(program("check", matrix, "payoffs=[[0.1,0],[0,0]]")[1])
+
+
 def test_options_follow_the_task(program):
     _, out, _ = program("check", "pz:simple_spread_v3", "N=5", "local_ratio=0")
     assert report(out)["agents"].startswith("5: ")

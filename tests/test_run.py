@@ -770,6 +770,12 @@ def episodes_that_earned(*returns: float) -> list[dict]:
     return [{"reward": np.array([one / 2, one / 2], np.float32)} for one in returns]
 
 
+def test_rewards_that_are_small_beside_the_first_values_are_named(capsys):
+    ValueCheck(small_args("qmix"), deque(episodes_that_earned(0.001))).look(0.05)
+    says = "add up to 0.001 at most: so small rewards are learned slowly, multiply them"
+    assert says in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("q_tot", [41.0, -41.0])
 def test_a_run_says_once_if_q_tot_is_far_beyond_the_rewards(capsys, q_tot):
     episodes = deque(episodes_that_earned(0, -4, 1))

@@ -197,8 +197,11 @@ def tell_episodes(episodes: list[Episode], report: Report):
     report.say("ends", f"{terminated} by the task, {truncated} by the time limit")
     told = [name for name in ("is_success", "battle_won") if name in episodes[-1].info]
     report.say("success", " ".join(told) or "not reported: evaluations show rewards only")
-    if not any(returns) and not any(map(any, (one.rewards for one in episodes))):
+    largest = max(abs(reward) for one in episodes for reward in one.rewards)
+    if largest == 0:
         report.say("note", "no random episode earned anything: exploration must find the rewards")
+    elif largest < 0.02:
+        report.say("note", f"no reward above {largest:.2g}: multiply them, they are learned slowly")
 
 
 def gymnasium_says(env: gymnasium.Env, report: Report) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from cleanmarl.training.errors import warn
 
 TIMES = 10  # Q_tot may be so many times as large as what an episode earned
+SMALL = 0.1  # what an episode earns, beside which the networks' first values are large
 
 
 class ValueCheck:
@@ -35,4 +36,6 @@ class ValueCheck:
             self.active = False
             most = f"the rewards of an episode add up to {self.most:.3g} at most"
             advice = "the values may diverge, see train/q_tot and the page on pitfalls"
+            if self.most < SMALL:
+                advice = "so small rewards are learned slowly, multiply them in the environment"
             warn(f"Q_tot is {q_tot:.3g}, but {most}: {advice}")
