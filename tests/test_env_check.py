@@ -147,11 +147,15 @@ def test_masks_that_differ_between_episodes_pass(program, task):
         ),
         ("pz:simple_spread_v3", "; 4 of 22 never change; networks divide"),  # silent speech
         ("pz:tests.games:growing_game factor=1e-5", "1; networks divide those above 1 or below"),
-        ("pz:tests.games:growing_game offset=1000", "entry 3 lies between 1001 and"),
     ],
 )
 def test_the_check_tells_the_range_of_entries(program, task, wanted):
     assert wanted in report(program("check", *task.split())[1])["entries"]
+
+
+def test_what_is_hardly_learned_is_noted(program):
+    _, out, _ = program("check", "pz:tests.games:growing_game", "offset=1000")
+    assert "note          entry 3 lies between 1001 and 1025: subtract" in out
 
 
 def test_small_rewards_are_noted(program):

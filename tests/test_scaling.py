@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cleanmarl import load_team
+from cleanmarl.entries import hard_to_learn
 from cleanmarl.training import Refused, ScaledLinear, acting, set_scales
 from cleanmarl.training.acting import checked
 from cleanmarl.training.scaling import ScaleCheck
@@ -137,19 +138,38 @@ def other_seed(folder: Path) -> Path:
 
 
 @every_script
-def test_an_entry_far_from_0_is_named_once(capsys, script):
+def test_what_is_hardly_learned_is_named_once(capsys, script):
     networks = networks_of(script, **{"last_action": False} if script == "qmix_lstm" else {})
     obs = [[[0.5, 99.0, 300.0], [0.0, 101.0, 310.0]], [[0.9, 100.0, 300.0], [0.0, 0.0, 0.0]]]
     set_scales(networks, batch_of(obs, [[0.99, -50.0], [1.0, -51.0]]))
     assert capsys.readouterr().err == (
-        "warning: entry 1 of an observation lies between 99 and 101, and 1 more alike: "
+        "warning: observations: entry 1 lies between 99 and 101: "
         "subtract 100, or the difference is hardly learned\n"
     )
     set_scales(networks, batch_of([[[0.5, 9.0, 1.0]] * 2] * 2, [[0.99, -50.0], [1.0, -51.0]]))
-    says = "entry 1 of the state lies between -51 and -50: subtract -50.5, or the difference"
-    assert says in capsys.readouterr().err
-    set_scales(networks, batch_of([[[0.5, 9.0, 1.0]] * 2] * 2, [[0.99, 50.0], [1.0, 50.0]]))
-    assert capsys.readouterr().err == ""
+    says = "warning: states: entry 1 lies between -51 and -50: subtract -50.5, or"
+    assert capsys.readouterr().err.startswith(says)
+
+
+def test_values_beside_which_the_others_are_small_are_named():
+    often = np.array([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0], [-9999.0, 5.0]])
+    assert hard_to_learn(often) == (
+        "entry 0 reaches -9999, but its usual size is 1.5: "
+        "replace such rare values, or the others are hardly learned"
+    )
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        [[0.0, 0.0], [0.0, 0.0]],  # nothing
+        [[50.0, 0.99], [50.0, 1.0]],  # a constant; the clock of short episodes
+        [[0.0, 0.0], [50.0, 2.0], [51.0, 3.0], [0.0, 90.0]],  # mostly 0
+        [[9.0, 10.0], [-9.0, 12.0]],
+    ],
+)
+def test_entries_that_can_be_learned_are_not_mentioned(seen):
+    assert hard_to_learn(np.array(seen)) == ""
 
 
 @pytest.mark.parametrize(("part", "what"), [("agent", "obs"), ("mixer", "state")])

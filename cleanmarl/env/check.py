@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
+from cleanmarl.entries import hard_to_learn
 from cleanmarl.errors import EnvFault
 
 MOST_STEPS = 10_000  # of an episode without a known time limit
@@ -166,12 +167,9 @@ def tell_entries(episodes: list[Episode], report: Report):
     size = np.maximum(-lowest, highest)
     if ((size > 1) | ((size > 0) & (size < 0.01))).any():
         words.append("networks divide those above 1 or below 0.01 by their largest size")
-    spread = highest - lowest
-    for i in ((size > 1) & (spread > 0) & (spread < 0.1 * size)).nonzero()[0][:1]:
-        middle = (lowest[i] + highest[i]) / 2
-        remedy = f"subtract {middle:.6g}, or the difference is hardly learned"
-        words.append(f"entry {i} lies between {lowest[i]:.6g} and {highest[i]:.6g}: {remedy}")
     report.say("entries", "; ".join(words))
+    if reason := hard_to_learn(seen):
+        report.say("note", reason)
 
 
 def tell_masks(episodes: list[Episode], report: Report):

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cleanmarl.entries import hard_to_learn
 from cleanmarl.training.errors import Refused, warn
 
 TIMES = 20  # an entry may grow to so many times its largest size in the first batch
 TINY = 0.01  # entries that stay below it would hardly be learned
-NARROW = 0.1  # differences below this share of an entry's size are hardly learned
 NOISE = 1e-6  # of numbers around 1, in float32
 
 
@@ -37,12 +37,13 @@ def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
     [..., state_size], if that is above 1 or below `TINY`. So entries of any unit become numbers of
     about 1. What agents see after their observation, such as their last action, keeps its scale.
 
-    Raises Refused if a layer has another number of inputs. Warns of an entry far from 0.
+    Raises Refused if a layer has another number of inputs. Warns of what is hardly learned.
     """
     n_actions = batch["avail_actions"].shape[-1]
     kinds = {name: "state" if "mixer" in name else "obs" for name in scaled_layers(networks)}
     for what in dict.fromkeys(kinds.values()):
-        if warn_about_offset(what, batch[what].flatten(0, -2)):
+        if reason := hard_to_learn(batch[what].flatten(0, -2).numpy(force=True)):
+            warn(f"{'observations' if what == 'obs' else 'states'}: {reason}")
             break  # a state often consists of the observations
     for name, layer in scaled_layers(networks).items():
         what = kinds[name]
@@ -54,24 +55,6 @@ def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
             raise Refused(f"{given}: take nn.Linear for what is neither observation nor state")
         tiny = (largest > 0) & (largest < TINY)
         layer.scale[:size] = torch.where(tiny, largest.clamp(min=NOISE), largest.clamp(min=1))
-
-
-def warn_about_offset(what: str, seen: torch.Tensor) -> bool:
-    """Warn if an entry of "obs" or "state" [N, entries] differs by little, far from 0."""
-    seen = seen[seen.any(1)]  # agents that have ended see zeros
-    if len(seen) == 0:
-        return False
-    lowest, highest = seen.amin(0), seen.amax(0)
-    size, spread = seen.abs().amax(0), highest - lowest
-    entries = ((size > 1) & (spread > 0) & (spread < NARROW * size)).nonzero().flatten()
-    if len(entries) == 0:
-        return False
-    low, high = lowest[entries[0]].item(), highest[entries[0]].item()
-    where = "an observation" if what == "obs" else "the state"
-    others = f", and {len(entries) - 1} more alike" if len(entries) > 1 else ""
-    lies = f"entry {entries[0]} of {where} lies between {low:.6g} and {high:.6g}{others}"
-    warn(f"{lies}: subtract {(low + high) / 2:.6g}, or the difference is hardly learned")
-    return True
 
 
 def scaled_layers(network: nn.Module) -> dict[str, ScaledLinear]:

@@ -1,0 +1,30 @@
+"""Entries of observations and states from which networks can hardly learn."""
+
+import numpy as np
+
+NARROW = 0.1  # of an entry's size; smaller differences are hardly learned
+RARE = 0.01  # of an entry's largest size; what is usually below that is hardly learned
+
+
+def hard_to_learn(seen: np.ndarray) -> str:
+    """The first entry of [N, entries] that differs by little beside its size, and the remedy.
+
+    Networks divide entries by their largest size. Empty if they then see all differences.
+    """
+    seen = seen[seen.any(axis=1)]  # agents that have ended see zeros
+    if len(seen) == 0:
+        return ""
+    lowest, highest = seen.min(axis=0), seen.max(axis=0)
+    sizes, spread = np.abs(seen), highest - lowest
+    size = sizes.max(axis=0)
+    for i in np.flatnonzero((size > 1) & (spread > 0) & (spread < NARROW * size)):
+        lies = f"entry {i} lies between {lowest[i]:.6g} and {highest[i]:.6g}"
+        middle = (lowest[i] + highest[i]) / 2
+        return f"{lies}: subtract {middle:.6g}, or the difference is hardly learned"
+    for i in np.flatnonzero(size > 1):
+        usual = np.median(sizes[sizes[:, i] > 0, i])
+        if usual < RARE * size[i]:
+            largest = seen[sizes[:, i].argmax(), i]
+            reaches = f"entry {i} reaches {largest:.6g}, but its usual size is {usual:.3g}"
+            return f"{reaches}: replace such rare values, or the others are hardly learned"
+    return ""
