@@ -3,7 +3,7 @@
 import numpy as np
 
 NARROW = 0.1  # of an entry's size; smaller differences are hardly learned
-RARE = 0.01  # of an entry's largest size; what is usually below that is hardly learned
+RARE = 0.01  # of an entry's size; if other values are below it, they are hardly learned
 
 
 def hard_to_learn(seen: np.ndarray) -> str:
@@ -21,10 +21,12 @@ def hard_to_learn(seen: np.ndarray) -> str:
         lies = f"entry {i} lies between {lowest[i]:.6g} and {highest[i]:.6g}"
         middle = (lowest[i] + highest[i]) / 2
         return f"{lies}: subtract {middle:.6g}, or the difference is hardly learned"
-    for i in np.flatnonzero(size > 1):
-        usual = np.median(sizes[sizes[:, i] > 0, i])
-        if usual < RARE * size[i]:
-            largest = seen[sizes[:, i].argmax(), i]
-            reaches = f"entry {i} reaches {largest:.6g}, but its usual size is {usual:.3g}"
-            return f"{reaches}: replace such rare values, or the others are hardly learned"
+    small = (sizes > 0) & (sizes < RARE * size)
+    between = (sizes >= RARE * size) & (sizes < 0.9 * size)
+    for i in np.flatnonzero((size > 1) & small.any(axis=0) & ~between.any(axis=0)):
+        largest = seen[sizes[:, i].argmax(), i]
+        reaches = (
+            f"entry {i} reaches {largest:.6g}, and else it is within {RARE * size[i]:.3g} of 0"
+        )
+        return f"{reaches}: replace the large value, or the others are hardly learned"
     return ""

@@ -154,8 +154,8 @@ def test_what_is_hardly_learned_is_named_once(capsys, script):
 def test_values_beside_which_the_others_are_small_are_named():
     often = np.array([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0], [-9999.0, 5.0]])
     assert hard_to_learn(often) == (
-        "entry 0 reaches -9999, but its usual size is 1.5: "
-        "replace such rare values, or the others are hardly learned"
+        "entry 0 reaches -9999, and else it is within 100 of 0: "
+        "replace the large value, or the others are hardly learned"
     )
 
 
@@ -166,6 +166,7 @@ def test_values_beside_which_the_others_are_small_are_named():
         [[50.0, 0.99], [50.0, 1.0]],  # a constant; the clock of short episodes
         [[0.0, 0.0], [50.0, 2.0], [51.0, 3.0], [0.0, 90.0]],  # mostly 0
         [[9.0, 10.0], [-9.0, 12.0]],
+        [[0.01, 0.0], [0.02, 5.0], [1.0, 5.0], [2.8, 0.0]],  # mostly small, but not only
     ],
 )
 def test_entries_that_can_be_learned_are_not_mentioned(seen):
