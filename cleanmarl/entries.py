@@ -25,8 +25,7 @@ def hard_to_learn(seen: np.ndarray) -> str:
     between = (sizes >= RARE * size) & (sizes < 0.9 * size)
     for i in np.flatnonzero((size > 1) & small.any(axis=0) & ~between.any(axis=0)):
         largest = seen[sizes[:, i].argmax(), i]
-        reaches = (
-            f"entry {i} reaches {largest:.6g}, and else it is within {RARE * size[i]:.3g} of 0"
-        )
-        return f"{reaches}: replace the large value, or the others are hardly learned"
+        others = f"its other values are within {RARE * size[i]:.3g} of 0"
+        remedy = "replace the large value, or the others are hardly learned"
+        return f"entry {i} reaches {largest:.6g}, and {others}: {remedy}"
     return ""

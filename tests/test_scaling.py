@@ -154,7 +154,7 @@ def test_what_is_hardly_learned_is_named_once(capsys, script):
 def test_values_beside_which_the_others_are_small_are_named():
     often = np.array([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0], [-9999.0, 5.0]])
     assert hard_to_learn(often) == (
-        "entry 0 reaches -9999, and else it is within 100 of 0: "
+        "entry 0 reaches -9999, and its other values are within 100 of 0: "
         "replace the large value, or the others are hardly learned"
     )
 
