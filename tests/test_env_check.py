@@ -158,6 +158,11 @@ def test_what_is_hardly_learned_is_noted(program):
     assert "note          entry 3 lies between 1001 and 1025: subtract" in out
 
 
+def test_few_updates_are_noted(program):
+    says = "1M steps make 2,000 updates, one an episode; qmix_multienvs.py --n-epochs 4 makes more"
+    assert says in program("check", "pz:sisl:pursuit_v5")[1]
+
+
 def test_small_rewards_are_noted(program):
     matrix = "pz:cleanmarl.benchmark.games:matrix_game"
     told = report(program("check", matrix, "payoffs=[[0.01,0],[0,0.01]]")[1])
