@@ -158,6 +158,22 @@ def test_what_is_hardly_learned_is_noted(program):
     assert "note          entry 3 lies between 1001 and 1025: subtract" in out
 
 
+@pytest.mark.parametrize(
+    ("task", "opposed"),
+    [
+        ("pz:simple_tag_v3", True),
+        ("pz:simple_adversary_v3", True),
+        ("pz:simple_spread_v3", False),
+        ("lbf:Foraging-8x8-2p-3f-v3", False),
+        ("pz:sisl:pursuit_v5", False),
+        ("3m", False),
+    ],
+)
+def test_opponents_are_noted(program, task, opposed):
+    says = "at each other's expense: QMIX trains one team, so let a fixed rule play the other side"
+    assert (says in program("check", task)[1]) == opposed
+
+
 def test_few_updates_are_noted(program):
     says = "1M steps make 2,000 updates, one an episode; qmix_multienvs.py --n-epochs 4 makes more"
     assert says in program("check", "pz:sisl:pursuit_v5")[1]

@@ -41,6 +41,7 @@ class Episode:
         observation, _ = env.reset(seed=seed)
         self.observations = [observation]
         self.rewards: list[float] = []
+        self.agent_rewards: list[list[float]] = []
         self.info: dict = {}
         self.terminated = self.truncated = False
         while not (self.terminated or self.truncated or len(self.rewards) == most_steps):
@@ -49,6 +50,7 @@ class Episode:
             observation, reward, self.terminated, self.truncated, self.info = env.step(actions)
             self.observations.append(observation)
             self.rewards.append(reward)
+            self.agent_rewards.append(list(getattr(env.unwrapped, "agent_rewards", [])))
 
     def difference(self, other: "Episode") -> str:
         """Where two episodes differ first; "" if they are equal."""
@@ -138,6 +140,7 @@ def play(make: Callable, env: gymnasium.Env, num_episodes: int, report: Report):
     tell_entries(episodes, report)
     tell_masks(episodes, report)
     tell_episodes(episodes, report)
+    tell_opponents(episodes, agent_names(env.unwrapped), report)
     for other in (env, make()):  # after other episodes, and in a new environment
         different = episodes[0].difference(Episode(other, 1, most))
         if different:
@@ -182,6 +185,20 @@ def tell_masks(episodes: list[Episode], report: Report):
         report.say("masks", "none: all actions are always available")
     else:
         report.say("masks", f"{fewest} to {most} of {n_actions} actions are available")
+
+
+def tell_opponents(episodes: list[Episode], names: list[str], report: Report):
+    """The two agents whose rewards oppose each other most, if they do."""
+    rewards = [earned for one in episodes for earned in one.agent_rewards]
+    if len(names) < 2 or not all(len(earned) == len(names) for earned in rewards):
+        return
+    with np.errstate(all="ignore"):  # rewards may be constant
+        correlation = np.nan_to_num(np.corrcoef(np.array(rewards, float).T))
+    one, other = np.unravel_index(correlation.argmin(), correlation.shape)
+    if correlation[one, other] < -0.5:
+        opposed = f"{names[one]} and {names[other]} earn at each other's expense"
+        remedy = "QMIX trains one team, so let a fixed rule play the other side"
+        report.say("note", f"{opposed}: {remedy}")
 
 
 def tell_episodes(episodes: list[Episode], report: Report):

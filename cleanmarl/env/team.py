@@ -94,6 +94,7 @@ class TeamEnv(gymnasium.Env):
             sizes = f"n_agents {n_agents}, n_actions {n_actions}, obs_size {obs_size}"
             raise ValueError(f"a team needs agents that act and observe, got {sizes}")
         divisors = {"sum": 1, "mean": n_agents}
+        self.agent_rewards: list[float] = []  # of the last step; empty if the team has one
         self._reward_divisor = find("reward_aggr", reward_aggr, divisors)
         self.render_mode = render_mode
         self.time_limit = time_limit
@@ -266,6 +267,7 @@ class TeamEnv(gymnasium.Env):
 
     def _team_reward(self, rewards: float | Sequence[float]) -> float:
         """The team's reward; `rewards` is one number for all, or one for each agent."""
+        self.agent_rewards.clear()
         several = isinstance(rewards, list) or np.ndim(rewards) > 0
         if not several or len(rewards) == 1 != self.n_agents:
             return number_of(rewards, "the reward")
@@ -276,6 +278,7 @@ class TeamEnv(gymnasium.Env):
         for agent, reward in enumerate(rewards):
             if not (isinstance(reward, float | int) and isfinite(reward)):
                 reward = number_of(reward, f"{self.agent_names[agent]}'s reward")
+            self.agent_rewards.append(reward)
             total += reward
         return total / self._reward_divisor
 
