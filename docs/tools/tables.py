@@ -122,37 +122,47 @@ def default(Args: type, name: str) -> str:
 def suite_in_short() -> list[str]:
     """The suite's trained tasks; those of a family with equal results share a row.
 
-    Tasks of battles that are trained with earlier defaults only have a star.
+    Random battles share one with a range. Tasks of battles that are trained with earlier defaults
+    only have a star.
     """
     tasks = choose_tasks("field")
     now = suite_table(find_runs(tasks, [RECORDS / "field"]), 100)
     trained = {row["environment"] for row in now if row["seeds"]}
     battles = {task.title for task in tasks if "battles" in task.family} - trained
     before = [row for row in table(choose(EARLIER), 100) if row["environment"] in battles]
-    shared = defaultdict(list)  # cells -> rows
+    shared = defaultdict(list)  # cells, scores -> rows
     for row in [*now, *before]:
         if row["seeds"] and row.get("family") not in SMALL:
-            shared[short_cells(row)].append(row)
+            alike = "random" if row["environment"] in random_names() else short_scores([row])
+            shared[short_cells(row), alike].append(row)
     heads = ("task", "script", "steps", "seeds", "final score", "worst seed", "time to win")
     lines = [dense(heads), dense(("---", "---", *["---:"] * 5))]
-    for (family, *cells, won), rows in shared.items():
+    for ((family, *cells, won), _), rows in shared.items():
         star = "" if family else "*"
         names = ", ".join(f"`{row['environment']}`{star}" for row in rows)
         times = sorted(row["seconds_to_win"] or 0 for row in rows)
         spread = " to ".join(dict.fromkeys(map(duration, (times[0], times[-1]))))
-        lines.append(dense((names, *cells, spread if won == "won" else won)))
+        scores = short_scores(rows)
+        lines.append(dense((names, *cells, *scores, spread if won == "won" else won)))
     return lines
 
 
+def short_scores(rows: list[dict]) -> tuple[str, str]:
+    """The final scores, from the lowest to the highest, and the worst seed."""
+    rate = rows[0]["metric"] in ("win rate", "success rate")
+    form = "{:.0%}" if rate else "{:.2f}"
+    finals = sorted(float(row["IQM"]) for row in rows)
+    spread = " to ".join(dict.fromkeys(map(form.format, (finals[0], finals[-1]))))
+    return spread, form.format(min(float(row["worst_seed"]) for row in rows))
+
+
 def short_cells(row: dict) -> tuple[str, ...]:
-    """Family, script, steps, seeds, final score, worst seed, and "won", "never" or nothing."""
-    form = "{:.0%}" if row["metric"] in ("win rate", "success rate") else "{:.2f}"
-    scores = (form.format(float(row[name])) for name in ("IQM", "worst_seed"))
+    """Family, script, steps, seeds, and "won", "never" or nothing."""
     won = {None: "", np.inf: "never"}.get(row["seconds_to_win"], "won")
     wanted = row.get("of_seeds", 0)
     seeds = str(row["seeds"]) if row["seeds"] >= wanted else f"{row['seeds']} of {wanted}"
     steps = f"{row['steps'] / 1e6:g}M"
-    return (row.get("family", ""), in_code(row["script"]), steps, seeds, *scores, won)
+    return (row.get("family", ""), in_code(row["script"]), steps, seeds, won)
 
 
 def draw_first_seconds(path: Path):
