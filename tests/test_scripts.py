@@ -167,7 +167,7 @@ def test_a_script_imports_only_what_every_training_needs_and_the_environments(sc
 
 
 def test_what_every_training_needs_imports_no_script_and_no_environment():
-    assert packages_imported_by("training") == {"training", "errors", "teams"}
+    assert packages_imported_by("training") == {"training", "errors", "entries", "teams"}
 
 
 def test_battles_import_nothing_else_of_the_project():
@@ -175,7 +175,7 @@ def test_battles_import_nothing_else_of_the_project():
 
 
 def test_environments_import_nothing_else_of_the_project_but_battles():
-    assert packages_imported_by("env") == {"env", "battle", "errors"}
+    assert packages_imported_by("env") == {"env", "battle", "errors", "entries"}
 
 
 def in_new_process(source: str) -> str:
