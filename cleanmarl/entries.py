@@ -2,8 +2,10 @@
 
 import numpy as np
 
+TINY = 0.01  # entries that stay below it would hardly be learned
 NARROW = 0.1  # of an entry's size; smaller differences are hardly learned
 RARE = 0.01  # of an entry's size; if other values are below it, they are hardly learned
+ENOUGH = 10_000  # rows to look at, drawn at random: a batch of pictures is large
 
 
 def hard_to_learn(seen: np.ndarray) -> str:
@@ -11,6 +13,8 @@ def hard_to_learn(seen: np.ndarray) -> str:
 
     Networks divide entries by their largest size. Empty if they then see all differences.
     """
+    if len(seen) > ENOUGH:
+        seen = np.random.default_rng(0).choice(seen, ENOUGH)
     seen = seen[seen.any(axis=1)]  # agents that have ended see zeros
     if len(seen) == 0:
         return ""

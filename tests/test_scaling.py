@@ -159,6 +159,11 @@ def test_values_beside_which_the_others_are_small_are_named():
     )
 
 
+def test_of_a_large_batch_some_rows_are_enough():
+    seen = np.tile([[0.5, 99.0], [0.5, 101.0]], (20_000, 1))
+    assert hard_to_learn(seen).startswith("entry 1 lies between 99 and 101: subtract 100")
+
+
 @pytest.mark.parametrize(
     "seen",
     [

@@ -1035,12 +1035,20 @@ def test_play_is_reached_first_by_keyboard(opened):
     assert browser.find_element(By.ID, "play").rect["y"] > 500  # but it stands at the bottom
 
 
+def wait_until_it_stands(browser):
+    """The browser scrolls smoothly, and would go on after the next key."""
+    before, place = None, 0
+    while place != before:
+        time.sleep(0.1)
+        before, place = place, browser.execute_script("return scrollY")
+
+
 @pytest.mark.parametrize("key", [Keys.ARROW_DOWN, Keys.END])
 def test_keys_that_scroll_a_page_scroll_this_one(opened, key):
     browser = opened("battle", "#t=1&agent=1")
     press(browser, key)
-    # The browser scrolls smoothly, and would go on after the next key
-    wait(browser, "scrollY > 0 && scrollY === window.last || void (window.last = scrollY)")
+    wait(browser, "scrollY > 0")
+    wait_until_it_stands(browser)
     assert (state(browser)["t"], state(browser)["agent"]) == (1, 1)
     back = {Keys.ARROW_DOWN: Keys.ARROW_UP, Keys.END: Keys.HOME}[key]
     press(browser, back)

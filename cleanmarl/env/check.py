@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from cleanmarl.entries import hard_to_learn
+from cleanmarl.entries import TINY, hard_to_learn
 from cleanmarl.errors import EnvFault
 
 MOST_STEPS = 10_000  # of an episode without a known time limit
@@ -168,8 +168,8 @@ def tell_entries(episodes: list[Episode], report: Report):
     if same := int((lowest == highest).sum()):
         words.append(f"{same} of {len(lowest)} never change")
     size = np.maximum(-lowest, highest)
-    if ((size > 1) | ((size > 0) & (size < 0.01))).any():
-        words.append("networks divide those above 1 or below 0.01 by their largest size")
+    if ((size > 1) | ((size > 0) & (size < TINY))).any():
+        words.append(f"networks divide those above 1 or below {TINY} by their largest size")
     report.say("entries", "; ".join(words))
     if reason := hard_to_learn(seen):
         report.say("note", reason)

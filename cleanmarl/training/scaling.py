@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cleanmarl.entries import hard_to_learn
+from cleanmarl.entries import TINY, hard_to_learn
 from cleanmarl.training.errors import Refused, warn
 
 TIMES = 20  # an entry may grow to so many times its largest size in the first batch
-TINY = 0.01  # entries that stay below it would hardly be learned
 NOISE = 1e-6  # of numbers around 1, in float32
 
 
