@@ -13,7 +13,8 @@ import pytest
 from selenium.webdriver import ActionChains
 
 from tests.helpers import ROOT
-from tests.test_watch import browser, wait, width  # noqa: F401  browser: a fixture
+from tests.watch.browser import wait, width
+from tests.watch.conftest import browser  # noqa: F401  a fixture
 
 # In a process of its own: pyglet opens no windows where Sphinx is imported
 if find_spec("sphinx") is None:
