@@ -54,7 +54,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 SHORTER = {  # what a command is given, too
     "cleanmarl.watch": ["--episodes", "4"],
-    "qmix": ["--total-timesteps", "700", "--torch-threads", "1"],
+    "qmix": ["--total-timesteps", "700", "--num-eval-ep", "1", "--torch-threads", "1"],
     "battle_speed": ["--seconds", "0.02"],
     "cleanmarl.benchmark run": ["--total-timesteps", "700"],
     "cleanmarl.benchmark plot": ["--reps", "20"],
