@@ -676,6 +676,14 @@ def test_foraging_under_gymnasium_is_told_of_its_masks():
     assert "--env-type lbf" in note
 
 
+@pytest.mark.parametrize(
+    ("name", "compete"), [("simple_tag_v3", True), ("simple_spread_v3", False)]
+)
+def test_agents_of_mpe_that_compete_are_named(name, compete):
+    says = f"agents compete in {name}, but QMIX trains one team"
+    assert any(says in note for note in make_env("pz", name).notes) == compete
+
+
 class Countdown(TeamEnv):
     """An environment written as the docstring of `TeamEnv` says."""
 

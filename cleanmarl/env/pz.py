@@ -15,6 +15,8 @@ from cleanmarl.env.names import calling, find, is_ours, module_here, unexpected,
 from cleanmarl.env.parallel import ParallelTeam
 
 FAMILIES = {"mpe": "mpe2", "sisl": "pettingzoo.sisl", "butterfly": "pettingzoo.butterfly"}
+# Modules of mpe in which agents compete
+OPPOSED = ("simple_adversary", "simple_crypto", "simple_push", "simple_tag", "simple_world_comm")
 MAKERS = ("parallel_env", "env", "raw_env")
 AEC_REMEDY = (
     "is turn-based (an AEC environment); if its agents can act at the same time, return "
@@ -48,6 +50,9 @@ class PettingZooTeam(ParallelTeam):
                 time_limit = known if isinstance(known, int) and known > 0 else None
             super().__init__(env, title, time_limit=time_limit, **team)
         self.notes += getattr(env, "notes", ())
+        if env_family == "mpe" and env_name.startswith(OPPOSED):
+            remedy = "let a fixed rule play the other side"
+            self.notes.append(f"agents compete in {env_name}, but QMIX trains one team: {remedy}")
 
 
 def opened(module: ModuleType, title: str, options: dict, extra: dict):
