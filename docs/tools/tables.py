@@ -122,8 +122,8 @@ def default(Args: type, name: str) -> str:
 def suite_in_short() -> list[str]:
     """The suite's trained tasks; those of a family with equal results share a row.
 
-    Random battles share one with a range. Tasks of battles that are trained with earlier defaults
-    only have a star.
+    Random battles share one with a range, and so does foraging. Tasks of battles that are trained
+    with earlier defaults only have a star.
     """
     tasks = choose_tasks("field")
     now = suite_table(find_runs(tasks, [RECORDS / "field"]), 100)
@@ -133,8 +133,8 @@ def suite_in_short() -> list[str]:
     shared = defaultdict(list)  # cells, scores -> rows
     for row in [*now, *before]:
         if row["seeds"] and row.get("family") not in SMALL:
-            alike = "random" if row["environment"] in random_names() else short_scores([row])
-            shared[short_cells(row), alike].append(row)
+            ranged = row["environment"] in random_names() or row.get("family") == "foraging"
+            shared[short_cells(row), ranged or short_scores([row])].append(row)
     heads = ("task", "script", "steps", "seeds", "final score", "worst seed", "time to win")
     lines = [dense(heads), dense(("---", "---", *["---:"] * 5))]
     for ((family, *cells, won), _), rows in shared.items():
