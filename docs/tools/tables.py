@@ -122,7 +122,7 @@ def default(Args: type, name: str) -> str:
 def suite_in_short() -> list[str]:
     """The suite's trained tasks; those of a family with equal results share a row.
 
-    Random battles share one with a range, and so does foraging. Tasks of battles that are trained
+    Random battles share one with a range, as foraging does. Tasks of battles that are trained
     with earlier defaults only have a star.
     """
     tasks = choose_tasks("field")
@@ -134,10 +134,12 @@ def suite_in_short() -> list[str]:
     for row in [*now, *before]:
         if row["seeds"] and row.get("family") not in SMALL:
             ranged = row["environment"] in random_names() or row.get("family") == "foraging"
-            shared[short_cells(row), ranged or short_scores([row])].append(row)
+            alike = "any" if ranged else short_scores([row])
+            shared[short_cells(row), alike].append(row)
     heads = ("task", "script", "steps", "seeds", "final score", "worst seed", "time to win")
     lines = [dense(heads), dense(("---", "---", *["---:"] * 5))]
-    for ((family, *cells, won), _), rows in shared.items():
+    for (shown, _), rows in shared.items():
+        family, *cells, won = shown
         star = "" if family else "*"
         names = ", ".join(f"`{row['environment']}`{star}" for row in rows)
         times = sorted(row["seconds_to_win"] or 0 for row in rows)

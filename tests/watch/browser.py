@@ -25,6 +25,13 @@ def width(browser, pixels: int, height: int, mobile: bool = False):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
+def resize(browser, pixels: int, height: int):
+    """Open the page again in another window; less than 500 pixels are a phone's."""
+    width(browser, pixels, height, mobile=pixels < 500)
+    browser.refresh()
+    wait(browser, "document.body.dataset.ready")
+
+
 def press(browser, *keys: str):
     for key in keys:
         wait(browser, "document.activeElement.checkVisibility()")  # what was hidden loses the focus
@@ -57,4 +64,5 @@ def without_storage(browser, script: str, file: str):
 
 
 def number(text: str) -> float:
+    """A number as the page prints it, with a true minus sign."""
     return float(text.replace("\u2212", "-"))

@@ -25,8 +25,8 @@ def runs(tmp_path_factory):
         known = folder / name
         if not known.exists():
             trained(script, known, **options)
-        if name in ("foraging", "spread"):
-            make_random(known / "model.pt")
+            if name in ("foraging", "spread"):
+                make_random(known / "model.pt")
         return known
 
     return find

@@ -6,7 +6,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.watch.browser import press, state, wait, width
+from tests.watch.browser import press, resize, state, wait, width
 
 
 def test_play_is_reached_first_by_keyboard(opened):
@@ -50,9 +50,7 @@ return [...every].filter((one) => one.checkVisibility()).flatMap((one) => {
 @pytest.mark.parametrize(("pixels", "height"), [(1280, 800), (390, 844)])
 def test_targets_are_at_least_24_pixels(opened, name, pixels, height):
     browser = opened(name, "#t=2")
-    width(browser, pixels, height, mobile=pixels < 500)
-    browser.refresh()
-    wait(browser, "document.body.dataset.ready")
+    resize(browser, pixels, height)
     small = browser.execute_script(SMALL_TARGETS)
     width(browser, 1280, 800)
     assert small == []

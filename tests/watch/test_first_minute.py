@@ -8,7 +8,17 @@ from selenium.webdriver.common.keys import Keys
 
 from cleanmarl.training.results import means
 from tests.helpers import ROOT
-from tests.watch.browser import array, number, press, state, text, wait, width, without_storage
+from tests.watch.browser import (
+    array,
+    number,
+    press,
+    resize,
+    state,
+    text,
+    wait,
+    width,
+    without_storage,
+)
 
 
 def test_a_tour_of_three_steps_is_shown_once_and_comes_back(opened):
@@ -125,9 +135,7 @@ def test_a_wide_table_shows_that_it_scrolls(opened):
 @pytest.mark.parametrize(("pixels", "height"), [(1280, 900), (900, 900), (390, 844)])
 def test_the_scene_stays_in_view_while_the_panels_scroll(opened, name, pixels, height):
     browser = opened(name)
-    width(browser, pixels, height, mobile=pixels < 500)
-    browser.refresh()
-    wait(browser, "document.body.dataset.ready")
+    resize(browser, pixels, height)
     browser.execute_script("scrollTo(0, document.querySelector('footer').offsetTop - innerHeight)")
     scenes = "return [...document.querySelectorAll('.scene')].map((one) => one.clientHeight)"
     sizes = browser.execute_script(scenes)

@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from cleanmarl.watch.episodes import play
 from cleanmarl.watch.explain import explain
 from cleanmarl.watch.trained import load
-from tests.watch.browser import array, press, state, text, wait, width
+from tests.watch.browser import array, number, press, resize, state, text, wait, width
 from tests.watch.runs import RUNS
 
 
@@ -50,8 +50,8 @@ def test_what_if_is_shown_for_each_action_of_the_chosen_agent(opened):
         cells = row.find_elements(By.CSS_SELECTOR, ".number")
         value, total, change = [cell.get_attribute("textContent") for cell in cells]
         if available[j]:
-            assert float(value.replace("\u2212", "-")) == pytest.approx(q[j], abs=0.006)
-            assert float(total.replace("\u2212", "-")) == pytest.approx(what_if[j], abs=0.006)
+            assert number(value) == pytest.approx(q[j], abs=0.006)
+            assert number(total) == pytest.approx(what_if[j], abs=0.006)
         else:
             assert total == "not available"
         assert (change == "chosen") == (j == chosen)
@@ -215,9 +215,7 @@ def test_the_page_shows_the_run(opened):
 @pytest.mark.parametrize(("pixels", "height"), [(1280, 800), (390, 844)])
 def test_the_page_is_as_wide_as_the_screen(opened, name, pixels, height):
     browser = opened(name)
-    width(browser, pixels, height, mobile=pixels < 500)
-    browser.refresh()
-    wait(browser, "document.body.dataset.ready")
+    resize(browser, pixels, height)
     wide = browser.execute_script("return document.documentElement.scrollWidth")
     width(browser, 1280, 800)
     assert wide <= pixels

@@ -13,7 +13,7 @@ from cleanmarl.watch.field import finder, recorded
 from cleanmarl.watch.page import page
 from cleanmarl.watch.scene import film, reason
 from cleanmarl.watch.trained import load
-from tests.watch.browser import array, number, press, state, text, wait, width
+from tests.watch.browser import array, number, press, resize, state, text, wait, width
 
 LABELS = """
 const { t, agent } = watch.state;
@@ -38,9 +38,7 @@ def labels(browser) -> list[list[float]]:
 @pytest.mark.parametrize(("pixels", "height"), [(1280, 900), (390, 844)])
 def test_no_agents_number_is_hidden_in_a_crowd(opened, name, pixels, height):
     browser = opened(name, "#episode=best&t=0")
-    width(browser, pixels, height, mobile=pixels < 500)
-    browser.refresh()
-    wait(browser, "document.body.dataset.ready")
+    resize(browser, pixels, height)
     try:
         for t in range(0, len(array(browser, "q_tot")), 3):
             browser.execute_script(f"location.hash = '#episode=best&t={t}&agent=0'")

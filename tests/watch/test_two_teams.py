@@ -13,7 +13,7 @@ from cleanmarl.watch.episodes import Episode, play
 from cleanmarl.watch.page import compared, page
 from cleanmarl.watch.trained import load, named
 from tests.helpers import trained
-from tests.watch.browser import press, state, text, wait, width
+from tests.watch.browser import press, resize, state, text, wait, width
 from tests.watch.runs import episode_of, moving_about, refused
 
 
@@ -107,9 +107,7 @@ def test_two_teams_are_on_one_page_without_an_error(opened):
 @pytest.mark.parametrize(("pixels", "height"), [(1280, 800), (390, 844)])
 def test_two_scenes_are_side_by_side_or_on_a_phone_one_above_the_other(opened, pixels, height):
     browser = opened(BOTH)
-    width(browser, pixels, height, mobile=pixels < 500)
-    browser.refresh()
-    wait(browser, "document.body.dataset.ready")
+    resize(browser, pixels, height)
     one, other = (browser.find_element(By.ID, name).rect for name in ("scene", "scene-b"))
     wide = browser.execute_script("return document.documentElement.scrollWidth")
     width(browser, 1280, 800)
