@@ -802,6 +802,35 @@ def test_values_that_may_be_right_are_not_mentioned(capsys, returns, q_tot, opti
     assert capsys.readouterr().err == ""
 
 
+def test_a_run_says_if_a_team_no_longer_earns_what_it_expects(capsys):
+    episodes = deque(episodes_that_earned(20), maxlen=5000)
+    check = ValueCheck(small_args("qmix"), episodes)
+    check.look(14.0)
+    episodes.extend(episodes_that_earned(*[4] * 199))
+    check.look(14.0)
+    assert capsys.readouterr().err == ""
+    episodes.extend(episodes_that_earned(4))
+    check.look(14.0)
+    said = capsys.readouterr().err
+    assert "Q_tot is 14, but the newest 200 episodes earned 4 at most: agents may wait" in said
+
+
+@pytest.mark.parametrize(
+    ("newest", "q_tot"),
+    [
+        (5, 14.0),  # a team that has become worse
+        (4, -14.0),
+        (0, 4.0),  # little beside the 20 of the best episode
+    ],
+)
+def test_a_team_that_earns_about_what_it_expects_is_not_mentioned(capsys, newest, q_tot):
+    check = ValueCheck(small_args("qmix"), deque(episodes_that_earned(20, *[newest] * 199)))
+    check.look(q_tot)
+    check.episodes.extend(episodes_that_earned(*[newest] * 10))
+    check.look(q_tot)
+    assert capsys.readouterr().err == ""
+
+
 def test_episodes_that_a_copy_stores_in_another_way_are_not_checked(capsys):
     check = ValueCheck(small_args("qmix"), deque([{"rewards": np.ones(2)}]))
     check.look(1e6)

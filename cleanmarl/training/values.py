@@ -1,6 +1,7 @@
 """Whether the learned values are possible."""
 
 from collections import deque
+from itertools import islice
 
 import numpy as np
 
@@ -8,34 +9,56 @@ from cleanmarl.training.errors import warn
 
 TIMES = 10  # Q_tot may be so many times as large as what an episode earned
 SMALL = 0.1  # what an episode earns, beside which the networks' first values are large
+NEWEST = 200  # episodes in which a team must earn a third of what it expects
 
 
 class ValueCheck:
-    """Warns once if Q_tot is far beyond anything that the stored episodes earned.
+    """Warns once if Q_tot is far beyond what the stored episodes earned.
 
     Values that the rewards do not explain have been learned from other values.
     """
 
     def __init__(self, args, episodes: deque):
         self.episodes = episodes
-        self.most = 0.0  # the largest sum of an episode's absolute rewards, when last computed
+        self.most = 0.0  # the largest sum of an episode's absolute rewards that was seen
         # Standardised rewards have another scale
         self.active = not args.normalize_reward
 
     def look(self, q_tot: float):
         """`q_tot` is the mean of a batch."""
-        if not self.active or abs(q_tot) <= TIMES * self.most:
+        if not self.active:
             return
         try:
-            earned = [np.abs(one["reward"], dtype=float).sum() for one in self.episodes]
+            reason = self.diverges(q_tot) or self.waits(q_tot)
         except (KeyError, TypeError):  # a copy stores its episodes in another way
             self.active = False
             return
-        self.most = max(earned, default=0.0)
-        if abs(q_tot) > TIMES * self.most > 0:
+        if reason:
             self.active = False
-            most = f"the rewards of an episode add up to {self.most:.3g} at most"
-            advice = "the values may diverge, see train/q_tot and the page on pitfalls"
-            if self.most < SMALL:
-                advice = "so small rewards are learned slowly, multiply them in the environment"
-            warn(f"Q_tot is {q_tot:.3g}, but {most}: {advice}")
+            warn(f"Q_tot is {q_tot:.3g}, but {reason}")
+
+    def earned(self, number: int) -> float:
+        """The largest sum of absolute rewards in the newest episodes."""
+        newest = islice(reversed(self.episodes), number)
+        return max((np.abs(one["reward"], dtype=float).sum() for one in newest), default=0.0)
+
+    def diverges(self, q_tot: float) -> str:
+        """Why no episode can earn as much as `q_tot`, or ""."""
+        if abs(q_tot) <= TIMES * self.most:
+            return ""
+        self.most = self.earned(len(self.episodes))
+        if not abs(q_tot) > TIMES * self.most > 0:
+            return ""
+        advice = "the values may diverge, see train/q_tot and the page on pitfalls"
+        if self.most < SMALL:
+            advice = "so small rewards are learned slowly, multiply them in the environment"
+        return f"the rewards of an episode add up to {self.most:.3g} at most: {advice}"
+
+    def waits(self, q_tot: float) -> str:
+        """Why the team may wait for rewards that it could earn, but no longer does, or ""."""
+        newest = self.earned(NEWEST)
+        self.most = max(self.most, newest)
+        if len(self.episodes) < NEWEST or q_tot <= max(3 * newest, self.most / 4):
+            return ""
+        found = f"the newest {NEWEST} episodes earned {newest:.3g} at most"
+        return f"{found}: agents may wait instead of acting, resume with --td-lambda 0.9"
