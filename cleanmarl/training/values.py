@@ -61,4 +61,5 @@ class ValueCheck:
         if len(self.episodes) < NEWEST or q_tot <= max(3 * newest, self.most / 4):
             return ""
         found = f"the newest {NEWEST} episodes earned {newest:.3g} at most"
-        return f"{found}: agents may wait instead of acting, resume with --td-lambda 0.9"
+        remedy = "resume with a larger --polyak, for example 0.05"
+        return f"{found}: agents may wait instead of acting, {remedy}"
