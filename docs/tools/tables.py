@@ -168,10 +168,7 @@ def short_cells(row: dict) -> tuple[str, ...]:
 
 
 def draw_first_seconds(path: Path):
-    """Win rates over seconds of training, by the latest evaluation of each seed.
-
-    A thick line is the interquartile mean over the seeds, a thin one the lowest.
-    """
+    """Interquartile means of win rates over seconds, by the latest evaluation of each seed."""
     picture, (panel,) = new_figure(1, 7)
     seconds = np.arange(SECONDS + 1)
     for (name, _), labels in choose([RECORDS / "field"], MAPS).items():
@@ -180,10 +177,9 @@ def draw_first_seconds(path: Path):
         for run in runs:
             number = np.searchsorted(run.seconds, seconds, side="right")
             rates.append(np.append(0, run.values)[number])  # 0 before the first evaluation
-        (line,) = panel.plot(seconds, iqm(np.array(rates)), label=name, linewidth=2.2)
-        panel.plot(seconds, np.min(rates, 0), color=line.get_color(), linewidth=0.7)
+        panel.plot(seconds, iqm(np.array(rates)), label=name, linewidth=2)
     panel.set(xlabel="seconds of training", xlim=(0, SECONDS))
-    panel.set(ylabel="win rate (IQM; thin: worst seed)")
+    panel.set(ylabel="win rate (IQM)")
     picture.legend(loc="outside right center", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_figure(picture, path)
