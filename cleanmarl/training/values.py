@@ -61,5 +61,4 @@ class ValueCheck:
         if len(self.episodes) < NEWEST or q_tot <= max(3 * newest, self.most / 4):
             return ""
         found = f"the newest {NEWEST} episodes earned {newest:.3g} at most"
-        remedy = "resume with a larger --polyak, for example 0.05"
-        return f"{found}: agents may wait instead of acting, {remedy}"
+        return f"{found}: agents may wait instead of acting, see the page on pitfalls"
