@@ -110,10 +110,13 @@ class TimedRun(Run):
             self.stopped = signal.SIGINT
 
 
-def rates(command: str, seconds: float, begin: Callable = lambda: None) -> list[float]:
-    """Environment steps per second in each span of a training, for example `qmix --env-name 3m`.
+def marks_of(command: str, seconds: float, begin: Callable = lambda: None) -> list:
+    """Time and step at the start of each span of a training, and at the end.
 
-    `begin()` is called when the first span begins.
+    Args:
+        command: for example `qmix --env-name 3m`
+        seconds: length of all spans together
+        begin: called when the first span begins
     """
     script, *words = command.split()
     module = importlib.import_module(f"cleanmarl.{script}")
@@ -128,6 +131,12 @@ def rates(command: str, seconds: float, begin: Callable = lambda: None) -> list[
         contextlib.suppress(SystemExit),  # a stopped run raises it
     ):
         module.train(args, folder=Path(parent) / "run")
+    return marks
+
+
+def rates(command: str, seconds: float, begin: Callable = lambda: None) -> list[float]:
+    """Environment steps per second in each span of a training."""
+    marks = marks_of(command, seconds, begin)
     return [(step - before) / (now - then) for (then, before), (now, step) in pairwise(marks)]
 
 
