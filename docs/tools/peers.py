@@ -46,9 +46,10 @@ step, times = env.step, []
 
 def counted(self, actions):
     times.append(time.perf_counter())
-    if times[-1] - times[0] > float(seconds):
-        half = [t for t in times if t > (times[0] + times[-1]) / 2]
-        print(len(half[1:]) / (half[-1] - half[0]), flush=True)
+    began, now = times[:2][-1], times[-1]  # the first step may compile
+    if now - began > float(seconds):
+        middle = (began + now) / 2
+        print(sum(t > middle for t in times) / (now - middle), flush=True)
         os._exit(0)
     return step(self, actions)
 
