@@ -62,6 +62,8 @@ class Args:
     """an episode is drawn with weight exp(-age / mean_age); inf: all alike"""
     train_freq: Count = 1
     """episodes between updates"""
+    steps_per_update: Count = 100
+    """a longer episode makes more updates, one for so many steps"""
     optimizer: Optimizer = "Adam"
     """optimizer of torch.optim"""
     learning_rate: Annotated[Rate, training.alias("--lr")] = 0.0008
@@ -549,14 +551,13 @@ def train(args: Args, folder: Path | None = None):
             progress.add(results)
             run.advance(progress.step)
 
-            # Learn from a batch of stored episodes
+            # Learn from stored episodes, and let the target networks follow
             due = progress.num_episodes % args.train_freq == 0
-            if due and len(buffer.episodes) >= args.batch_size:
-                learn(networks, optimizer, buffer, progress, args)
-
-            # Let the target networks follow
-            if progress.num_episodes % args.target_network_update_freq == 0:
-                networks.update_targets(args.polyak)
+            for _ in range(max(1, results["ep_length"] // args.steps_per_update)):
+                if due and len(buffer.episodes) >= args.batch_size:
+                    learn(networks, optimizer, buffer, progress, args)
+                if progress.num_episodes % args.target_network_update_freq == 0:
+                    networks.update_targets(args.polyak)
 
             # Evaluate, log, save
             finished = progress.step >= args.total_timesteps

@@ -68,6 +68,8 @@ class Args:
     """finished episodes between training rounds"""
     n_epochs: Count = 2
     """updates in a training round"""
+    steps_per_update: Count = 100
+    """a longer episode makes more training rounds, one for so many steps"""
     optimizer: Optimizer = "Adam"
     """optimizer of torch.optim"""
     learning_rate: Annotated[Rate, training.alias("--lr")] = 0.0005
@@ -412,8 +414,7 @@ class Collector:
         self.envs = RecordedEnvs(envs, while_waiting=training.stop_if_asked)
         self.args = args
         self.num_started = 0
-        # [E], no episode is running
-        self.episode_over = np.ones(args.num_envs, bool)
+        self.episode_over = np.ones(args.num_envs, bool)  # [E], no episode is running
         self.numbers = [0] * args.num_envs
         self.rngs = [training.random_stream(args, "explore", 0)] * args.num_envs
         self.explores = np.ones(args.num_envs, bool)
@@ -459,11 +460,8 @@ class Collector:
 
     def state_dict(self) -> dict:
         """The episodes that are running."""
-        return {
-            "num_started": self.num_started,
-            "numbers": list(self.numbers),
-            "envs": self.envs.state_dict(),
-        }
+        state = {"num_started": self.num_started, "numbers": list(self.numbers)}
+        return state | {"envs": self.envs.state_dict()}
 
     def load_state_dict(self, state: dict):
         """Replay the episodes that were running."""
@@ -561,7 +559,8 @@ def train(args: Args, folder: Path | None = None):
                 # Learn from batches of stored episodes
                 due = progress.num_episodes % args.train_freq == 0
                 if due and len(buffer.episodes) >= args.batch_size:
-                    training_round(networks, optimizer, buffer, progress, args)
+                    for _ in range(max(1, results["ep_length"] // args.steps_per_update)):
+                        training_round(networks, optimizer, buffer, progress, args)
 
                 # Evaluate, log, save
                 last = finished and episode is ended[-1][0]

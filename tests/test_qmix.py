@@ -3,6 +3,7 @@
 import itertools
 from copy import deepcopy
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -867,6 +868,22 @@ def test_train_freq_counts_episodes(tmp_path):
     counts = {"batch_size": 1, "train_freq": 3, "log_every": 1}
     folder = trained(tmp_path / "run", total_timesteps=20, **counts, **TWO_STEPS)
     assert values_of(folder, "train/num_updates") == [0, 0, 1, 1, 1, 2, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize(("steps", "updates"), [(2, 3), (3, 2), (6, 1), (7, 1)])
+@pytest.mark.parametrize("script", ["qmix", "qmix_memefficient", "qmix_lstm"])
+def test_a_longer_episode_makes_more_updates(script, steps, updates, tmp_path, monkeypatch):
+    """An episode of six steps."""
+    module = import_module(f"cleanmarl.{script}")
+    moved = []
+    monkeypatch.setattr(
+        module.Networks, "update_targets", lambda self, polyak: moved.append(polyak)
+    )
+    args = module.Args(time_limit=6, total_timesteps=18, steps_per_update=steps, log_every=1)
+    args.batch_size = 1
+    module.train(args, tmp_path / "run")
+    assert values_of(tmp_path / "run", "train/num_updates") == [updates, 2 * updates, 3 * updates]
+    assert len(moved) == 3 * updates
 
 
 def test_the_first_update_waits_for_a_full_batch(tmp_path):

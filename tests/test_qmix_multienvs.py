@@ -303,6 +303,14 @@ def test_the_defaults_give_one_update_an_episode(tmp_path, monkeypatch):
     assert history(tmp_path / "run", monkeypatch, **options) == "eeuut" * 6
 
 
+def test_a_longer_episode_makes_more_rounds(tmp_path, monkeypatch):
+    options = {"train_freq": 2, "n_epochs": 1, "num_envs": 2, "total_timesteps": 24}
+    two = history(tmp_path / "two", monkeypatch, steps_per_update=2, **options)
+    assert two == "eeutut" * 3
+    rounded = history(tmp_path / "rounded", monkeypatch, steps_per_update=3, **options)
+    assert rounded == "eeut" * 3
+
+
 SHORT = {"time_limit": 4, "total_timesteps": 40, "log_every": 2}
 
 

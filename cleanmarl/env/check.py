@@ -212,9 +212,6 @@ def tell_episodes(episodes: list[Episode], report: Report):
     report.say("ends", f"{terminated} by the task, {truncated} by the time limit")
     told = [name for name in ("is_success", "battle_won") if name in episodes[-1].info]
     report.say("success", " ".join(told) or "not reported: evaluations show rewards only")
-    if (length := np.mean(lengths)) > 200:
-        updates = f"{1e6 / length:,.0f} updates, one an episode"
-        report.say("note", f"1M steps make {updates}; qmix_multienvs.py --n-epochs 4 makes more")
     largest = max(abs(reward) for one in episodes for reward in one.rewards)
     if largest == 0:
         report.say("note", "no random episode earned anything: exploration must find the rewards")
