@@ -112,7 +112,7 @@ def test_a_run_that_is_made_longer_keeps_what_it_has(run, tmp_path):
 
 def test_a_run_of_an_older_version_can_keep_some_when_it_is_resumed(tmp_path, monkeypatch, command):
     with monkeypatch.context() as patch:  # an older version has no such argument
-        patch.setattr(checkpoint, "plain", without_keep_models)
+        patch.setattr(checkpoint, "plain", without("keep_models"))
         folder = trained("qmix", tmp_path / "run", **SHORT | {"keep_models": 0})
     assert "keep_models" not in load_checkpoint(folder, "qmix")["args"]
     words = ("--resume", str(folder), "--total-timesteps", "60", "--keep-models", "6")
@@ -122,11 +122,27 @@ def test_a_run_of_an_older_version_can_keep_some_when_it_is_resumed(tmp_path, mo
     assert kept_steps(folder) == [50, 60]
 
 
-def without_keep_models(value, plain=checkpoint.plain):
-    if isinstance(value, dict) and "args" in value:
-        args = {name: one for name, one in value["args"].items() if name != "keep_models"}
-        value = value | {"args": args}
-    return plain(value)
+def test_a_run_of_an_older_version_still_makes_one_update_an_episode(
+    tmp_path, monkeypatch, command
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "plain", without("steps_per_update"))
+        folder = trained("qmix", tmp_path / "run", **SHORT)
+    status, _, err = command("qmix", "--resume", str(folder), "--total-timesteps", "60")
+    assert status == 0, err
+    assert load_checkpoint(folder, "qmix")["args"]["steps_per_update"] == 2**31 - 1
+
+
+def without(argument: str):
+    """`checkpoint.plain` of a version that did not have the argument yet."""
+
+    def plain(value, plain=checkpoint.plain):
+        if isinstance(value, dict) and "args" in value:
+            args = {name: one for name, one in value["args"].items() if name != argument}
+            value = value | {"args": args}
+        return plain(value)
+
+    return plain
 
 
 def test_networks_that_cannot_be_written_are_a_warning(tmp_path, capsys):
