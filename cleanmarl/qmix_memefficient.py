@@ -64,7 +64,7 @@ class Args:
     train_freq: Count = 1
     """episodes between updates"""
     steps_per_update: Count = 100
-    """a longer episode makes more updates, one for so many steps"""
+    """steps per update in a long episode; a short one makes one update"""
     optimizer: Optimizer = "Adam"
     """optimizer of torch.optim"""
     learning_rate: Annotated[Rate, training.alias("--lr")] = 0.0005

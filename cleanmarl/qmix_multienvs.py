@@ -69,7 +69,7 @@ class Args:
     n_epochs: Count = 2
     """updates in a training round"""
     steps_per_update: Count = 100
-    """a longer episode makes more training rounds, one for so many steps"""
+    """steps per training round in a long episode; a short one makes one round"""
     optimizer: Optimizer = "Adam"
     """optimizer of torch.optim"""
     learning_rate: Annotated[Rate, training.alias("--lr")] = 0.0005

@@ -17,12 +17,7 @@ from typing import Literal
 import tyro
 from speed import marks_of, print_row  # in this folder
 
-SCRIPTS = (
-    "qmix",
-    "qmix_memefficient",
-    "qmix_multienvs",
-    "qmix_lstm",
-)
+SCRIPTS = ("qmix", "qmix_memefficient", "qmix_multienvs", "qmix_lstm")
 SMALL, LARGE = "", "--hidden-dim 256 --batch-size 128"
 
 
