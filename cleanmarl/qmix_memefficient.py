@@ -63,7 +63,7 @@ class Args:
     """an episode is drawn with weight exp(-age / mean_age); inf: all alike"""
     train_freq: Count = 1
     """episodes between updates"""
-    steps_per_update: Count = 100
+    steps_per_update: Count = 50
     """steps per update in a long episode; a short one makes one update"""
     optimizer: Optimizer = "Adam"
     """optimizer of torch.optim"""

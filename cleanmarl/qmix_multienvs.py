@@ -68,7 +68,7 @@ class Args:
     """finished episodes between training rounds"""
     n_epochs: Count = 2
     """updates in a training round"""
-    steps_per_update: Count = 100
+    steps_per_update: Count = 50
     """steps per training round in a long episode; a short one makes one round"""
     optimizer: Optimizer = "Adam"
     """optimizer of torch.optim"""

@@ -256,7 +256,7 @@ DEFAULTS = {
     "batch_size": 10,
     "mean_age": 500,
     "train_freq": 1,
-    "steps_per_update": 100,
+    "steps_per_update": 50,
     "optimizer": "Adam",
     "learning_rate": 0.0005,
     "gamma": 0.99,
