@@ -379,14 +379,19 @@ def test_the_growth_of_the_cost_is_drawn_and_printed(tmp_path, monkeypatch, caps
         assert ">qmix.py<" in one.read_text()
 
 
-def test_the_speed_on_a_device_is_printed_for_all_sizes(monkeypatch, capsys):
+def test_the_speed_on_a_device_is_printed_for_all_sizes_and_tasks(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(TOOLS))
     gpu_speed = importlib.import_module("gpu_speed")
     sizes = {"env_name": "3m", "hidden_dims": (8,), "batch_sizes": (2, 4), "seconds": 0.2}
-    gpu_speed.print_sizes(gpu_speed.Args(**sizes))
+    args = gpu_speed.Args(**sizes)
+    gpu_speed.print_sizes(args)
     head, row = cells(capsys.readouterr().out)
     assert head == ["hidden_dim", "batch of 2", "batch of 4"]
     assert row[0] == "8" and min(map(number, row[1:])) > 0
+    monkeypatch.setattr(gpu_speed, "LONG", {"short": "--env-name 3m"})
+    gpu_speed.print_tasks(args)
+    head, row = cells(capsys.readouterr().out)
+    assert head == ["task", "defaults"] and row[0] == "short" and number(row[1]) > 0
 
 
 def test_the_steps_of_another_program_are_counted():

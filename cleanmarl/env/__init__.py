@@ -150,7 +150,7 @@ def make_vector_env(
     # Forking a process with PyTorch's threads may hang.
     # The fork server has no threads, and its children share the modules that it has imported.
     context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    multiprocessing.set_forkserver_preload(["torch", "cleanmarl.env"])
+    multiprocessing.set_forkserver_preload(["torch", "cleanmarl.env", "cleanmarl.training"])
 
     def make_one() -> gymnasium.Env:
         if multiprocessing.parent_process():
