@@ -1,10 +1,10 @@
 """The documentation does what it says.
 
 Its Python blocks run, its commands too, and they print what it quotes. Commands are shortened in
-steps and seeds, not in shape. A page is a story: its blocks share a folder and their names, in
-order. A Python or TOML block that begins with a path in a comment is that file, and a ```diff makes
-the file that it names. ```text is not run; in ```console, what a command prints must match the
-lines below it, where `...` stands for anything. Where Python code prints, a comment after the
+steps, seeds and maps, not in shape. A page is a story: its blocks share a folder and their names,
+in order. A Python or TOML block that begins with a path in a comment is that file, and a ```diff
+makes the file that it names. ```text is not run; in ```console, what a command prints must match
+the lines below it, where `...` stands for anything. Where Python code prints, a comment after the
 `print` says what, or a ```text block right after the code does.
 """
 
@@ -85,7 +85,8 @@ def run(command: str) -> tuple[int, str, str]:
 
     RUN_FOLDER is the newest run's.
     """
-    command = command.replace("--seeds 1 2 3", "--seeds 1")
+    for many, one in (("--seeds 1 2 3", "--seeds 1"), ("--envs 3m 2s3z", "--envs 3m")):
+        command = command.replace(many, one)
     if "RUN_FOLDER" in command:
         command = command.replace("RUN_FOLDER", str(newest_run()))
     words = shlex.split(command, comments=True)

@@ -370,7 +370,7 @@ class Tells:
 
 sys.meta_path.insert(0, Tells())
 """
-MOMENTS = [("qmix", "cleanmarl", seconds) for seconds in (0, 0.02, 0.1, 0.3, 0.6, 1.0, 1.4, 1.8)]
+MOMENTS = [("qmix", "cleanmarl", seconds) for seconds in (0, 0.1, 0.6, 1.4)]
 # Python imports the first when a script creates an environment, the second when it starts processes
 MOMENTS += [("qmix_multienvs", "lbforaging", 0.1)]
 MOMENTS += [("qmix_multienvs", "multiprocessing.popen_forkserver", seconds) for seconds in (0, 0.5)]
