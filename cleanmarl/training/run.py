@@ -47,6 +47,7 @@ from cleanmarl.training.checkpoint import (
     write_sealed,
 )
 from cleanmarl.training.errors import in_one_line, refuse_on_error, say, warn
+from cleanmarl.training.exploring import ExplorationCheck
 from cleanmarl.training.hparams import hyperparameters
 from cleanmarl.training.initial import apply_changes
 from cleanmarl.training.kept import name_of, steps_to_keep
@@ -112,6 +113,7 @@ class Run:
         self.gradients = GradientCheck(state["networks"], optimizers)
         self.values = ValueCheck(args, self.episodes)
         self.scales = ScaleCheck(state["networks"], self.episodes)
+        self.exploration = ExplorationCheck(args)
 
     def open_folder(self, folder: Path | None) -> Path:
         """Make a new folder or open the resumed one, and lock it for this process."""
@@ -237,6 +239,7 @@ class Run:
                 raise Refused("there is a loss, but no optimizer.step(): nothing is learned")
             self.values.look(scalars.get("train/q_tot", 0.0))
             self.scales.look()
+        self.exploration.look(scalars, self.step)
         evaluated = "eval/ep_reward" in scalars
         if "rollout/ep_reward" in scalars:
             scalars["charts/SPS"] = self.speed
