@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import os
 import signal
 import sys
 
@@ -11,6 +12,11 @@ from tensorboard.summary.writer import event_file_writer
 # TensorBoard reads its files in the order of their names, which end with the time in seconds and a
 # counter. Tests make several files within a second, so the counter must not grow from 9 to 10.
 event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are CPUs, because many tests wait for programs; at most 4."""
+    return min(4, (os.cpu_count() or 1) + 1)
 
 
 @pytest.fixture(autouse=True)
