@@ -9,6 +9,8 @@ import sys
 import pytest
 from tensorboard.summary.writer import event_file_writer
 
+from cleanmarl.battle import BattleEnv
+
 # TensorBoard reads its files in the order of their names, which end with the time in seconds and a
 # counter. Tests make several files within a second, so the counter must not grow from 9 to 10.
 event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)
@@ -17,6 +19,14 @@ event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are CPUs, because many tests wait for programs; at most 4."""
     return min(4, (os.cpu_count() or 1) + 1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def engine():
+    """Compile the battle engine before the tests, which look at what is printed."""
+    env = BattleEnv("3m")
+    env.reset(seed=0)
+    env.step([1, 1, 1])
 
 
 @pytest.fixture(autouse=True)
