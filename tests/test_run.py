@@ -767,45 +767,58 @@ def test_on_a_terminal_a_bar_of_80_columns_grows_to_100_percent(tmp_path):
 # Exploration that finds nothing
 
 
-def said_of(capsys, first: list[float], after: list[float], **options) -> str:
-    """What is said of a team whose exploration ends at step 100."""
+def said_of(capsys, first: list[tuple], after: list[float], **options) -> str:
+    """What is said of a team whose exploration ends at step 100.
+
+    `first` are steps and rewards of episodes, `after` rewards of evaluations.
+    """
     args = small_args("qmix", total_timesteps=1000, exploration_fraction=0.1, **options)
     check = ExplorationCheck(args)
-    for reward in first:
-        check.look({"rollout/ep_reward": reward}, step=10)
-    check.look({"rollout/ep_reward": 50.0}, step=11)
+    for step, reward in first:
+        check.look({"rollout/ep_reward": reward}, step)
     check.look({"eval/ep_reward": 0.0}, step=100)
     for step, reward in enumerate(after):
         check.look({"eval/ep_reward": reward}, 101 + step)
-        check.look({"train/loss": 0.0}, 101 + step)
+        check.look({"rollout/ep_reward": 50.0}, 101 + step)
     return capsys.readouterr().err
 
 
-def test_a_run_says_once_if_its_team_is_no_better_than_a_random_one(capsys):
-    said = said_of(capsys, [0.2, 0.0], [0.0, 0.3, 0.0, 0.0, 0.0, 0.0])
+@pytest.mark.parametrize(
+    "first",
+    [
+        [(10, 0.2), (20, 0.0), (21, 50.0)],
+        [(70, 0.1), (90, 50.0)],  # long episodes
+    ],
+)
+def test_a_run_says_once_if_its_team_is_no_better_than_at_first(capsys, first):
+    said = said_of(capsys, first, [0.0, 0.3, 0.0, 0.0, 0.0, 0.0])
     assert said.count("\n") == 1
-    says = "evaluations after exploration earn 0.1, the first episodes 0.1: explore longer (--explo"
+    says = "after exploration earn 0.1, the first episodes earned 0.1: explore longer (--explo"
     assert says in said
 
 
 @pytest.mark.parametrize(
-    ("first", "after"),
+    ("first", "after", "options"),
     [
-        ([0.2, 0.0], [0.0, 0.3, 0.1]),
-        ([-80.0, -90.0], [-84.0, -84.0, -84.0, -500.0]),
-        ([0.2, 0.0], [0.0, 0.0]),  # too few evaluations
-        ([0.2], [0.0, 0.0, 0.0]),  # a resumed run, or hardly any exploration
+        ([(10, 0.2), (20, 0.0)], [0.0, 0.3, 0.1], {}),
+        ([(10, -80.0), (20, -90.0)], [-84.0, -84.0, -84.0, -500.0], {}),
+        ([(10, 0.2)], [0.0, 0.0], {}),  # too few evaluations
+        ([(101, 0.2)], [0.0, 0.0, 0.0], {}),  # no episode ended while agents explored
+        ([(10, 0.2)], [0.0, 0.0, 0.0], {"resume": "run"}),
     ],
 )
-def test_a_team_that_is_better_or_not_yet_known_is_not_mentioned(capsys, first, after):
-    assert said_of(capsys, first, after) == ""
+def test_a_team_that_is_better_or_not_yet_known_is_not_mentioned(capsys, first, after, options):
+    assert said_of(capsys, first, after, **options) == ""
 
 
 def test_a_training_in_which_no_action_matters_says_so(tmp_path, capsys):
     options = {"env_name": "faulty", "total_timesteps": 600, "exploration_fraction": 0.5}
     options |= {"log_every": 1, "eval_steps": 10}
     trained("qmix", tmp_path / "run", **TWO_STEPS | options)
-    assert "evaluations after exploration earn 6, the first episodes 6" in capsys.readouterr().err
+    assert (
+        "evaluations after exploration earn 6, the first episodes earned 6"
+        in capsys.readouterr().err
+    )
 
 
 # Values that cannot be

@@ -148,7 +148,8 @@ def make_vector_env(
         return BattleVectorEnv(**battle(env_name, env_state, options, known), **many, **team)
     team |= {"env_state": env_state, "reward_aggr": reward_aggr}
     # Forking a process with PyTorch's threads may hang.
-    # The fork server has no threads, and its children share the modules that it has imported.
+    # The fork server has no threads. Its children share the modules that it has imported: those of
+    # this package that a script imports, too, because they import the script.
     context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     multiprocessing.set_forkserver_preload(["torch", "cleanmarl.env", "cleanmarl.training"])
 

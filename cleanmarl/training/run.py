@@ -213,11 +213,6 @@ class Run:
         """Training time of all sessions."""
         return time.perf_counter() - self.began
 
-    @property
-    def speed(self) -> float:
-        """Environment steps per second."""
-        return self.step / self.seconds
-
     def advance(self, step: int):
         """Set the current environment step, move the progress bar, and keep networks if due."""
         due = [one for one in self.to_keep if self.step < one <= step]
@@ -242,7 +237,7 @@ class Run:
         self.exploration.look(scalars, self.step)
         evaluated = "eval/ep_reward" in scalars
         if "rollout/ep_reward" in scalars:
-            scalars["charts/SPS"] = self.speed
+            scalars["charts/SPS"] = self.step / self.seconds  # environment steps
         if evaluated and "eval/success" in self.latest:
             scalars.setdefault("eval/success", 0.0)  # no episode has reported one
         self.latest |= scalars
