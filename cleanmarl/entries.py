@@ -15,12 +15,13 @@ def hard_to_learn(seen: np.ndarray) -> str:
     """
     if len(seen) > ENOUGH:
         seen = np.random.default_rng(0).choice(seen, ENOUGH)
-    seen = seen[seen.any(axis=1)]  # agents that have ended see zeros
+    size = np.abs(seen).max(axis=0)
+    # Agents that have ended see zeros, beside their id and the clock
+    seen = seen[seen[:, size > 1].any(axis=1)]
     if len(seen) == 0:
         return ""
     lowest, highest = seen.min(axis=0), seen.max(axis=0)
     sizes, spread = np.abs(seen), highest - lowest
-    size = sizes.max(axis=0)
     for i in np.flatnonzero((size > 1) & (spread > 0) & (spread < NARROW * size)):
         lies = f"entry {i} lies between {lowest[i]:.6g} and {highest[i]:.6g}"
         middle = (lowest[i] + highest[i]) / 2

@@ -24,9 +24,12 @@ class Program(nn.Module):
     and, for recurrent agents, the next `hidden`.
     """
 
-    def __init__(self, agent: nn.Module, ids: np.ndarray, last_action: bool, n_actions: int):
+    def __init__(
+        self, agent: nn.Module, ids: np.ndarray, last_action: bool, n_actions: int, clock: int
+    ):
         super().__init__()
         self.agent = agent
+        self.clock = clock
         self.last_action = last_action
         self.n_actions = n_actions
         self.register_buffer("ids", torch.from_numpy(ids.copy()))
@@ -35,6 +38,8 @@ class Program(nn.Module):
         ids = self.ids.expand(obs.shape[0], -1, -1)
         inputs = torch.cat((obs, ids), dim=-1)
         if time_left is not None:
+            if self.clock > 1:  # bytes
+                time_left = torch.floor(time_left * self.clock)
             left = time_left[:, None, None].expand(-1, inputs.shape[1], 1)
             inputs = torch.cat((inputs, left), dim=-1)
         if hidden is None:
@@ -56,12 +61,15 @@ def masked_argmax(values: torch.Tensor, avail_actions: torch.Tensor) -> torch.Te
     return torch.where(avail_actions, values, -torch.inf).argmax(-1)
 
 
-def program(agent: nn.Module, args, ids: np.ndarray, n_actions: int, clock: bool) -> bytes:
-    """The content of a .pt2 file. Raises ValueError if PyTorch cannot export the network."""
+def program(
+    agent: nn.Module, args, ids: np.ndarray, obs_size: int, n_actions: int, clock: int
+) -> bytes:
+    """The content of a .pt2 file. Raises ValueError if PyTorch cannot export the network.
+
+    `clock` is what agents see of the time left at the start of an episode, 0 without a clock.
+    """
     n_agents, last_action = len(ids), getattr(args, "last_action", False)
-    module = Program(agent, ids, last_action, n_actions).eval()
-    first = next(agent.parameters())
-    obs_size = first.shape[-1] - ids.shape[1] - clock - (n_actions if last_action else 0)
+    module = Program(agent, ids, last_action, n_actions, clock).eval()
     batch = 2
     inputs = [torch.zeros(batch, n_agents, obs_size)]
     inputs.append(torch.ones(batch, n_agents, n_actions, dtype=torch.bool))

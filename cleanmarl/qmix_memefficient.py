@@ -60,7 +60,7 @@ class Args:
     batch_size: Annotated[int, Between(1, "buffer_size")] = 10
     """episodes in a batch"""
     mean_age: Annotated[float, Between(10, np.inf)] = 500
-    """an episode is drawn with weight exp(-age / mean_age); inf: all alike"""
+    """an episode is drawn with weight exp(-age / mean_age), age in episodes; inf: all alike"""
     train_freq: Count = 1
     """episodes between updates"""
     steps_per_update: Count = 50
@@ -314,7 +314,7 @@ def td_target(reward, terminated, q_tot, next_q_tot, lengths, gamma, td_lambda):
     """Targets of Q(lambda) (Harutyunyan et al., 2016), [N]; `lengths` is [B].
 
     G_t = r_t + gamma (1 - terminated) V_t+1 + gamma lambda (G_t+1 - Q_t+1): V is the value
-    of the best actions, Q that of the actions taken. So exploration is not held against them.
+    of the best actions, Q that of the actions taken. So later exploration lowers no value.
     """
     columns = (reward, terminated, q_tot, next_q_tot, lengths)
     reward, terminated, q_tot, next_q_tot, lengths = [column.cpu().numpy() for column in columns]
@@ -350,8 +350,8 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
     with torch.no_grad():
         # The same by the target networks
         target_q = networks.target_agent(batch["obs"])
-        taken_q = target_q.index_select(0, obs_row).gather(-1, actions).squeeze(-1)
-        target_q_tot = networks.target_mixer(taken_q, state)
+        target_taken_q = target_q.index_select(0, obs_row).gather(-1, actions).squeeze(-1)
+        target_q_tot = networks.target_mixer(target_taken_q, state)
 
         # Next actions: each agent's best available one, together the argmax of Q_tot
         choosing_q = q if args.double_q else target_q
@@ -384,7 +384,7 @@ def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
 
 
 def action_values(networks: Networks, episode: dict, args: Args) -> torch.Tensor:
-    """Values of all actions of all agents at each step, [T + 1, n_agents, n_actions]."""
+    """For cleanmarl.watch: values of all actions at each step, [T + 1, n_agents, n_actions]."""
     return networks.target_agent(episode["obs"])
 
 
@@ -468,13 +468,14 @@ def save_video(args: Args, agent, path: Path, number: int = 0):
     """Save greedy test episode `number` as a GIF."""
     with training.warn_on_error(f"no video of {args.env_name}"):
         env = RenderCollection(open_env(args, "rgb_array"))
-        play_greedily(env, agent, args, "test", number)
-        training.save_gif(path, env.render(), env.metadata["render_fps"])
+        with training.closing(env):
+            play_greedily(env, agent, args, "test", number)
+            training.save_gif(path, env.render(), env.metadata["render_fps"])
 
 
 @training.refuse_on_error()
 def set_up(args: Args):
-    """Environments to train and to evaluate in, networks, optimizer."""
+    """An environment, the networks, the optimizer."""
     training.check(args)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
@@ -485,25 +486,32 @@ def set_up(args: Args):
     fused = {"fused": True} if args.optimizer in ("Adam", "AdamW", "SGD") else {}
     kind = getattr(torch.optim, args.optimizer)
     optimizer = kind(networks.learned(), lr=args.learning_rate, **fused)
-    return env, open_env(args), networks, optimizer
+    return env, networks, optimizer
 
 
 def learn(networks: Networks, optimizer, buffer: EpisodeBuffer, progress, args: Args):
     """Update the networks by a batch of stored episodes; the first one sets their scales."""
     batch = buffer.sample(args, progress.num_updates)
-    if progress.num_updates == 0 and not args.init_from:
+    if progress.num_updates == 0:
         training.set_scales(networks, batch)
     progress.learning = update(networks, optimizer, batch, args)
     progress.num_updates += 1
 
 
+def log_evaluation(run: Run, env, networks: Networks, progress, args: Args):
+    """Play greedy episodes with the target networks, and add a point to the curves."""
+    results = evaluate(env, networks.target_agent, args, "eval", progress.num_episodes)
+    run.log(progress.evaluated(results))
+
+
 def train(args: Args, folder: Path | None = None):
     """Train, or resume a run with `args.resume`; returns the latest metrics."""
-    env, eval_env, networks, optimizer = set_up(args)
+    env, networks, optimizer = set_up(args)
+    eval_env = open_env(args)
     buffer = EpisodeBuffer(args.buffer_size)
     progress = training.Progress()
     state = {"networks": networks, "optimizer": optimizer, "progress": progress}
-    with Run(args, env, state, buffer.episodes, folder) as run:
+    with training.closing(env, eval_env), Run(args, env, state, buffer.episodes, folder) as run:
         while progress.step < args.total_timesteps and not run.stopped:
             # Play an episode with the current agents, and store it
             number = progress.num_episodes
@@ -514,22 +522,22 @@ def train(args: Args, folder: Path | None = None):
             run.advance(progress.step)
 
             # Learn from stored episodes, and let the target networks follow
-            due = progress.num_episodes % args.train_freq == 0
-            for _ in range(max(1, results["ep_length"] // args.steps_per_update)):
-                if due and len(buffer.episodes) >= args.batch_size:
-                    learn(networks, optimizer, buffer, progress, args)
-                if progress.num_episodes % args.target_network_update_freq == 0:
-                    networks.update_targets(args.polyak)
+            if len(buffer.episodes) >= args.batch_size:
+                for _ in range(max(1, results["ep_length"] // args.steps_per_update)):
+                    if progress.num_episodes % args.train_freq == 0:
+                        learn(networks, optimizer, buffer, progress, args)
+                    if progress.num_episodes % args.target_network_update_freq == 0:
+                        networks.update_targets(args.polyak)
 
             # Evaluate, log, save
-            finished = progress.step >= args.total_timesteps
-            if finished or progress.num_episodes % args.eval_steps == 0:
-                played = (eval_env, networks.target_agent, args, "eval", progress.num_episodes)
-                run.log(training.metrics_of("eval", evaluate(*played)))
+            if progress.evaluation_is_due(args.eval_steps):
+                log_evaluation(run, eval_env, networks, progress, args)
             if progress.num_episodes % args.log_every == 0:
                 run.log(progress.metrics(epsilon=linear_schedule(args, progress.step)))
             if progress.num_episodes % args.checkpoint_every == 0:
                 run.save()
+        if progress.num_evaluated < progress.num_episodes and not run.stopped:
+            log_evaluation(run, eval_env, networks, progress, args)
         run.save()
         if args.capture_video and not run.stopped:
             save_video(args, networks.target_agent, run.folder / "episode.gif")
@@ -538,13 +546,15 @@ def train(args: Args, folder: Path | None = None):
 
 def evaluate_run(args: Args):
     """Play greedy episodes with the networks of a run."""
-    _, env, networks, _ = set_up(args)
-    step = training.load_model(Path(args.evaluate), args.which, target_agent=networks.target_agent)
-    results = evaluate(env, networks.target_agent, args, "test")
+    env, networks, _ = set_up(args)
+    agent = networks.target_agent
+    step = training.load_model(Path(args.evaluate), args.which, target_agent=agent)
+    with training.closing(env):
+        results = evaluate(env, agent, args, "test")
     folder = training.write_evaluation(args, step, results)
     if args.capture_video:
         for name, number in training.worst_median_best(results).items():
-            save_video(args, networks.target_agent, folder / f"{name}.gif", number)
+            save_video(args, agent, folder / f"{name}.gif", number)
 
 
 def main():

@@ -17,7 +17,6 @@ from cleanmarl import training  # first: it sets the threads of NumPy and PyTorc
 # isort: split
 from collections import deque
 from collections.abc import Callable
-from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +62,7 @@ class Args:
     batch_size: Annotated[int, Between(1, "buffer_size")] = 32
     """episodes in a batch"""
     mean_age: Annotated[float, Between(10, np.inf)] = 500
-    """an episode is drawn with weight exp(-age / mean_age); inf: all alike"""
+    """an episode is drawn with weight exp(-age / mean_age), age in episodes; inf: all alike"""
     train_freq: Count = 2
     """finished episodes between training rounds"""
     n_epochs: Count = 2
@@ -271,7 +270,7 @@ def td_target(reward, terminated, q_tot, next_q_tot, lengths, gamma, td_lambda):
     """Targets of Q(lambda) (Harutyunyan et al., 2016), [N]; `lengths` is [B].
 
     G_t = r_t + gamma (1 - terminated) V_t+1 + gamma lambda (G_t+1 - Q_t+1): V is the value
-    of the best actions, Q that of the actions taken. So exploration is not held against them.
+    of the best actions, Q that of the actions taken. So later exploration lowers no value.
     """
     columns = (reward, terminated, q_tot, next_q_tot, lengths)
     reward, terminated, q_tot, next_q_tot, lengths = [column.cpu().numpy() for column in columns]
@@ -307,8 +306,8 @@ def qmix_loss(networks: Networks, batch: dict, args: Args) -> tuple:
     with torch.no_grad():
         # The same by the target networks
         target_q = networks.target_agent(batch["obs"])
-        taken_q = target_q.index_select(0, obs_row).gather(-1, actions).squeeze(-1)
-        target_q_tot = networks.target_mixer(taken_q, state)
+        target_taken_q = target_q.index_select(0, obs_row).gather(-1, actions).squeeze(-1)
+        target_q_tot = networks.target_mixer(target_taken_q, state)
 
         # Next actions: each agent's best available one, together the argmax of Q_tot
         choosing_q = q if args.double_q else target_q
@@ -341,7 +340,7 @@ def update(networks: Networks, optimizer, batch: dict, args: Args) -> dict:
 
 
 def action_values(networks: Networks, episode: dict, args: Args) -> torch.Tensor:
-    """Values of all actions of all agents at each step, [T + 1, n_agents, n_actions]."""
+    """For cleanmarl.watch: values of all actions at each step, [T + 1, n_agents, n_actions]."""
     return networks.target_agent(episode["obs"])
 
 
@@ -502,15 +501,18 @@ def save_video(args: Args, agent, path: Path, number: int = 0):
     """Save greedy test episode `number` as a GIF."""
     with training.warn_on_error(f"no video of {args.env_name}"):
         env = RenderCollection(open_env(args, "rgb_array"))
-        play_greedily(env, agent, args, "test", number)
-        training.save_gif(path, env.render(), env.metadata["render_fps"])
+        with training.closing(env):
+            play_greedily(env, agent, args, "test", number)
+            training.save_gif(path, env.render(), env.metadata["render_fps"])
 
 
 def training_round(networks, optimizer, buffer, progress, args: Args):
-    """Update the networks by `n_epochs` batches; the target networks follow."""
+    """Update the networks by `n_epochs` batches of stored episodes; the targets follow."""
+    if len(buffer.episodes) < args.batch_size:
+        return
     for _ in range(args.n_epochs):
         batch = buffer.sample(args, progress.num_updates)
-        if progress.num_updates == 0 and not args.init_from:
+        if progress.num_updates == 0:
             training.set_scales(networks, batch)
         progress.learning = update(networks, optimizer, batch, args)
         progress.num_updates += 1
@@ -521,7 +523,7 @@ def training_round(networks, optimizer, buffer, progress, args: Args):
 
 @training.refuse_on_error()
 def set_up(args: Args):
-    """An environment to evaluate in, the networks, the optimizer."""
+    """An environment, the networks, the optimizer."""
     training.check(args)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.torch_threads)
@@ -535,18 +537,26 @@ def set_up(args: Args):
     return env, networks, optimizer
 
 
+def log_evaluation(run: Run, env, networks: Networks, progress, args: Args):
+    """Play greedy episodes with the target networks, and add a point to the curves."""
+    results = evaluate(env, networks.target_agent, args, "eval", progress.num_episodes)
+    run.log(progress.evaluated(results))
+
+
 def train(args: Args, folder: Path | None = None):
     """Train, or resume a run with `args.resume`; returns the latest metrics."""
     eval_env, networks, optimizer = set_up(args)
     collector = Collector(args)
+    training.check_alike(eval_env, collector.envs.envs)
     buffer = EpisodeBuffer(args.buffer_size)
     progress = training.Progress()
     state = {"networks": networks, "optimizer": optimizer}
     state |= {"progress": progress, "collector": collector}
-    with closing(collector.envs.envs), Run(args, eval_env, state, buffer.episodes, folder) as run:
+    both = training.closing(collector.envs.envs, eval_env)
+    with both, Run(args, eval_env, state, buffer.episodes, folder) as run:
         finished = progress.step >= args.total_timesteps
         while not collector.may_stop(finished or run.stopped):
-            # Step every environment, and store the episodes that ended
+            # Step every environment, store the episodes that ended, and learn
             epsilon = linear_schedule(args, progress.step)
             ended = collector.step(training.acting(networks.agent), epsilon)
             progress.step += args.num_envs
@@ -555,22 +565,19 @@ def train(args: Args, folder: Path | None = None):
             for episode, results in ended:
                 buffer.store(episode)
                 progress.add(results)
-
-                # Learn from batches of stored episodes
-                due = progress.num_episodes % args.train_freq == 0
-                if due and len(buffer.episodes) >= args.batch_size:
+                if progress.num_episodes % args.train_freq == 0:
                     for _ in range(max(1, results["ep_length"] // args.steps_per_update)):
                         training_round(networks, optimizer, buffer, progress, args)
 
-                # Evaluate, log, save
-                last = finished and episode is ended[-1][0]
-                if last or progress.num_episodes % args.eval_steps == 0:
-                    played = (eval_env, networks.target_agent, args, "eval", progress.num_episodes)
-                    run.log(training.metrics_of("eval", evaluate(*played)))
-                if progress.num_episodes % args.log_every == 0:
-                    run.log(progress.metrics(epsilon=linear_schedule(args, progress.step)))
+            # Evaluate, log, save
+            if progress.evaluation_is_due(args.eval_steps):
+                log_evaluation(run, eval_env, networks, progress, args)
+            if progress.num_episodes % args.log_every < len(ended):
+                run.log(progress.metrics(epsilon=linear_schedule(args, progress.step)))
             if progress.num_episodes % args.checkpoint_every < len(ended):
                 run.save()
+        if progress.num_evaluated < progress.num_episodes and not run.stopped:
+            log_evaluation(run, eval_env, networks, progress, args)
         run.save()
         if args.capture_video and not run.stopped:
             save_video(args, networks.target_agent, run.folder / "episode.gif")
@@ -580,12 +587,14 @@ def train(args: Args, folder: Path | None = None):
 def evaluate_run(args: Args):
     """Play greedy episodes with the networks of a run."""
     env, networks, _ = set_up(args)
-    step = training.load_model(Path(args.evaluate), args.which, target_agent=networks.target_agent)
-    results = evaluate(env, networks.target_agent, args, "test")
+    agent = networks.target_agent
+    step = training.load_model(Path(args.evaluate), args.which, target_agent=agent)
+    with training.closing(env):
+        results = evaluate(env, agent, args, "test")
     folder = training.write_evaluation(args, step, results)
     if args.capture_video:
         for name, number in training.worst_median_best(results).items():
-            save_video(args, networks.target_agent, folder / f"{name}.gif", number)
+            save_video(args, agent, folder / f"{name}.gif", number)
 
 
 def main():

@@ -63,6 +63,9 @@ class Team:
         self._ids = np.eye(self.n_agents, self.n_agents if args.agent_ids else 0, dtype=np.float32)
         begin, end = about["inputs"].get("time_left", (0, 0))
         self._time_limit = about["time_limit"] if end > begin else None  # None: agents see no clock
+        own = np.array(about["own_actions"] or [self.n_actions] * self.n_agents)
+        self._own_actions = np.arange(self.n_actions) < own[:, None]  # [n_agents, n_actions]
+        self._full = 255 if about.get("obs_dtype") == "uint8" else 1  # the clock at the start
         self._steps = 0
         self._memory = None  # of recurrent agents
         self._batch: tuple | None = None
@@ -84,7 +87,7 @@ class Team:
             obs: [..., n_agents, obs_size], without ids; dimensions before the agents are a batch
                 of environments. Shorter observations are padded with zeros, as in training
             avail_actions: [..., n_agents, n_actions], not 0 where an action is available; None if
-                all are
+                all are that an agent has
             time_left: share of the time limit that is left, from 1 to 0, one number or [...]; None
                 counts the calls since `reset`. Without a clock it does not matter
 
@@ -103,11 +106,10 @@ class Team:
             raise ValueError("obs has an entry that is nan or infinite")
         batch = obs.shape[:-2]
         shape = (*batch, self.n_agents, self.n_actions)
-        available = (
-            np.ones(shape, bool) if avail_actions is None else np.asarray(avail_actions) != 0
-        )
-        if available.shape != shape:
-            raise ValueError(f"avail_actions must be {list(shape)}, got {available.shape}")
+        given = np.ones(shape) if avail_actions is None else np.asarray(avail_actions)
+        if given.shape != shape:
+            raise ValueError(f"avail_actions must be {list(shape)}, got {given.shape}")
+        available = (given != 0) & self._own_actions
         if not available.any(-1).all():
             raise ValueError("an agent has no available action")
         if self._remembers and self._batch not in (None, batch):
@@ -123,11 +125,13 @@ class Team:
         """The time left as agents see it, [..., n_agents, 1]."""
         if time_left is None:
             time_left = max(0, 1 - self._steps / self._time_limit)
-        left = np.asarray(time_left, np.float32)
+        left = np.asarray(time_left)
         if left.shape not in ((), batch):
             raise ValueError(f"time_left must be one number or {list(batch)}, got {left.shape}")
         if not ((left >= 0) & (left <= 1)).all():
             raise ValueError("time_left is a share, from 1 to 0")
+        if self._full > 1:  # bytes
+            left = np.floor(left * self._full)
         return np.broadcast_to(left[..., None, None], (*batch, self.n_agents, 1))
 
     def _choose(self, obs: np.ndarray, available: np.ndarray) -> np.ndarray:
@@ -159,7 +163,8 @@ class Team:
         """
         from cleanmarl.export import program
 
-        sizes = {"n_actions": self.n_actions, "clock": bool(self._time_limit)}
+        sizes = {"obs_size": self.obs_size, "n_actions": self.n_actions}
+        sizes["clock"] = self._full if self._time_limit else 0
         write_output(Path(path), program(self._agent, self._args, self._ids, **sizes))
 
 

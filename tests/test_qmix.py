@@ -982,7 +982,7 @@ def learn_rooms(**options) -> list[float]:
     """Learn the rooms game from random episodes: Q_tot of pairs of actions in the right room."""
     args = qmix.Args(env_type="pz", env_family="cleanmarl.benchmark.games", env_name="rooms_game")
     args = replace(args, batch_size=32, learning_rate=0.002, **options)
-    env, _, networks, optimizer = qmix.set_up(args)
+    env, networks, optimizer = qmix.set_up(args)
     buffer = EpisodeBuffer(300)
     for number in range(300):
         buffer.store(qmix.collect_episode(env, networks.agent, args, number, step=0)[0])

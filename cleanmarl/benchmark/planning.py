@@ -14,6 +14,7 @@ from cleanmarl.benchmark.records import read_args, read_record
 from cleanmarl.benchmark.suite import SuiteTask, check_packages, choose_tasks
 from cleanmarl.benchmark.task import EXPLORES, Task, checkpoints, read_began
 from cleanmarl.env.tasks import read_task
+from cleanmarl.teams import PREFIX
 from cleanmarl.training.arguments import FREE, check, load_file, option, parse, script_of, title_of
 from cleanmarl.training.errors import Refused, refuse_on_error
 
@@ -291,6 +292,9 @@ def plan_run(
     module, program = script
     words = [*read_env(task.env), "--seed", str(seed), "--torch-threads", "1", *words]
     args = read_arguments(module, words)
+    if getattr(args, "init_from", "") and not args.init_from.startswith(PREFIX):
+        words += ["--init-from", str(Path(args.init_from).resolve())]  # runs have other folders
+        args = read_arguments(module, words)
     if try_env:
         with naming(task, ".envs"), refuse_on_error():
             module.open_env(args).close()

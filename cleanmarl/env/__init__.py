@@ -12,7 +12,7 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 
 from cleanmarl.env.team import TeamEnv
-from cleanmarl.env.vector import ProcessEnvs, RecordedEnvs, ctrl_c_waits
+from cleanmarl.env.vector import ProcessEnvs, RecordedEnvs, SeedsAll, ctrl_c_waits
 from cleanmarl.errors import EnvFault
 
 __all__ = [
@@ -80,6 +80,8 @@ def make_env(
     try:
         return open_team(env_type, env_name, env_family, options, **team)
     except ModuleNotFoundError as error:
+        if error.name is None:  # raised by the user's own code
+            raise
         source = error.name
         package, _, inner = source.partition(".")
         if inner and package in sys.modules:
@@ -88,7 +90,7 @@ def make_env(
             ) from error
         if source == "smaclite":
             source = "git+https://github.com/uoe-agents/smaclite"
-        advice = f"needs {error.name}: pip install {source}"
+        advice = f"needs the module {error.name}: install its package, perhaps pip install {source}"
         raise ImportError(f"{env_type} {env_name} {advice}") from error
 
 
@@ -157,12 +159,13 @@ def make_vector_env(
         if multiprocessing.parent_process():
             # Only the parent reacts to a terminal's Ctrl-C.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return make_env(env_type, env_name, env_family, **team, **options)
+        return SeedsAll(make_env(env_type, env_name, env_family, **team, **options))
 
     with ctrl_c_waits():
         mode = gymnasium.vector.AutoresetMode(autoreset_mode)
         envs = ProcessEnvs([make_one] * num_envs, context=context, autoreset_mode=mode)
-    for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit", "clock"):
+    names = ("n_agents", "n_actions", "obs_size", "state_size", "time_limit", "clock")
+    for name in (*names, "agent_names"):
         setattr(envs, name, envs.get_attr(name)[0])
     return envs
 

@@ -8,6 +8,7 @@ from pettingzoo import ParallelEnv
 
 from cleanmarl.env.gyms import step
 from cleanmarl.env.parallel import ParallelTeam
+from cleanmarl.errors import EnvFault
 
 
 class DictTeam(ParallelTeam):
@@ -18,6 +19,10 @@ class DictTeam(ParallelTeam):
     `is_success` of all.
     """
 
+    sorts_agents = True
+    early = "return one at the time limit, too, or end a step earlier by --time-limit"
+    late = "each agent observes at every step until it ends: give zeros to those that wait"
+
     def __init__(self, env: gymnasium.Env, title: str, views: Dict, choices: Dict, **team):
         if views.keys() != choices.keys():
             given = f"{list(views)} observe and {list(choices)} act"
@@ -27,6 +32,14 @@ class DictTeam(ParallelTeam):
     def living(self) -> list:
         """The agents that have not ended."""
         return self._present
+
+    def ends(self, terminations, truncations) -> tuple[set, set]:
+        """Also refuse an agent that has ended and goes on."""
+        for agent in self._choices.keys() - self._present:
+            if isinstance(terminations, Mapping) and terminations.get(agent) is False:
+                contradiction = f"{self._names[agent]} has ended, but is not terminated now"
+                raise EnvFault(f"{contradiction}: keep its flag True, or set it at its last end")
+        return super().ends(terminations, truncations)
 
 
 class DictEnv(ParallelEnv):

@@ -57,6 +57,9 @@ def own_team(kind: type[TeamEnv], options: dict, **team) -> TeamEnv:
     try:
         return kind(**options, **team)
     except TypeError as error:
+        if "multiple values for keyword argument 'time_limit'" in str(error):
+            remedy = "register it with max_episode_steps, which comes in **team"
+            raise ValueError(f"{kind.__name__} gives a time_limit of its own: {remedy}") from None
         name = unexpected(error, options | team)
         if name in options:
             known = list(inspect.signature(kind).parameters)
@@ -70,6 +73,8 @@ def own_team(kind: type[TeamEnv], options: dict, **team) -> TeamEnv:
 def joint(env: gymnasium.Env, name: str) -> Space:
     """A space of all agents; a list of spaces is a Tuple, and a dict is a Dict."""
     given = getattr(env, name, None)
+    if given is None:  # RLlib's environments have a dict by agent
+        given = getattr(env.unwrapped, f"{name}s", None)
     if isinstance(given, list | tuple):
         given = Tuple([check_space(part, f"{name}[{i}]") for i, part in enumerate(given)])
     elif isinstance(given, dict):
@@ -103,7 +108,8 @@ def refusal(error: TypeError, env_name: str, spec: EnvSpec, options: dict) -> st
     """Why Gymnasium cannot make an environment; None if the environment's own code failed."""
     text = str(error)
     if "must inherit from the gymnasium.Env class" in text or "Gym is incompatible" in text:
-        remedy = "derive it from gymnasium.Env, or use --env-type pz for a PettingZoo environment"
+        remedy = "derive it from gymnasium.Env or, like PyMARL's, from cleanmarl.env.TeamEnv; "
+        remedy += "--env-type pz is for a PettingZoo environment"
         return f"{env_name} is no environment of Gymnasium: {remedy}"
     name = unexpected(error, options)
     if name in options:

@@ -16,17 +16,10 @@ THING = r"action|move|(?<![a-z])acts?(?![a-z])"
 LIKE_MASK = re.compile(
     f"({KIND}).*({THING}|mask)|({THING}).*({KIND}|mask)|mask.*({THING})|^masks?$", re.IGNORECASE
 )
-# Methods with which other libraries ask for masks
-METHODS = (
-    "action_mask",
-    "action_masks",
-    "get_action_mask",
-    "get_action_masks",
-    "get_avail_actions",
-    "get_avail_agent_actions",
-    "get_legal_actions",
-    "legal_actions",
-    "valid_action_mask",
+# Methods with which other libraries ask for masks, such as get_avail_actions and action_masks
+METHOD = re.compile(
+    "(get_)?(action_masks?|masks|"
+    "(avail|available|valid|legal|possible)_(agent_)?(actions?|moves)(_masks?)?)"
 )
 
 

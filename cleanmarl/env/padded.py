@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from inspect import signature
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, Space, flatdim
+from gymnasium.spaces import Box, Dict, Discrete, Space, flatdim
 
-from cleanmarl.env.masks import MASK, METHODS, refuse_elsewhere, split, without_mask
+from cleanmarl.env.masks import MASK, METHOD, refuse_elsewhere, split, without_mask
 from cleanmarl.env.team import TeamEnv
 from cleanmarl.env.values import check_space, dict_of, mask_of, shown, vector_of
 from cleanmarl.errors import EnvFault
 
 LISTS = (list, tuple, np.ndarray)
+STATE = "state"  # in an observation, it is RLlib's and MARLlib's name of the state
 MASK_WHEN = "give one after reset and after every step, also at the time limit"
 
 
@@ -21,6 +22,8 @@ class PaddedTeam(TeamEnv):
     Observations are flattened and zero-padded to the longest. Actions that an agent lacks are
     unavailable to it. An observation may be a dict of the observation itself and its
     "action_mask".
+
+    `own_actions` is the number of actions of each agent, [n_agents].
 
     Args:
         env: the environment that `render` and `close` call
@@ -34,6 +37,8 @@ class PaddedTeam(TeamEnv):
         ValueError: actions are not Discrete, or names do not fit
         EnvFault: a space cannot be read
     """
+
+    sorts_agents = False  # whether agents may stand in another order than the user's
 
     def __init__(
         self,
@@ -63,6 +68,9 @@ class PaddedTeam(TeamEnv):
             **team,
         )
         self.title = title
+        if any(isinstance(view, Dict) and STATE in view.spaces for view in self._views.values()):
+            what = f"agents observe the entry {STATE!r}, too"
+            self.notes.append(f"{what}: if only the mixer should, give it by the method state()")
         self.agent_names = list(self._names.values())
         self.read_names()
 
@@ -72,9 +80,11 @@ class PaddedTeam(TeamEnv):
             check_space(space, f"the action space of {self._names[agent]}")
             if not isinstance(space, Discrete):
                 given = f"those of {self._names[agent]} are {shown(space)}"
-                raise ValueError(f"QMIX needs Discrete actions, but {given}")
+                remedy = "number the ones that agents may choose"
+                raise ValueError(f"QMIX needs Discrete actions, but {given}: {remedy}")
         self._choices = choices
         self._counts = {agent: int(space.n) for agent, space in choices.items()}
+        self.own_actions = list(self._counts.values())
 
     def read_views(self, views: dict[str, Space]):
         """Keep the space of what each agent sees, without its mask."""
@@ -93,9 +103,8 @@ class PaddedTeam(TeamEnv):
         """Take names of actions and of observations from the environment, where it has them."""
         names = self.own_names("action_names", self._counts)
         for row, (agent, count) in enumerate(self._counts.items()):
-            if agent in names:
-                lacking = ["no action"] * (self.n_actions - count)
-                self.action_names[row] = names[agent] + lacking
+            own = names.get(agent, self.action_names[row][:count])
+            self.action_names[row] = own + ["no action"] * (self.n_actions - count)
         sizes = {agent: flatdim(view) for agent, view in self._views.items()}
         names = self.own_names("observation_names", sizes)
         if names:
@@ -114,7 +123,7 @@ class PaddedTeam(TeamEnv):
             given = self.metadata.get(what)
         if given is None:
             return {}
-        given = names_by_agent(given, list(counts), what)
+        given = names_by_agent(given, list(counts), what, self.sorts_agents)
         if strange := [agent for agent in given if agent not in counts]:
             raise ValueError(f"{what} has {strange[0]!r}, which is no agent")
         for agent, names in given.items():
@@ -190,10 +199,11 @@ class PaddedTeam(TeamEnv):
         """After a reset: masks must not be left in a method of the environment."""
         if any(self._masked.values()):
             return
-        for name in METHODS:
-            if hasattr(self._env.unwrapped, name):
+        for name in dir(self._env.unwrapped):
+            if METHOD.fullmatch(name):
                 answer = f"put its answer into the infos of reset() and step(), as {MASK!r}"
-                raise EnvFault(f"the environment has {name}, but its infos have no mask: {answer}")
+                fault = f"the environment has {name}, but its infos have no mask: {answer}"
+                raise EnvFault(f"{fault}; rename what is no mask")
 
     def render(self) -> np.ndarray | None:
         if not self.render_mode:
@@ -225,7 +235,7 @@ def dtype_of(*spaces: Space | None) -> type:
     return np.float32
 
 
-def names_by_agent(given, agents: list, what: str) -> Mapping:
+def names_by_agent(given, agents: list, what: str, sorts_agents: bool) -> Mapping:
     """Names by agent, from a list or a dict by number for all agents, or from a list of lists."""
     if isinstance(given, Mapping):
         numbers = range(len(given))
@@ -239,4 +249,6 @@ def names_by_agent(given, agents: list, what: str) -> Mapping:
     if len(given) != len(agents):
         wanted = f"a list for each of {len(agents)} agents"
         raise ValueError(f"{what} must have {wanted}, got {len(given)}")
+    if sorts_agents:
+        raise ValueError(f"{what} must be a dict by agent: a Dict of Gymnasium sorts its agents")
     return dict(zip(agents, given, strict=True))

@@ -36,6 +36,10 @@ class ParallelTeam(PaddedTeam):
     succeeds if all agents that report it succeed. The environment's own `state()` is the state.
     """
 
+    # What to do if an observation is missing at the time limit, or before
+    early = "the learner bootstraps from it; make the observations before self.agents = []"
+    late = "all agents in self.agents observe and act at every step"
+
     def __init__(self, env: ParallelEnv, title: str, *, env_state: bool = True, **team):
         agents = agents_of(env)
         views = {agent: space_of(env, "observation_space", agent) for agent in agents}
@@ -187,13 +191,9 @@ class ParallelTeam(PaddedTeam):
             refuse_elsewhere({name: infos[name]}, "infos")
 
     def missing(self, agent, truncated: bool) -> str:
-        if truncated:
-            when = "at the time limit"
-            why = "the learner bootstraps from it; make the observations before self.agents = []"
-        else:
-            when = "though it has not ended"
-            why = "all agents in self.agents observe and act at every step"
-        return f"{self._names[agent]} has no observation {when}: {why}"
+        when = "at the time limit" if truncated else "though it has not ended"
+        remedy = self.early if truncated else self.late
+        return f"{self._names[agent]} has no observation {when}: {remedy}"
 
     def own_state(self, terminated: bool) -> np.ndarray:
         """The environment's own state, flattened."""

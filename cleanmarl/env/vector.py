@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import queue
+import random
 import signal
 import sys
 import threading
@@ -13,7 +14,9 @@ from multiprocessing import forkserver, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 
+import gymnasium
 import numpy as np
+import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
@@ -53,6 +56,21 @@ def serve(*arguments):
         parent_process().join(1)
         if parent_process().is_alive():
             raise
+
+
+class SeedsAll(gymnasium.Wrapper):
+    """An environment in a process of its own, whose seed is also that of the process.
+
+    Processes begin with the same random numbers, so environments that draw from `np.random`,
+    `random` or PyTorch would all draw alike.
+    """
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+        return self.env.reset(seed=seed, options=options)
 
 
 def end_with_parent():

@@ -26,9 +26,14 @@ from cleanmarl.training.arguments import (
     parse_args,
 )
 from cleanmarl.training.checkpoint import load_model
-from cleanmarl.training.errors import one_line_errors, refuse_on_error, warn, warn_on_error
-from cleanmarl.training.initial import init_from
-from cleanmarl.training.memory import warn_about
+from cleanmarl.training.errors import (
+    closing,
+    one_line_errors,
+    refuse_on_error,
+    warn,
+    warn_on_error,
+)
+from cleanmarl.training.initial import check_alike, init_from, warn_about
 from cleanmarl.training.results import (
     Progress,
     metrics_of,
@@ -58,6 +63,8 @@ __all__ = [
     "acting",
     "alias",
     "check",
+    "check_alike",
+    "closing",
     "init_from",
     "load_model",
     "metrics_of",

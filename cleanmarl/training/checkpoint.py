@@ -35,6 +35,10 @@ def is_size(value) -> bool:
     return type(value) is int and 0 <= value <= 10**6
 
 
+def is_counts(value) -> bool:
+    return value is None or (isinstance(value, list) and all(map(is_size, value)))
+
+
 def is_names(value) -> bool:
     return value is None or (isinstance(value, list) and all(map(is_text, value)))
 
@@ -67,10 +71,11 @@ def is_place(value) -> bool:
 
 # What other programs read in team.json and run.json
 ENTRIES = {name: ("a whole number from 0 to 1000000", is_size) for name in SIZES}
-ENTRIES |= {name: ("a word", is_text) for name in ("script", "script_file")}
+ENTRIES |= {name: ("a word", is_text) for name in ("script", "script_file", "obs_dtype")}
 ENTRIES["inputs"] = ("a dict of pairs of whole numbers", is_places)
 ENTRIES["time_limit"] = ("a whole number or null", lambda value: value is None or is_size(value))
 ENTRIES["scenario"] = ("file, folder and sha256 of its own files, or null", is_scenario)
+ENTRIES["own_actions"] = ("a list of whole numbers or null", is_counts)
 ENTRIES["agent_names"] = ("a list of words or null", is_names)
 ENTRIES["action_names"] = ("lists of words or null", is_names_of_agents)
 # What a checkpoint holds of a `Run`
@@ -133,7 +138,9 @@ def read_team(folder: Path) -> dict:
     about = checked(path, read_json(path))
     if missing := [name for name in (*SIZES, "inputs", "time_limit") if name not in about]:
         raise Refused(f"{path} has no {', '.join(missing)}; {WANTED}")
-    return {"agent_names": None, "action_names": None} | about
+    if len(about.get("own_actions") or ()) not in (0, about["n_agents"]):
+        raise Refused(f"{path}: own_actions must have {about['n_agents']} numbers")
+    return {"agent_names": None, "action_names": None, "own_actions": None} | about
 
 
 def read_sessions(folder: Path) -> list[dict]:
@@ -200,9 +207,14 @@ def read_sealed(path: Path, wanted: str = "") -> bytes:
 
 
 def pack(episodes: list[dict[str, np.ndarray]]) -> bytes:
-    """Compress episodes: for each, a line with the types and shapes, and then its arrays."""
+    """Compress episodes: for each, a line with the types and shapes, and then its arrays.
+
+    Raises Refused if an array holds Python's objects.
+    """
     compressor, parts = zstandard.ZstdCompressor(level=1).compressobj(), []
     for episode in episodes:
+        if objects := [name for name, array in episode.items() if array.dtype.hasobject]:
+            raise Refused(f"the {objects[0]} of an episode holds no numbers: it cannot be saved")
         layout = {name: (array.dtype.str, array.shape) for name, array in episode.items()}
         parts.append(compressor.compress(json.dumps(layout).encode() + b"\n"))
         parts += [compressor.compress(array.tobytes()) for array in episode.values()]
@@ -347,6 +359,8 @@ def read_model(path: Path) -> dict:
         with zipfile.ZipFile(io.BytesIO(content)) as parts:
             damaged = parts.testzip()
     except (FileNotFoundError, NotADirectoryError):
+        if not path.parent.is_dir():
+            raise Refused(f"there is no folder {path.parent}, {WANTED}") from None
         when = "a run writes it at its first evaluation or checkpoint, unless --no-save-model"
         raise Refused(f"{path} is missing: {when}") from None
     except Exception:

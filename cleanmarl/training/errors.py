@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cleanmarl.errors import EnvFault, Refused, RunFailed
+from cleanmarl.training.stopping import Stopped
 
 
 def warn(text: str):
@@ -37,13 +38,15 @@ def say(text: str, file=None):
 
 def tell_of_curves():
     """From now on, tell an error of TensorBoard's thread in one line, not with a traceback."""
+    others = threading.excepthook
 
     def tell(failed):
         if type(failed.thread).__name__ != "_AsyncWriterThread":
-            return threading.__excepthook__(failed)
+            return others(failed)
         warn(f"the curves cannot be written: {in_one_line(failed.exc_value)}")
 
-    threading.excepthook = tell
+    if others.__module__ != __name__:  # not yet
+        threading.excepthook = tell
 
 
 def in_one_line(error: BaseException) -> str:
@@ -73,8 +76,21 @@ def warn_on_error(what: str, kind: type[Exception] = Exception):
     """Turn an error into a warning: for what a run can do without, for example a video."""
     try:
         yield
+    except Stopped:
+        raise
     except kind as error:
         warn(f"{what}: {in_one_line(error)}")
+
+
+@contextmanager
+def closing(*envs):
+    """Close environments at the end of this block; what they cannot close is a warning."""
+    try:
+        yield
+    finally:
+        for env in envs:
+            with warn_on_error("an environment cannot be closed"):
+                env.close()
 
 
 @contextmanager

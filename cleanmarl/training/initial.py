@@ -1,8 +1,10 @@
-"""With what a run begins: networks of another run, or changed arguments when it is resumed."""
+"""With what a run begins: warnings, networks of another run, changed arguments of a resumed one."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from cleanmarl.teams import path_of
 from cleanmarl.training.arguments import as_words, changed, option, with_newer
@@ -11,13 +13,52 @@ from cleanmarl.training.checkpoint import (
     load_model,
     read_json,
     read_model,
+    read_team,
     sizes_of,
 )
 from cleanmarl.training.errors import Refused, warn
-from cleanmarl.training.scaling import with_scales
+from cleanmarl.training.memory import notes_on
+from cleanmarl.training.scaling import keep_scales, with_scales
 
 AGENTS = ("agent", "target_agent")  # networks of the agents in `Networks`
 SHAPED_BY = ("agent_ids", "clock", "hidden_dim", "num_layers", "rnn", "last_action")
+
+
+def warn_about(args, env):
+    """Warn of what may go wrong in this environment, before training in it."""
+    if run := args.resume or args.evaluate or args.init_from:
+        check_order(path_of(run), env.unwrapped)
+    if args.evaluate or args.resume:
+        return  # it was said when the training began
+    for note in notes_on(env, args.buffer_size):
+        warn(note)
+    env = env.unwrapped
+    limited, clock = env.time_limit is not None, getattr(env, "clock", False)
+    if limited and clock and args.bootstrap_truncated:
+        warn("agents see the time left, so the limit is an end: leave --bootstrap-truncated out")
+    if limited and not (clock or args.bootstrap_truncated):
+        warn("the time limit is an end, which agents do not see: add --bootstrap-truncated")
+
+
+def check_order(run: Path, env):
+    """Raise Refused if agents stand in another order than in a run: it has learned by their ids."""
+    now, before = getattr(env, "agent_names", None), None
+    with suppress(Refused):  # some runs have no team.json
+        before = read_team(run)["agent_names"]
+    if now and before and now != before and sorted(now) == sorted(before):
+        refuse_order(now, before)
+
+
+def check_alike(env, others):
+    """Raise Refused if environments have their agents in different orders."""
+    one, other = (getattr(each, "agent_names", None) for each in (env.unwrapped, others))
+    if one and other and list(one) != list(other):
+        refuse_order(one, other)
+
+
+def refuse_order(one: list[str], other: list[str]):
+    orders = f"agents are {', '.join(one)} in one process, but {', '.join(other)} in another"
+    raise Refused(f"{orders}: give possible_agents an order, as in sorted(...)")
 
 
 def init_from(args, networks: torch.nn.Module):
@@ -27,8 +68,10 @@ def init_from(args, networks: torch.nn.Module):
     fit, for example because the state has another size, the agents' networks are loaded and a
     warning says so. Raises Refused.
     """
-    if not args.init_from or args.resume or args.evaluate:
+    if not args.init_from or args.evaluate:
         return
+    if args.resume:  # its checkpoint has networks and scales
+        return keep_scales(networks)
     folder = path_of(args.init_from)
     model = read_model(folder / file_of(args.init_from, args.which))
     parts = dict(networks.named_children())
@@ -39,11 +82,13 @@ def init_from(args, networks: torch.nn.Module):
             reason = misfit(folder, args, model.get(name), part)
             raise Refused(f"the {name} of {folder} does not fit here: {reason}")
     load_model(args.init_from, args.which, **agents)
+    keep_scales(nn.ModuleDict(agents))
     misfits = [name for name, part in others.items() if not fits(model.get(name), part)]
     if misfits:
         warn(f"the {misfits[0]} of {folder} does not fit here: only the agent network is taken")
     else:
         load_model(args.init_from, args.which, **others)
+        keep_scales(networks)
 
 
 def fits(weights: dict | None, network: torch.nn.Module) -> bool:

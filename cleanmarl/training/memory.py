@@ -1,12 +1,10 @@
-"""What a replay buffer takes, and what the machine has; warnings before a training."""
+"""What a replay buffer takes, and what the machine has; notes on an environment."""
 
 import os
 from contextlib import suppress
 from pathlib import Path
 
 import torch
-
-from cleanmarl.training.errors import warn
 
 
 def memory() -> int | None:
@@ -52,20 +50,6 @@ def notes_on(env, num_episodes: int) -> list[str]:
         takes = f"up to {amount(size)} in a buffer of {episodes}"
         notes.append(f"{takes}, and this machine has {amount(available)}: lower --buffer-size")
     return notes
-
-
-def warn_about(args, env):
-    """Warn of what may go wrong in this environment, before training in it."""
-    if args.evaluate or args.resume:
-        return  # it was said when the training began
-    for note in notes_on(env, args.buffer_size):
-        warn(note)
-    env = env.unwrapped
-    limited, clock = env.time_limit is not None, getattr(env, "clock", False)
-    if limited and clock and args.bootstrap_truncated:
-        warn("agents see the time left, so the limit is an end: leave --bootstrap-truncated out")
-    if limited and not (clock or args.bootstrap_truncated):
-        warn("the time limit is an end, which agents do not see: add --bootstrap-truncated")
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

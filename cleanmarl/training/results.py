@@ -54,12 +54,13 @@ class Progress:
     step: int = 0
     num_episodes: int = 0
     num_updates: int = 0
+    num_evaluated: int = 0  # episodes before the last evaluation
     results: list = field(default_factory=list)  # of the latest episodes
     learning: dict = field(default_factory=dict)  # metrics of the last update
 
     def __post_init__(self):
         """Raise ValueError if a checkpoint holds what no training has counted."""
-        for name in ("num_episodes", "num_updates"):
+        for name in ("num_episodes", "num_updates", "num_evaluated"):
             count = getattr(self, name)
             if type(count) is not int or count < 0:
                 raise ValueError(f"{name} is {repr(count)[:80]}")
@@ -76,6 +77,15 @@ class Progress:
         metrics["train/num_updates"] = self.num_updates
         self.results.clear()
         return metrics
+
+    def evaluation_is_due(self, every: int) -> bool:
+        """Whether `every` episodes have ended, or more, since the last evaluation was due."""
+        return self.num_episodes // every > self.num_evaluated // every
+
+    def evaluated(self, results: list[dict[str, float]]) -> dict[str, float]:
+        """Metrics of an evaluation, which is no longer due."""
+        self.num_evaluated = self.num_episodes
+        return metrics_of("eval", results)
 
     def add(self, results: dict[str, float]):
         """Count an episode, and keep its results for the next metrics."""
@@ -117,10 +127,10 @@ def all_alike(results: list[dict[str, float]]) -> bool:
 def means(results: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     """name -> mean and 95% interval of all episodes.
 
-    There are no intervals if all are alike: as far as the results tell, they are one episode.
+    There are no intervals for one episode, nor if all are alike: then they count as one.
     """
     found = {name: confidence(values) for name, values in by_name(results).items()}
-    if all_alike(results):
+    if len(results) == 1 or all_alike(results):
         found = {name: {"mean": of["mean"]} for name, of in found.items()}
     return found
 

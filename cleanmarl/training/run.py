@@ -363,6 +363,7 @@ class Run:
         stopping.forget()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
+        gc.unfreeze()
         gc.set_threshold(*self.gc_threshold)
         error = self.judged(raised)
         if isinstance(error, Exception) and not isinstance(error, FloatingPointError | Refused):

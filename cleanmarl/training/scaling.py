@@ -23,6 +23,7 @@ class ScaledLinear(nn.Linear):
     def __init__(self, in_features: int, out_features: int):
         super().__init__(in_features, out_features)
         self.register_buffer("scale", torch.ones(in_features))
+        self.keeps_scale = False  # another run has set it
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.weight / self.scale, self.bias)
@@ -32,6 +33,8 @@ class ScaledLinear(nn.Linear):
 def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
     """Set the scales of the layers that see observations, and of those in mixers, which see states.
 
+    Layers of another run keep theirs.
+
     A scale is the largest size of an entry in the batch's "obs" [..., obs_size] or "state"
     [..., state_size], if that is above 1 or below `TINY`. So entries of any unit become numbers of
     about 1. What agents see after their observation, such as their last action, keeps its scale.
@@ -39,12 +42,13 @@ def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
     Raises Refused if a layer has another number of inputs. Warns of what is hardly learned.
     """
     n_actions = batch["avail_actions"].shape[-1]
-    kinds = {name: "state" if "mixer" in name else "obs" for name in scaled_layers(networks)}
+    layers = {n: layer for n, layer in scaled_layers(networks).items() if not layer.keeps_scale}
+    kinds = {name: "state" if "mixer" in name else "obs" for name in layers}
     for what in dict.fromkeys(kinds.values()):
         if reason := hard_to_learn(batch[what].flatten(0, -2).numpy(force=True)):
             warn(f"{'observations' if what == 'obs' else 'states'}: {reason}")
             break  # a state often consists of the observations
-    for name, layer in scaled_layers(networks).items():
+    for name, layer in layers.items():
         what = kinds[name]
         largest = batch[what].abs().flatten(0, -2).amax(0)
         size = len(largest)
@@ -60,6 +64,12 @@ def scaled_layers(network: nn.Module) -> dict[str, ScaledLinear]:
     """name -> layer"""
     named = network.named_modules()
     return {name: layer for name, layer in named if isinstance(layer, ScaledLinear)}
+
+
+def keep_scales(networks: nn.Module):
+    """From now on, `set_scales` leaves these layers as they are."""
+    for layer in scaled_layers(networks).values():
+        layer.keeps_scale = True
 
 
 def with_scales(weights: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:

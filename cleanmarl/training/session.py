@@ -39,12 +39,14 @@ def description(args, env) -> dict:
     about = {"package": version(PACKAGE), "script": script_of(type(args))}
     about |= {"script_file": str(file_of(type(args))), "commit": commit()}
     about |= {"n_agents": env.n_agents, "n_actions": env.n_actions, "obs_size": obs_size}
+    about["obs_dtype"] = env.observation_space["obs"].dtype.name
     about |= {"state_size": env.state_size, "time_limit": env.time_limit, "inputs": inputs}
     for name in ("env_type", "env_name", "env_family", "env_options"):
         about[name] = getattr(args, name)
     about["scenario"] = scenario_of(args)
     for name in ("agent_names", "action_names", "observation_names"):
         about[name] = getattr(env, name, None)
+    about["own_actions"] = getattr(env, "own_actions", None)
     return about
 
 

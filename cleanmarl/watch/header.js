@@ -37,8 +37,9 @@ function played({ returns, evaluation }) {
   const interval = low === undefined ? "" : ` (${percent(low)} to ${percent(high)})`;
   const rate = mean === undefined ? "" : `, ${percent(mean)} ${what}${interval}`;
   const reward = `, reward ${shown(evaluation.ep_reward.mean)}`;
-  const count = returns.length === 1 ? "one greedy episode" : `${returns.length} greedy episodes`;
-  const alike = evaluation.ep_reward.low === undefined ? ", all alike" : "";
+  const one = returns.length === 1;
+  const count = one ? "one greedy episode" : `${returns.length} greedy episodes`;
+  const alike = !one && evaluation.ep_reward.low === undefined ? ", all alike" : "";
   return `${count}${rate}${reward}${alike}`;
 }
 

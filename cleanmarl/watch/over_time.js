@@ -37,7 +37,7 @@ export function valuePanel(episodes, teams, go) {
 /** What else one has to know to compare Q_tot with the return. */
 function notesOf(episode, args) {
   const notes = [];
-  if (episode.truncated) {
+  if (episode.bootstrapped) {
     notes.push("The time limit ended the episode: the return has no rewards after it.");
   }
   if (args.normalize_reward?.[0]) {

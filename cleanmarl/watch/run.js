@@ -22,7 +22,7 @@ export function summaryPanel(teams, number, episode) {
     html("h3", {}, count === 1 ? "One greedy episode" : `${count} greedy episodes`),
     html("ul", { class: "facts" }, ...facts),
   );
-  if (data.evaluation.ep_reward.low === undefined) {
+  if (count > 1 && data.evaluation.ep_reward.low === undefined) {
     const alike = "All have the same reward and length: they count as one, without an interval.";
     parts.push(html("p", { class: "hint" }, alike));
   }

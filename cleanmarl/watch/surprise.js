@@ -20,10 +20,10 @@ export function surprises(episode, gamma) {
   return found.filter(Boolean).toSorted((one, other) => one.t - other.t);
 }
 
-/** Steps whose target is unknown, because the time limit cut it off, do not count. */
+/** The last step does not count if its target continues beyond the time limit. */
 export function errorAt(episode, gamma, t) {
   const last = t === length(episode) - 1;
-  if (last && episode.truncated) return NaN;
+  if (last && episode.bootstrapped) return NaN;
   const next = last ? 0 : at(episode.q_tot, t + 1);
   return at(episode.reward, t) + gamma * next - at(episode.q_tot, t);
 }

@@ -12,6 +12,7 @@ from cleanmarl.teams import path_of
 from cleanmarl.training.arguments import check
 from cleanmarl.training.checkpoint import load_model, read_json, read_sessions, read_team
 from cleanmarl.training.errors import Refused, refuse_on_error
+from cleanmarl.training.initial import check_order
 
 NEEDED = ("Args", "open_env", "Networks", "evaluate", "action_values")
 
@@ -75,6 +76,7 @@ def load(
         torch.manual_seed(args.seed)
         torch.set_num_threads(args.torch_threads)
         env = module.open_env(args)
+        check_order(folder, env.unwrapped)
         networks = module.Networks(args, env)
         env.close()
         if not hasattr(networks, "target_mixer"):
