@@ -219,8 +219,8 @@ class Networks(nn.Module):
         super().__init__()
         self.agent = AgentNetwork(args, env)
         self.mixer = QMixer(args, env) if args.mixer == "qmix" else VDNMixer()
-        self.target_agent = deepcopy(self.agent).requires_grad_(False)
-        self.target_mixer = deepcopy(self.mixer).requires_grad_(False)
+        self.target_agent = deepcopy(self.agent).requires_grad_(False).eval()
+        self.target_mixer = deepcopy(self.mixer).requires_grad_(False).eval()
         self.to(args.device)
         # Lists, because to find all parameters takes PyTorch long
         self._learned = [*self.agent.parameters(), *self.mixer.parameters()]

@@ -7,6 +7,7 @@ called as they are. Which way a network goes is found by trying: both ways must 
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cleanmarl.errors import Refused
 from cleanmarl.training.scaling import ScaledLinear
 
 INTERNAL = vars(nn.Module()).keys() - {"training"}
@@ -29,11 +31,9 @@ def acting(network: nn.Module) -> Callable:
     tensors, also inside tuples. (Observations may be bytes.) Use the function until the weights
     change, then make a new one.
     """
-    parts = []
-    try:
+    parts, in_numpy, in_torch = [], None, in_pytorch(network)
+    with suppress(Unknown, TypeError, RuntimeError):  # NumPy has no bfloat16, for example
         in_numpy = as_function(network, parts)
-    except (Unknown, TypeError, RuntimeError):  # NumPy has no bfloat16, for example
-        return in_pytorch(network)
     # Another part, or another mode, needs another check
     may_act = checked.setdefault(network, {}).setdefault(tuple(parts[1:]), {})
 
@@ -42,13 +42,14 @@ def acting(network: nn.Module) -> Callable:
             inputs = (inputs[0].astype(np.float32), *inputs[1:])
         kind = (inputs[0].shape, inputs[-1] is None)  # the first step has no hidden state
         if kind not in may_act:
-            may_act[kind] = computes_the_same(network, inputs)
+            refuse_mixing(network, inputs)
+            may_act[kind] = in_numpy is not None and computes_the_same(network, inputs)
         if may_act[kind]:
             try:
                 return in_numpy(*inputs)
             except Exception:  # in a part of forward() that was not tried
                 may_act[kind] = False
-        return in_pytorch(network)(*inputs)
+        return in_torch(*inputs)
 
     return values
 
@@ -81,13 +82,8 @@ def computes_the_same(network: nn.Module, inputs: tuple) -> bool:
     changes itself or its inputs must act by itself.
     """
     try:
-        stream = torch.Generator().manual_seed(0)
-        copy = deepcopy(network).cpu()
-        for weights in copy.parameters():
-            noise = torch.randn(weights.shape, generator=stream)
-            weights.data.copy_(noise / math.sqrt(weights.shape[-1] if weights.ndim else 1))
-        draws = np.random.default_rng(0)
-        inputs = each(inputs, lambda array: draws.normal(size=array.shape).astype(array.dtype))
+        copy = with_random_weights(network)
+        inputs = random_like(inputs, np.random.default_rng(0))
         before = contents_of(copy)
         expected = in_pytorch(copy)(*inputs)
         each(inputs, lambda array: array.setflags(write=False))
@@ -95,6 +91,61 @@ def computes_the_same(network: nn.Module, inputs: tuple) -> bool:
         return close(answer, expected) and contents_of(copy) == before
     except Exception:  # forward() needs tensors
         return False
+
+
+def with_random_weights(network: nn.Module) -> nn.Module:
+    """A copy on the CPU."""
+    stream = torch.Generator().manual_seed(0)
+    copy = deepcopy(network).cpu()
+    for weights in copy.parameters():
+        noise = torch.randn(weights.shape, generator=stream)
+        weights.data.copy_(noise / math.sqrt(weights.shape[-1] if weights.ndim else 1))
+    return copy
+
+
+def random_like(inputs: tuple, rng: np.random.Generator) -> tuple:
+    return each(inputs, lambda array: rng.normal(size=array.shape).astype(array.dtype))
+
+
+def refuse_mixing(network: nn.Module, inputs: tuple):
+    """Raise Refused if the values of one step depend on the other steps of a batch.
+
+    Then agents would be taught other values than those by which they act.
+    """
+    try:
+        function = in_pytorch(with_random_weights(network).eval())
+        one, other = (random_like(inputs, np.random.default_rng(i)) for i in (0, 1))
+        alone, again, together = function(*one), function(*one), function(*joined(one, other))
+        if len(inputs) > 1:  # recurrent: [steps, rows, inputs]
+            alone, again, together = alone[0], again[0], together[0][:, : one[0].shape[1]]
+        else:
+            together = together[0] if one[0].ndim == 2 else together[: len(one[0])]
+    except Exception:  # it does something else
+        return
+    mixes = alone.shape != together.shape or not near(alone, together)
+    if mixes and near(alone, again):
+        shapes = "[rows, inputs]" if len(inputs) > 1 else "[..., n_agents, inputs]"
+        reason = f"the values of a step depend on the other steps of a batch: inputs are {shapes}"
+        raise Refused(f"{reason}, so let agents mix over dimension -2 of the same step only")
+
+
+def joined(one: tuple, other: tuple) -> tuple:
+    """Inputs of two steps, as they come in a batch."""
+    if len(one) == 1:
+        join = np.stack if one[0].ndim == 2 else np.concatenate
+        return (join((one[0], other[0])),)
+    return tuple(along_rows(*pair) for pair in zip(one, other, strict=True))
+
+
+def along_rows(one, other):
+    """Join arrays or hidden states along their rows; None stays None."""
+    if isinstance(one, tuple | list):
+        return tuple(along_rows(*pair) for pair in zip(one, other, strict=True))
+    return one if one is None else np.concatenate((one, other), axis=1)
+
+
+def near(one: np.ndarray, other: np.ndarray) -> bool:
+    return np.allclose(one, other, rtol=1e-3, atol=1e-3 * max(1, np.abs(one).max()))
 
 
 def contents_of(network: nn.Module) -> list:

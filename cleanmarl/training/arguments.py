@@ -295,6 +295,11 @@ def check_types(args):
         kind, *notes = typing.get_args(hint) if hasattr(hint, "__metadata__") else [hint]
         if not fits(kind, value):
             raise Refused(f"{option(name)} must be {wanted(kind)}, got {repr(value)[:80]}")
+        try:
+            json.dumps(value)
+        except TypeError:
+            kind = type(value).__name__
+            raise Refused(f"{option(name)} is a {kind}, which is no JSON: make it a str") from None
         for bounds in notes:
             if isinstance(bounds, Between) and value is not None:
                 check_bounds(args, name, bounds)

@@ -421,7 +421,7 @@ def load_model(folder: Path, which: str | int, **networks: torch.nn.Module) -> i
 
 def sizes_of(weights: dict[str, torch.Tensor]) -> str:
     """Number of inputs and outputs of a network, from its first and last weights."""
-    sizes = [weight.shape for weight in weights.values()]
+    sizes = [weight.shape for weight in weights.values() if weight.ndim]
     return f"{sizes[0][-1]} inputs and {sizes[-1][0]} outputs" if sizes else "no weights"
 
 

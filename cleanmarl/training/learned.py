@@ -2,10 +2,15 @@
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from cleanmarl.training.errors import Refused, warn
 
 ENOUGH = 100  # updates after which every weight should have changed
+STEPLESS = 20  # updates whose gradients may be accumulated before a step
+NO_STEP = "there is a loss, but no optimizer.step(): nothing is learned"
 
 
 class GradientCheck:
@@ -20,12 +25,14 @@ class GradientCheck:
     were not set to zero.
     """
 
-    def __init__(self, networks: nn.Module, optimizers: list[torch.optim.Optimizer]):
+    def __init__(self, networks: nn.Module, optimizers: list[Optimizer]):
         self.networks = networks
         self.optimizers = optimizers
         self.num_steps = dict.fromkeys(optimizers, 0)
-        self.watched: set[torch.optim.Optimizer] = set()
-        self.before = {name: one.detach().clone() for name, one in networks.named_parameters()}
+        self.watched: set[Optimizer] = set()
+        self.before = {name: one.detach().clone() for name, one in tensors_of(networks).items()}
+        self.called: set[nn.Module] = set()  # until the first step
+        self.listening = register_module_forward_pre_hook(lambda layer, _: self.called.add(layer))
         for optimizer in optimizers:
             optimizer.register_step_post_hook(self.count)  # LBFGS has no gradients before
 
@@ -34,14 +41,19 @@ class GradientCheck:
         """Whether there are optimizers, but none has made a step."""
         return bool(self.optimizers) and not any(self.num_steps.values())
 
-    def count(self, optimizer: torch.optim.Optimizer, *_):
+    def look(self, num_updates: float):
+        """Raise Refused if so many updates have made no step."""
+        if self.no_step and num_updates >= STEPLESS:
+            raise Refused(NO_STEP)
+
+    def count(self, optimizer: Optimizer, *_):
         self.num_steps[optimizer] += 1
         if self.num_steps[optimizer] == 1:
             self.check(optimizer)
         if optimizer not in self.watched:
             self.watch_zero_grad(optimizer)
 
-    def watch_zero_grad(self, optimizer: torch.optim.Optimizer):
+    def watch_zero_grad(self, optimizer: Optimizer):
         """Let the next backward() raise Refused if the gradients of this step are still there."""
 
         def check(_):
@@ -56,22 +68,25 @@ class GradientCheck:
                 self.watched.add(optimizer)
                 return
 
-    def check(self, optimizer: torch.optim.Optimizer):
+    def check(self, optimizer: Optimizer):
         """Raise Refused if the gradients and the optimizers do not fit together."""
         learned = parameters_of(optimizer)
-        in_any = set().union(*map(parameters_of, self.optimizers))
-        idle, forgotten = [], []
+        idle, frozen = [], []
         for name, parameter in self.networks.named_parameters():
-            if parameter in learned and parameter.requires_grad and parameter.grad is None:
-                idle.append(name)
-            if parameter not in in_any and parameter.grad is not None:
-                forgotten.append(name)
+            if parameter in learned and parameter.grad is None:
+                (idle if parameter.requires_grad else frozen).append(name)
+        forgotten = self.forgotten()
         if len(idle) == len(learned):
             wanted = "call loss.backward() before optimizer.step(), and no zero_grad() in between"
             raise Refused(f"no parameter has a gradient at the optimizer's first step: {wanted}")
         if idle:
             wanted = "use them in forward(), or leave them out of learned()"
             raise Refused(f"the loss does not depend on {', '.join(idle)}: {wanted}")
+        if frozen:
+            warn(f"an optimizer has {', '.join(frozen)}, but requires_grad is False: not learned")
+        for name, target in targets_of(self.networks).items():
+            if not learned.isdisjoint(target.parameters()):
+                raise Refused(f"{name} is no copy, but is learned itself: make it by deepcopy")
         if forgotten:
             wanted = "add them to learned(), or their optimizer to the state of the run"
             raise Refused(f"no optimizer learns {', '.join(forgotten)}: {wanted}")
@@ -79,26 +94,71 @@ class GradientCheck:
             wanted = "PyTorch finds weights only in nn.Module, nn.ModuleList and nn.Parameter"
             raise Refused(f"no optimizer learns {', '.join(hidden)}: {wanted}")
 
-    def warn_if_unchanged(self):
-        """Print a warning if weights, or all targets, have not changed in many updates."""
-        for optimizer, num_steps in self.num_steps.items():
+    def forgotten(self) -> list[str]:
+        """Parameters that have a gradient, but are in no optimizer."""
+        self.listening.remove()
+        in_any = set().union(*map(parameters_of, self.optimizers))
+        named = list(self.networks.named_parameters())
+        known = {one for _, one in named}
+        for layer in self.called:  # also layers that PyTorch does not find in the networks
+            own = layer.named_parameters(type(layer).__name__)
+            named += [(name, one) for name, one in own if one not in known]
+        self.called.clear()
+        found = [name for name, one in named if one.grad is not None and one not in in_any]
+        return list(dict.fromkeys(found))
+
+    def warn_at_end(self):
+        """Warn of weights or target networks that have not changed in many updates."""
+        self.listening.remove()
+        if self.no_step:
+            return
+        most = max(self.num_steps.values(), default=0)
+        if most and (forgotten := self.forgotten()):
+            warn(f"no optimizer learns {', '.join(forgotten)}: was it replaced?")
+        if most < ENOUGH:
+            return
+        for number, (optimizer, num_steps) in enumerate(self.num_steps.items(), 1):
+            if num_steps == 0:
+                warn(f"optimizer {number} of {len(self.num_steps)} has made no step")
             learned = parameters_of(optimizer)
-            same = []
-            for name, parameter in self.networks.named_parameters():
-                learns = parameter in learned and parameter.requires_grad
-                if learns and torch.equal(parameter, self.before[name]):
-                    same.append(name)
+            named = self.networks.named_parameters()
+            same = [name for name, one in named if one in learned and self.is_same(name, one)]
             if same and num_steps >= ENOUGH:
                 warn(f"{', '.join(same)} did not change in {num_steps} updates")
-        most = max(self.num_steps.values(), default=0)
-        named = self.networks.named_parameters()
-        targets = [(name, one) for name, one in named if name.startswith("target_")]
-        still = all(torch.equal(one, self.before[name]) for name, one in targets)
-        if targets and still and most >= ENOUGH:
-            warn(f"the target networks did not change in {most} updates")
+        for name, target in targets_of(self.networks).items():
+            named = dict(target.named_parameters())
+            if named and all(self.is_same(f"{name}.{part}", one) for part, one in named.items()):
+                warn(f"the {name} did not change in {most} updates")
+        self.warn_of_buffers()
+
+    def warn_of_buffers(self):
+        """Warn of buffers, such as running means, which target networks do not follow."""
+        now = tensors_of(self.networks)
+        for name, buffer in self.networks.named_buffers():
+            target = f"target_{name}"
+            changed = target in now and not self.is_same(name, buffer)
+            if changed and self.is_same(target, now[target]) and not buffer.equal(now[target]):
+                wanted = "copy it in update_targets, since evaluations use it"
+                warn(f"{name} has changed, but {target} has not: {wanted}")
+
+    def is_same(self, name: str, tensor: torch.Tensor) -> bool:
+        """Whether a tensor of the networks is as at the start, if it is still there."""
+        before = self.before.get(name)
+        return before is not None and torch.equal(tensor, before)
 
 
-def parameters_of(optimizer: torch.optim.Optimizer) -> set[nn.Parameter]:
+def tensors_of(networks: nn.Module) -> dict[str, torch.Tensor]:
+    """name -> parameter or buffer"""
+    return dict(networks.named_parameters()) | dict(networks.named_buffers())
+
+
+def targets_of(networks: nn.Module) -> dict[str, nn.Module]:
+    """name -> network whose name begins with target_"""
+    children = networks._modules.items()  # named_children() leaves out what has two names
+    return {name: one for name, one in children if name.startswith("target_")}
+
+
+def parameters_of(optimizer: Optimizer) -> set[nn.Parameter]:
     return {parameter for group in optimizer.param_groups for parameter in group["params"]}
 
 
@@ -108,7 +168,7 @@ def hidden_weights(networks: nn.Module) -> list[str]:
     found = []
     for path, module in networks.named_modules():
         for name, value in vars(module).items():
-            if any(one not in known for one in weights_in(value)) and not name.startswith("_"):
+            if any(one not in known for one in weights_in(value)):
                 found.append(f"{path}.{name}".removeprefix("."))
     return found
 
@@ -123,3 +183,13 @@ def weights_in(value) -> list[torch.Tensor]:
         return [one for part in value for one in weights_in(part)]
     is_weight = isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad
     return [value] if is_weight else []
+
+
+def warn_of_state(state: dict):
+    """Warn if a run's state lacks what learns: it is not checked, and does not resume alike."""
+    optimizers = [part for part in state.values() if isinstance(part, Optimizer)]
+    if not optimizers:
+        warn("`state` has no optimizer: edits are not checked, and a resumed run has a new one")
+    scheduled = any(hasattr(one.step, "_wrapped_by_lr_sched") for one in optimizers)
+    if scheduled and not any(isinstance(part, LRScheduler) for part in state.values()):
+        warn("`state` has no learning rate scheduler: in a resumed run, it begins anew")

@@ -51,7 +51,7 @@ from cleanmarl.training.exploring import ExplorationCheck
 from cleanmarl.training.hparams import hyperparameters
 from cleanmarl.training.initial import apply_changes
 from cleanmarl.training.kept import name_of, steps_to_keep
-from cleanmarl.training.learned import GradientCheck
+from cleanmarl.training.learned import NO_STEP, GradientCheck, warn_of_state
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
 from cleanmarl.training.scaling import ScaleCheck
 from cleanmarl.training.session import description, made_with, now, script_now
@@ -59,6 +59,7 @@ from cleanmarl.training.stopping import Stopped
 from cleanmarl.training.values import ValueCheck
 from cleanmarl.training.wnb import Wandb
 
+STORED = ("obs", "state", "avail_actions", "actions", "reward", "terminated")
 # Shown beside the progress bar: the first of these that exists
 SHOWN = {"eval/battle_won": "won", "eval/success": "success", "eval/ep_reward": "eval"}
 BAR = "{percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} steps, {rate_noinv_fmt}, {remaining} left"
@@ -217,11 +218,21 @@ class Run:
         """Set the current environment step, move the progress bar, and keep networks if due."""
         due = [one for one in self.to_keep if self.step < one <= step]
         self.step = step
+        self.protect()
         self.bar.update(min(step, self.args.total_timesteps) - self.bar.n)
         for one in due:
             with errors.warn_on_error(f"{name_of(one)} is not written", OSError):
                 (self.folder / "models").mkdir(exist_ok=True)
                 self.write_model(name_of(one))
+
+    def protect(self):
+        """Make the newest episodes read-only: what changes them would change them again."""
+        for episode in reversed(self.episodes):
+            arrays = [episode[name] for name in STORED if name in episode]
+            if not any(array.flags.writeable for array in arrays):
+                return
+            for array in arrays:
+                array.setflags(write=False)
 
     def log(self, scalars: dict[str, float]):
         """Add a point to each curve, at the current step.
@@ -230,8 +241,10 @@ class Run:
         """
         scalars = {name: float(value) for name, value in scalars.items()}
         if "train/loss" in scalars:
-            if self.gradients.no_step and not self.args.resume:
-                raise Refused("there is a loss, but no optimizer.step(): nothing is learned")
+            if not self.args.resume:
+                self.gradients.look(scalars.get("train/num_updates", np.inf))
+            if "train/loss" not in self.latest:
+                warn_of_state(self.state)
             self.values.look(scalars.get("train/q_tot", 0.0))
             self.scales.look()
         self.exploration.look(scalars, self.step)
@@ -374,7 +387,10 @@ class Run:
         if isinstance(error, Stopped):
             error = None
         self.bar.close()
-        self.gradients.warn_if_unchanged()
+        self.gradients.listening.remove()
+        if not error:
+            self.gradients.warn_at_end()
+            self.warn_if_idle()
         ending = f"failed: {error!r}" if error else "stopped" if self.stopped else "done"
         self.wandb.finish(self.step, ending)
         self.sessions[-1] |= {"ended": now(), "ending": ending}
@@ -395,6 +411,14 @@ class Run:
             raise RunFailed(f"the end of the run could not be saved in {self.folder}")
         if self.stopped:
             sys.exit(128 + self.stopped)
+
+    def warn_if_idle(self):
+        """Warn if nothing was learned from a buffer that has enough for it."""
+        done = getattr(self.state.get("progress"), "num_updates", 1)
+        if done == 0 and len(self.episodes) >= self.args.batch_size:
+            warn(f"{len(self.episodes)} episodes are stored, but no update was made")
+        elif "train/loss" in self.latest and self.gradients.no_step and not self.args.resume:
+            warn(NO_STEP)
 
     def judged(self, error: BaseException | None) -> BaseException | None:
         """The error that ends the run: what is the environment's fault, or the memory's, in a line.

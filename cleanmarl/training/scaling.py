@@ -43,7 +43,7 @@ def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
     """
     n_actions = batch["avail_actions"].shape[-1]
     layers = {n: layer for n, layer in scaled_layers(networks).items() if not layer.keeps_scale}
-    kinds = {name: "state" if "mixer" in name else "obs" for name in layers}
+    kinds = {name: what_it_sees(name, layer, batch) for name, layer in layers.items()}
     for what in dict.fromkeys(kinds.values()):
         if reason := hard_to_learn(batch[what].flatten(0, -2).numpy(force=True)):
             warn(f"{'observations' if what == 'obs' else 'states'}: {reason}")
@@ -64,6 +64,13 @@ def scaled_layers(network: nn.Module) -> dict[str, ScaledLinear]:
     """name -> layer"""
     named = network.named_modules()
     return {name: layer for name, layer in named if isinstance(layer, ScaledLinear)}
+
+
+def what_it_sees(name: str, layer: ScaledLinear, batch: dict[str, torch.Tensor]) -> str:
+    """A layer outside of mixers that has as many inputs as the state, but not as obs, sees it."""
+    known = [batch["obs"].shape[-1], batch["obs"].shape[-1] + batch["avail_actions"].shape[-1]]
+    is_state = layer.in_features == batch["state"].shape[-1] and layer.in_features not in known
+    return "state" if "mixer" in name or is_state else "obs"
 
 
 def keep_scales(networks: nn.Module):
