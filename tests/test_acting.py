@@ -1,5 +1,6 @@
 """`acting(network)` answers like the network itself, whatever network the user has written."""
 
+import sys
 from copy import deepcopy
 from types import SimpleNamespace
 
@@ -28,6 +29,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def any_network():
+    """Networks of any kind: test_learned.py looks at those that mix the steps of a batch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["cleanmarl.training.acting"], "refuse_mixing", lambda *_: None)
+        yield
 
 
 def set_weights(network: nn.Module, seed: int = 0) -> nn.Module:

@@ -995,7 +995,7 @@ def test_an_evaluation_without_battles_has_reward_and_length(command, copied):
     evaluation = evaluation_of(folder)
     means = {name for name, value in evaluation.items() if isinstance(value, dict)}
     assert means - {"env_options"} == {"ep_reward", "ep_length"}
-    assert evaluation["ep_length"] == {"mean": 2, "low": 2, "high": 2}
+    assert evaluation["ep_length"] == {"mean": 2}  # one episode has no interval
     assert err.count("warning: no video") == 3
 
 

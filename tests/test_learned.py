@@ -77,7 +77,7 @@ def args_of(module: ModuleType, script: str, **options):
 
 def losses_of(module: ModuleType, script: str, folder: Path, **options) -> list[float]:
     """Train on a game of two steps; returns the loss of each update."""
-    args = args_of(module, script, log_every=1, **TWO_STEPS, **options)
+    args = args_of(module, script, log_every=1, **TWO_STEPS | options)
     module.train(args, folder=folder)
     losses = values_of(folder, "train/loss")
     assert len(losses) >= 10
@@ -247,7 +247,22 @@ def test_gradients_may_be_set_to_zero_after_the_step(tmp_path, edited):
 def test_an_update_without_a_step_is_refused(tmp_path, edited, script):
     module = edited(script, (STEP, ""))
     with pytest.raises(Refused, match=r"no optimizer\.step\(\)"):
-        losses_of(module, script, tmp_path / "run")
+        losses_of(module, script, tmp_path / "run", total_timesteps=100)
+
+
+def test_a_short_training_without_a_step_is_told_at_its_end(tmp_path, edited, capsys):
+    losses_of(edited("qmix", (STEP, "")), "qmix", tmp_path / "run")
+    assert "no optimizer.step(): nothing is learned" in capsys.readouterr().err
+
+
+def test_gradients_may_be_accumulated_over_some_updates(tmp_path, edited, capsys):
+    lines = (
+        "    args.count = getattr(args, 'count', 0) + 1\n"
+        "    if args.count % 4 == 0:\n        optimizer.step()\n        optimizer.zero_grad()\n"
+    )
+    module = edited("qmix", (ZERO_GRAD, ""), (STEP, lines))
+    losses_of(module, "qmix", tmp_path / "run", total_timesteps=100)
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_a_resumed_run_may_log_before_its_first_update(tmp_path):
@@ -300,7 +315,159 @@ def test_targets_that_never_follow_are_told_at_the_end(tmp_path, edited, capsys,
     monkeypatch.setattr("cleanmarl.training.learned.ENOUGH", 5)
     module = edited("qmix", ("            target.lerp_(parameter, polyak)\n", "            pass\n"))
     losses_of(module, "qmix", tmp_path / "run")
-    assert "the target networks did not change in" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the target_agent did not change in" in told
+    assert "the target_mixer did not change in" in told
+
+
+TARGET = "        self.target_agent = deepcopy(self.agent).requires_grad_(False).eval()\n"
+LISTED = "        self._more = [nn.Linear(env.obs_size, env.n_actions)]\n"
+NEEDS_COPY = "target_agent is no copy, but is learned itself"
+
+
+@every_script
+def test_a_layer_in_a_list_with_a_private_name_is_refused(tmp_path, edited, script):
+    module = edited(script, (LAST_LINE[script], LAST_LINE[script] + LISTED))
+    with pytest.raises(Refused, match=r"no optimizer learns agent\._more, target_agent\._more"):
+        losses_of(module, script, tmp_path / "run")
+
+
+def test_a_layer_that_no_network_holds_is_refused(tmp_path, edited):
+    begin = "class AgentNetwork(nn.Module):\n"
+    layer = "class More:\n    layer = nn.Linear(8, 2)\n\n\n"
+    module = edited(
+        "qmix",
+        (begin, layer + begin),
+        (
+            RETURN["qmix"],
+            "        h = self.layers[:-1](obs)\n"
+            "        return self.layers[-1](h) + More.layer(h)\n",
+        ),
+    )
+    with pytest.raises(Refused, match=r"no optimizer learns Linear\.weight, Linear\.bias"):
+        losses_of(module, "qmix", tmp_path / "run")
+
+
+@every_script
+def test_a_target_that_is_no_copy_is_refused(tmp_path, edited, script):
+    module = edited(script, (TARGET, "        self.target_agent = self.agent\n"))
+    with pytest.raises(Refused, match=NEEDS_COPY):
+        losses_of(module, script, tmp_path / "run")
+
+
+def test_frozen_agents_are_told(tmp_path, edited, capsys):
+    frozen = "        self.target_agent = deepcopy(self.agent.requires_grad_(False)).eval()\n"
+    losses_of(edited("qmix", (TARGET, frozen)), "qmix", tmp_path / "run")
+    told = capsys.readouterr().err
+    assert "an optimizer has agent.layers.0.weight" in told
+    assert "but requires_grad is False: not learned" in told
+
+
+def test_a_layer_that_is_replaced_during_the_training_is_told(tmp_path, edited, capsys):
+    new = "    if progress.num_updates == 9:\n        old = networks.agent.layers[-1]\n"
+    new += "        networks.agent.layers[-1] = nn.Linear(old.in_features, old.out_features)\n"
+    added = "    progress.num_updates += 1\n"
+    losses_of(edited("qmix", (added, added + new)), "qmix", tmp_path / "run")
+    assert "no optimizer learns agent.layers.4.weight" in capsys.readouterr().err
+
+
+def test_one_target_that_does_not_follow_is_told(tmp_path, edited, capsys, monkeypatch):
+    monkeypatch.setattr("cleanmarl.training.learned.ENOUGH", 5)
+    line = "[*self.target_agent.parameters(), *self.target_mixer.parameters()]"
+    loop = "        for target, parameter in zip(self._targets, self._learned, strict=True):\n"
+    some = "        for target, parameter in zip(self._targets, self._learned, strict=False):\n"
+    only = "[*self.target_agent.parameters()]"
+    losses_of(edited("qmix", (line, only), (loop, some)), "qmix", tmp_path / "run")
+    told = capsys.readouterr().err
+    assert "the target_mixer did not change" in told
+    assert "the target_agent did not change" not in told
+
+
+def test_a_buffer_that_targets_do_not_follow_is_told(tmp_path, edited, capsys, monkeypatch):
+    monkeypatch.setattr("cleanmarl.training.learned.ENOUGH", 5)
+    buffer = '        self.register_buffer("seen", torch.zeros(()))\n'
+    count = "        if torch.is_grad_enabled():\n            self.seen += 1\n"
+    changes = [
+        (LAST_LINE["qmix"], LAST_LINE["qmix"] + buffer),
+        (RETURN["qmix"], count + RETURN["qmix"]),
+    ]
+    losses_of(edited("qmix", *changes), "qmix", tmp_path / "run")
+    assert "agent.seen has changed, but target_agent.seen has not" in capsys.readouterr().err
+
+
+def test_what_the_state_lacks_is_told(tmp_path, edited, capsys):
+    state = 'state = {"networks": networks, "optimizer": optimizer, "progress": progress}'
+    losses_of(
+        edited("qmix", (state, state.replace('"optimizer": optimizer, ', ""))),
+        "qmix",
+        tmp_path / "a",
+    )
+    assert "`state` has no optimizer" in capsys.readouterr().err
+    line = "    buffer = EpisodeBuffer(args.buffer_size)\n"
+    schedule = "    torch.optim.lr_scheduler.LinearLR(optimizer)\n"
+    losses_of(edited("qmix", (line, line + schedule)), "qmix", tmp_path / "b")
+    assert "`state` has no learning rate scheduler" in capsys.readouterr().err
+
+
+def test_a_training_without_updates_is_told(tmp_path, edited, capsys):
+    due = "if progress.num_episodes % args.train_freq == 0:"
+    module = edited("qmix", (due, due.replace("== 0", "== 1")))
+    module.train(args_of(module, "qmix", **TWO_STEPS), folder=tmp_path / "run")
+    assert "20 episodes are stored, but no update was made" in capsys.readouterr().err
+
+
+@every_script
+def test_stored_episodes_cannot_be_changed(tmp_path, edited, script):
+    line = "        return {k: torch.from_numpy(v).to(args.device) for k, v in batch.items()}\n"
+    change = '        self.episodes[0]["reward"] += 1\n'
+    with pytest.raises(ValueError, match="read-only"):
+        losses_of(edited(script, (line, change + line)), script, tmp_path / "run")
+
+
+@every_script
+def test_targets_play_without_dropout(tmp_path, edited, script):
+    layer = "        self.drop = nn.Dropout(0.5)\n"
+    module = edited(script, (LAST_LINE[script], LAST_LINE[script] + layer))
+    networks = module.set_up(args_of(module, script, **TWO_STEPS))[1]
+    assert networks.agent.training
+    assert not networks.target_agent.drop.training
+
+
+# What acts is what learns
+
+MIXING = {
+    "features": ("qmix", "h = self.layers(obs)\n        return h + h.mean(1, keepdim=True)"),
+    "environments": (
+        "qmix_multienvs",
+        "h = self.layers(obs)\n        return h + h.mean(1, keepdim=True)",
+    ),
+    "rows": (
+        "qmix_lstm",
+        "h = self.head(outputs)\n        return h + h.mean(1, keepdim=True), hidden",
+    ),
+}
+OF_ONE_STEP = {
+    "agents": ("qmix", "h = self.layers(obs)\n        return h + h.mean(-2, keepdim=True)"),
+    "all": ("qmix_multienvs", "h = self.layers(obs)\n        return h + h.mean(-2, keepdim=True)"),
+    "rows": (
+        "qmix_lstm",
+        "h = self.head(outputs)\n        team = h.view(len(h), -1, 2, h.shape[-1])\n"
+        "        return h + (0 * team + team.mean(2, keepdim=True)).view(h.shape), hidden",
+    ),
+}
+
+
+@pytest.mark.parametrize(("script", "lines"), MIXING.values(), ids=MIXING)
+def test_agents_that_mix_over_a_batch_are_refused(tmp_path, edited, script, lines):
+    module = edited(script, (RETURN[script], f"        {lines}\n"))
+    with pytest.raises(Refused, match="depend on the other steps of a batch"):
+        losses_of(module, script, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("script", "lines"), OF_ONE_STEP.values(), ids=OF_ONE_STEP)
+def test_agents_may_mix_over_the_agents_of_a_step(tmp_path, edited, script, lines):
+    module = edited(script, (RETURN[script], f"        {lines}\n"))
+    losses_of(module, script, tmp_path / "run")
 
 
 STATE = '"progress": progress}'

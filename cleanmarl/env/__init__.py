@@ -90,7 +90,9 @@ def make_env(
             ) from error
         if source == "smaclite":
             source = "git+https://github.com/uoe-agents/smaclite"
-        advice = f"needs the module {error.name}: install its package, perhaps pip install {source}"
+        advice = f"needs {error.name}: pip install {source}"
+        if env_type == "gym" or env_family not in ("mpe", "sisl", "butterfly"):
+            advice = f"needs {error.name}: install the package that has it"
         raise ImportError(f"{env_type} {env_name} {advice}") from error
 
 

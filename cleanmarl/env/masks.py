@@ -18,8 +18,7 @@ LIKE_MASK = re.compile(
 )
 # Methods with which other libraries ask for masks, such as get_avail_actions and action_masks
 METHOD = re.compile(
-    "(get_)?(action_masks?|masks|"
-    "(avail|available|valid|legal|possible)_(agent_)?(actions?|moves)(_masks?)?)"
+    "(get_)?((action|valid_action)_masks?|(avail|available|legal)_(agent_)?(actions?|moves)(_masks?)?)"
 )
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
-import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
@@ -69,7 +68,8 @@ class SeedsAll(gymnasium.Wrapper):
         if seed is not None:
             random.seed(seed)
             np.random.seed(seed)
-            torch.manual_seed(seed)
+            if "torch" in sys.modules:
+                sys.modules["torch"].manual_seed(seed)
         return self.env.reset(seed=seed, options=options)
 
 
