@@ -45,6 +45,7 @@ from cleanmarl.training.checkpoint import (
 from cleanmarl.training.errors import Refused, RunFailed
 from cleanmarl.training.results import confidence
 from cleanmarl.training.run import Run
+from cleanmarl.training.stopping import Stopped
 from docs.tools import kill_and_resume
 from docs.tools.kill_and_resume import differences
 from tests.helpers import (
@@ -53,6 +54,7 @@ from tests.helpers import (
     SCRIPTS,
     SPREAD,
     TWO_STEPS,
+    equal_weights,
     every_script,
     properties,
     scalars,
@@ -1163,3 +1165,26 @@ def test_networks_of_another_form_are_refused(refused, copied, model):
     folder = copied("qmix", **SHORT)
     torch.save(model, folder / "model.pt")
     assert "has no networks of a run" in refused("qmix", "--evaluate", "run")
+
+
+@every_script
+def test_a_run_that_is_stopped_in_its_last_evaluation_evaluates_when_it_resumes(
+    script, tmp_path, monkeypatch
+):
+    def stop(*_):
+        signal.raise_signal(signal.SIGTERM)
+        raise Stopped
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="143"):
+        patch.setattr(MODULES[script], "evaluate", stop)
+        trained(script, tmp_path / "run", **SHORT | {"eval_steps": 1000})
+    assert "eval/ep_reward" not in scalars(tmp_path / "run")
+    resumed(script, tmp_path / "run")
+    undisturbed = trained(script, tmp_path / "other", **SHORT | {"eval_steps": 1000})
+    assert scalars(tmp_path / "run")["eval/ep_reward"] == scalars(undisturbed)["eval/ep_reward"]
+    assert equal_weights(tmp_path / "run", undisturbed)
+
+
+def test_episodes_of_objects_cannot_be_saved():
+    with pytest.raises(Refused, match="the note of an episode holds no numbers"):
+        pack([{"note": np.array([None, "x"])}])

@@ -16,6 +16,7 @@ from typing import ClassVar
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Tuple
 from gymnasium.utils.env_checker import check_env
@@ -24,7 +25,7 @@ from pettingzoo import ParallelEnv
 
 from cleanmarl.env import EnvFault, TeamEnv, make_env, make_vector_env
 from cleanmarl.env.lbf import options_of
-from cleanmarl.env.vector import replay
+from cleanmarl.env.vector import SeedsAll, replay
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
@@ -1027,3 +1028,14 @@ def test_the_original_and_the_engine_have_the_same_interface():
     for name in ("n_agents", "n_actions", "obs_size", "state_size", "time_limit"):
         assert getattr(original, name) == getattr(engine, name)
     play(original, seed=0)
+
+
+def test_in_a_process_of_its_own_an_environment_seeds_all_random_numbers():
+    env = SeedsAll(make_env("pz", "two_step_game", "tests.games"))
+
+    def drawn(seed) -> tuple:
+        env.reset(seed=seed)
+        return random.random(), np.random.random(), torch.rand(1).item()
+
+    assert drawn(3) == drawn(3)
+    assert not set(drawn(3)) & set(drawn(4))

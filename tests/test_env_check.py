@@ -245,3 +245,40 @@ def test_a_reader_that_leaves_changes_nothing(words, unbuffered, status):
     with subprocess.Popen(program, cwd=ROOT, env=settings, **pipes) as process:
         process.stdout.close()
         assert (process.stderr.read(), process.wait()) == ("", status)
+
+
+class Stuck(Team):
+    """An agent has no available action."""
+
+    def see(self):
+        return self.observe([[0, 0]] * 2, [[1, 1, 1], [0, 0, 0]])
+
+
+class OwnLimit(TeamEnv):
+    def __init__(self, **team):
+        super().__init__(n_agents=1, n_actions=1, obs_size=1, time_limit=3, **team)
+
+
+gymnasium.register("Stuck-v0", Stuck)
+gymnasium.register("OwnLimit-v0", OwnLimit)
+
+
+def test_an_agent_without_an_action_is_a_problem(program):
+    status, out, _ = program("check", "gym:tests.test_env_check:Stuck-v0")
+    assert status == 1
+    assert "avail_actions allows blue no action" in problems(out)[0]
+
+
+def test_a_slow_episode_without_an_end_is_not_played_for_long(program, monkeypatch):
+    monkeypatch.setattr("cleanmarl.env.check.PATIENCE", 0.05)
+    status, out, _ = program("check", TEAM, "fault=endless")
+    assert status == 1
+    (problem,) = problems(out)
+    assert problem.endswith("steps: add --time-limit")
+    assert "10000" not in problem
+
+
+def test_a_team_that_gives_its_own_time_limit_is_refused_with_the_remedy(program):
+    status, _, err = program("check", "gym:tests.test_env_check:OwnLimit-v0")
+    assert status == 2
+    assert "register it with max_episode_steps" in err

@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ import torch
 from cleanmarl.training import Refused
 from cleanmarl.training.arguments import FIXED, FREE
 from cleanmarl.training.checkpoint import load_checkpoint
-from cleanmarl.training.initial import apply_changes
+from cleanmarl.training.initial import apply_changes, check_alike, check_order
+from cleanmarl.training.scaling import scaled_layers
 from tests.helpers import (
     LBF,
     MODULES,
@@ -351,3 +353,33 @@ def test_a_run_goes_on_with_all_arguments_that_may_change(script, copied):
     resumed(script, folder, total_timesteps=80, **changes)
     assert sessions(folder)[-1]["changed"].keys() == changes.keys()
     assert sessions(folder)[-1]["ending"] == "done"
+
+
+@every_script
+def test_a_mixer_that_begins_anew_gets_scales(team, script, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("cleanmarl.training.set_scales", lambda networks, _: seen.append(networks))
+    options = {"init_from": str(team(script)), "hyper_dim": 9}
+    MODULES[script].train(small_args(script, **TWO_STEPS | options), folder=tmp_path / "run")
+    (networks,) = seen
+    kept = {name for name, layer in scaled_layers(networks).items() if layer.keeps_scale}
+    assert kept
+    assert all(name.startswith(("agent", "target_agent")) for name in kept)
+    assert any("mixer" in name for name in scaled_layers(networks))
+
+
+def test_a_run_with_agents_in_another_order_is_refused(tmp_path, monkeypatch):
+    folder = trained("qmix", tmp_path / "run", **TWO_STEPS)
+    env = MODULES["qmix"].open_env(small_args("qmix", **TWO_STEPS))
+    check_order(folder, env)
+    env.agent_names = env.agent_names[::-1]
+    with pytest.raises(Refused, match="give possible_agents an order"):
+        check_order(folder, env)
+
+
+def test_processes_with_agents_in_another_order_are_refused():
+    one, other = (SimpleNamespace(agent_names=names) for names in (["a", "b"], ["b", "a"]))
+    one.unwrapped = one
+    check_alike(one, one)
+    with pytest.raises(Refused, match="agents are a, b in one process, but b, a in another"):
+        check_alike(one, other)

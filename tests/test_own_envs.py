@@ -1317,3 +1317,39 @@ def test_an_environment_of_gymnasium_may_know_its_own_time_limit(monkeypatch, ow
     monkeypatch.setattr(Pair, "max_steps", own, raising=False)
     env = make_env("gym", "tests.test_own_envs:Unlimited-v0")
     assert (env.time_limit, env.clock) == (limit, limit is not None)
+
+
+@pytest.mark.parametrize("name", ["get_available_actions", "legal_moves", "action_masks"])
+def test_masks_in_a_method_are_refused(name):
+    assert_refused(f"the environment has {name}, but its infos", robots, **{name: always(MASK)})
+
+
+def test_a_state_among_observations_is_noted():
+    view = Dict(obs=ONE, state=ONE)
+    env = robots(observation_space=always(view), see=always({"obs": VIEW, "state": VIEW}))
+    assert any("agents observe the entry 'state'" in note for note in env.notes)
+
+
+def test_an_agent_of_gymnasiums_dicts_that_has_ended_must_not_go_on():
+    ended = property(lambda env: {"red": env.steps == 1, "blue": False})
+    assert_refused("red has ended, but is not terminated now", pairs, base=DictPair, ended=ended)
+
+
+def test_names_by_number_are_refused_where_agents_are_sorted():
+    names = [["a", "b", "c"], ["d", "e", "f"]]
+    assert_refused("must be a dict by agent", pairs, base=DictPair, action_names=names)
+
+
+def test_spaces_of_rllib_are_dicts_by_agent():
+    spaces = {"observation_spaces": dict(DictPair.observation_space)}
+    spaces["action_spaces"] = dict(DictPair.action_space)
+    env = pairs(base=DictPair, observation_space=None, action_space=None, **spaces)
+    assert len(episode(env)) == 3
+    assert sorted(env.agent_names) == ["blue", "red"]
+
+
+def test_the_number_of_actions_of_each_agent_is_known():
+    counts = only_red(Discrete(2), Discrete(3))
+    env = robots(action_space=counts)
+    assert env.own_actions == [2, 3]
+    assert env.action_names[0] == ["action 0", "action 1", "no action"]

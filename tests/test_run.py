@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import gc
 import json
 import os
 import pty
@@ -27,7 +28,8 @@ from PIL import Image
 from tensorboard.compat.tensorflow_stub.io import gfile
 from torch import nn
 
-from cleanmarl import qmix
+from cleanmarl import qmix, training
+from cleanmarl.env.padded import PaddedTeam
 from cleanmarl.training import checkpoint, errors, run, session
 from cleanmarl.training.checkpoint import load_checkpoint
 from cleanmarl.training.errors import Refused, RunFailed
@@ -927,3 +929,30 @@ def test_a_lost_best_team_is_told(tmp_path, monkeypatch, capsys):
     fill_disk(monkeypatch, lambda: len(evaluations) == 1)
     trained("qmix", tmp_path / "run", **SHORT | {"eval_steps": 5})
     assert "best.pt is not written at step 10: [Errno 28]" in capsys.readouterr().err
+
+
+class Closing(Exception):
+    pass
+
+
+def test_environments_are_closed_at_the_end(tmp_path, monkeypatch, capsys):
+    closed = []
+    close = PaddedTeam.close
+    monkeypatch.setattr(PaddedTeam, "close", lambda env: (closed.append(env), close(env)))
+    trained("qmix", tmp_path / "run", **TWO_STEPS)
+    assert len(set(map(id, closed))) == 2
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_an_environment_that_cannot_be_closed_is_a_warning(capsys):
+    def fail():
+        raise Closing("no viewer")
+
+    with training.closing(SimpleNamespace(close=fail)):
+        pass
+    assert capsys.readouterr().err == "warning: an environment cannot be closed: no viewer\n"
+
+
+def test_a_second_training_in_a_process_frees_the_first(tmp_path):
+    trained("qmix", tmp_path / "one", env_name="3m", time_limit=5)
+    assert gc.get_freeze_count() == 0

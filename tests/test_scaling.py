@@ -253,3 +253,16 @@ def test_a_training_says_that_observations_grow(tmp_path, capsys, script):
     growing = {"env_type": "pz", "env_family": "tests.games", "env_name": "growing_game"}
     trained(script, tmp_path / "run", log_every=2, total_timesteps=200, **growing)
     assert capsys.readouterr().err.count("times its largest size in the first batch") == 1
+
+
+def test_agents_that_have_ended_hide_no_entry_that_is_hardly_learned():
+    here = [[1000.0, 1.0, 0.0, 0.9], [1005.0, 0.0, 1.0, 0.8]]
+    ended = [[0.0, 1.0, 0.0, 0.7], [0.0, 0.0, 1.0, 0.7]]  # with its id and the clock
+    assert hard_to_learn(np.array(here + ended)).startswith("entry 0 lies between 1000 and 1005")
+
+
+def test_a_layer_of_the_state_outside_of_the_mixer_has_a_scale():
+    networks = networks_of("qmix")
+    networks.central = ScaledLinear(2, 1)
+    set_scales(networks, batch_of([[[0.5, 0.0, 1.0]] * 2] * 2, [[0.5, -50.0], [1.0, -30.0]]))
+    assert networks.central.scale.tolist() == [1, 50]

@@ -446,3 +446,36 @@ def test_a_link_below_the_current_folder_is_no_own_work(stranger, tmp_path):
         damaged(folder, name, {"script_file": f"{tmp_path}/here/link/evil.py"})
     with pytest.raises(Refused, match="if you trust it"):
         cleanmarl.load_team(folder)
+
+
+def test_an_agent_never_takes_an_action_that_it_lacks(runs, tmp_path):
+    folder = shutil.copytree(runs("qmix"), tmp_path / "run")
+    about = json.loads((folder / "team.json").read_text())
+    (folder / "team.json").write_text(json.dumps(about | {"own_actions": [2, 9, 1]}))
+    team = cleanmarl.load_team(folder)
+    obs = np.random.default_rng(0).random((50, 3, 30), np.float32)
+    actions = team.act(obs)
+    assert (actions[:, 0] < 2).all()
+    assert (actions[:, 1] >= 2).any()
+    assert (actions[:, 2] == 0).all()
+
+
+def test_a_team_that_sees_bytes_has_a_clock_in_bytes(runs, tmp_path):
+    folder = shutil.copytree(runs("qmix"), tmp_path / "run")
+    about = json.loads((folder / "team.json").read_text())
+    assert about["obs_dtype"] == "float32"
+    of_floats = cleanmarl.load_team(folder)
+    (folder / "team.json").write_text(json.dumps(about | {"obs_dtype": "uint8"}))
+    team = cleanmarl.load_team(folder)
+    obs = np.random.default_rng(0).random((3, 30), np.float32)
+    team.act(obs)
+    inputs = np.concatenate((obs, np.eye(3), np.full((3, 1), 255)), axis=1, dtype=np.float32)
+    with torch.no_grad():
+        expected = team._agent(torch.from_numpy(inputs)).numpy()
+    np.testing.assert_allclose(team.q_values, expected, rtol=1e-4)
+    act = program_of(team, tmp_path / "team.pt2")
+    masks = torch.ones(1, 3, 9, dtype=torch.bool)
+    _, values = act(torch.from_numpy(obs)[None], masks, torch.ones(1))
+    np.testing.assert_allclose(values[0].detach(), expected, rtol=1e-4)
+    of_floats.act(obs)
+    assert not np.allclose(of_floats.q_values, expected)

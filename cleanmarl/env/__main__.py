@@ -50,7 +50,7 @@ class Check:
     env_state: bool = True
     """the mixer sees the task's own state; if it has none, all observations"""
     episodes: int = 5
-    """random episodes to play, at most 10 seconds long"""
+    """random episodes to play; after two, for at most 10 seconds"""
     buffer_size: int = 5000
     """episodes in the replay buffer"""
 

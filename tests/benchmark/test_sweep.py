@@ -666,3 +666,12 @@ def test_runs_of_a_sweep_have_the_priority_of_its_command(monkeypatch):
     monkeypatch.delenv("RAY_worker_niceness", raising=False)
     sweep.connect(SimpleNamespace(init=lambda *_, **__: None), "", 1)
     assert os.getenv("RAY_worker_niceness") == "0"  # noqa: SIM112  Ray's own is 15
+
+
+def test_networks_to_begin_with_are_found_from_the_folders_of_the_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (task,) = plan(["qmix"], ["3m"], [1], "sweep", passed=["--init-from", "runs/last"])
+    assert task.args["init_from"] == str(tmp_path / "runs" / "last")
+    assert task.command[-2:] == ["--init-from", str(tmp_path / "runs" / "last")]
+    (task,) = plan(["qmix"], ["3m"], [1], "sweep", passed=["--init-from", "team:3m"])
+    assert task.args["init_from"] == "team:3m"

@@ -23,7 +23,7 @@ def test_next_surprise_leads_to_the_moments_worth_seeing(opened):
         browser.execute_script("return watch.args.gamma[0]"),
     )
     td_error = np.abs(reward + gamma * np.append(q_tot[1:], 0) - q_tot)
-    if browser.execute_script("return watch.episodes.at(-1).truncated"):
+    if browser.execute_script("return watch.episodes.at(-1).bootstrapped"):
         td_error = td_error[:-1]
     change = np.where(array(browser, "avail"), array(browser, "what_if") - q_tot[:, None, None], 0)
     assert change.max() < 1e-3  # the mixer is monotonic, and the agents are greedy: no regret
