@@ -1,5 +1,7 @@
 """Whether what a script wants to learn is learned. If not, it says so in one line."""
 
+import threading
+
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -31,8 +33,9 @@ class GradientCheck:
         self.num_steps = dict.fromkeys(optimizers, 0)
         self.watched: set[Optimizer] = set()
         self.before = {name: one.detach().clone() for name, one in tensors_of(networks).items()}
-        self.called: set[nn.Module] = set()  # until the first step
-        self.listening = register_module_forward_pre_hook(lambda layer, _: self.called.add(layer))
+        self.called: set[nn.Module] = set()  # layers that were called before the first step
+        self.thread = threading.get_ident()
+        self.listening = register_module_forward_pre_hook(self.hear)
         for optimizer in optimizers:
             optimizer.register_step_post_hook(self.count)  # LBFGS has no gradients before
 
@@ -40,6 +43,11 @@ class GradientCheck:
     def no_step(self) -> bool:
         """Whether there are optimizers, but none has made a step."""
         return bool(self.optimizers) and not any(self.num_steps.values())
+
+    def hear(self, layer: nn.Module, _):
+        """Remember a layer that is called, perhaps one that PyTorch does not find in `networks`."""
+        if threading.get_ident() == self.thread:
+            self.called.add(layer)
 
     def look(self, num_updates: float):
         """Raise Refused if so many updates have made no step."""
@@ -93,19 +101,27 @@ class GradientCheck:
         if hidden := hidden_weights(self.networks):
             wanted = "PyTorch finds weights only in nn.Module, nn.ModuleList and nn.Parameter"
             raise Refused(f"no optimizer learns {', '.join(hidden)}: {wanted}")
+        self.warn_of_strangers()
 
     def forgotten(self) -> list[str]:
-        """Parameters that have a gradient, but are in no optimizer."""
-        self.listening.remove()
+        """Parameters of the networks that have a gradient, but are in no optimizer."""
         in_any = set().union(*map(parameters_of, self.optimizers))
-        named = list(self.networks.named_parameters())
-        known = {one for _, one in named}
-        for layer in self.called:  # also layers that PyTorch does not find in the networks
-            own = layer.named_parameters(type(layer).__name__)
-            named += [(name, one) for name, one in own if one not in known]
+        named = self.networks.named_parameters()
+        return [name for name, one in named if one.grad is not None and one not in in_any]
+
+    def warn_of_strangers(self):
+        """Warn of layers outside of the networks that have a gradient, but are in no optimizer."""
+        self.listening.remove()
+        known = set().union(self.networks.parameters(), *map(parameters_of, self.optimizers))
+        found = {}
+        for layer in self.called:
+            for name, one in layer.named_parameters(type(layer).__name__):
+                if one.grad is not None and one not in known:
+                    found[name] = one
         self.called.clear()
-        found = [name for name, one in named if one.grad is not None and one not in in_any]
-        return list(dict.fromkeys(found))
+        if found:
+            wanted = "hold them in an nn.Module of the networks, or add their optimizer to `state`"
+            warn(f"no optimizer learns {', '.join(found)}: {wanted}")
 
     def warn_at_end(self):
         """Warn of weights or target networks that have not changed in many updates."""
@@ -121,8 +137,10 @@ class GradientCheck:
             if num_steps == 0:
                 warn(f"optimizer {number} of {len(self.num_steps)} has made no step")
             learned = parameters_of(optimizer)
-            named = self.networks.named_parameters()
-            same = [name for name, one in named if one in learned and self.is_same(name, one)]
+            same = []
+            for name, one in self.networks.named_parameters():
+                if one in learned and one.requires_grad and self.is_same(name, one):
+                    same.append(name)
             if same and num_steps >= ENOUGH:
                 warn(f"{', '.join(same)} did not change in {num_steps} updates")
         for name, target in targets_of(self.networks).items():

@@ -228,7 +228,8 @@ class Run:
     def protect(self):
         """Make the newest episodes read-only: what changes them would change them again."""
         for episode in reversed(self.episodes):
-            arrays = [episode[name] for name in STORED if name in episode]
+            stored = [episode.get(name) for name in STORED]
+            arrays = [array for array in stored if isinstance(array, np.ndarray)]
             if not any(array.flags.writeable for array in arrays):
                 return
             for array in arrays:
