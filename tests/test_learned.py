@@ -569,3 +569,12 @@ def test_the_learning_rate_can_be_changed_in_the_optimizer(tmp_path, edited, scr
     assert values_of(tmp_path / "edited", "train/loss") != losses_of(
         MODULES[script], script, tmp_path / "unchanged"
     )
+
+
+def test_an_argument_that_nothing_reads_is_told(tmp_path, edited, capsys):
+    line = "    seed: Seed = 1\n"
+    module = edited("qmix", (line, "    entropy: float = 0.5\n" + line))
+    module.train(args_of(module, "qmix", **TWO_STEPS), folder=tmp_path / "run")
+    assert capsys.readouterr().err.startswith(
+        "warning: edited_qmix.py does not read args.entropy\n"
+    )

@@ -1353,3 +1353,11 @@ def test_the_number_of_actions_of_each_agent_is_known():
     env = robots(action_space=counts)
     assert env.own_actions == [2, 3]
     assert env.action_names[0] == ["action 0", "action 1", "no action"]
+
+
+def test_a_time_limit_beyond_the_environments_own_is_noted(monkeypatch):
+    monkeypatch.setattr(Pair, "max_steps", 2, raising=False)
+    (note,) = pairs().notes
+    assert note.endswith("max_steps is 2: if its episodes end there, add --time-limit 2")
+    monkeypatch.setattr(Pair, "max_steps", 3, raising=False)
+    assert pairs().notes == []

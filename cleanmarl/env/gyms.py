@@ -36,16 +36,30 @@ def gymnasium_team(env_name: str, options: dict, *, time_limit: int | None, **te
         if isinstance(views, Dict) and isinstance(choices, Dict):
             from cleanmarl.env.dicts import DictTeam
 
-            return DictTeam(env, env_name, views, choices, **team)
+            return noted(DictTeam(env, env_name, views, choices, **team), env)
         several = isinstance(views, Tuple) and isinstance(choices, Tuple | MultiDiscrete)
         if not several or len(views) != len(choices):
             wanted = "a Tuple of observations and a Tuple of actions, one for each agent"
             given = f"{shown(views)} and {shown(choices)}"
             raise ValueError(f"QMIX needs {wanted}; {env_name} has {given}")
-        made = GymnasiumTeam(env, env_name, views, choices, **team)
+        return noted(GymnasiumTeam(env, env_name, views, choices, **team), env)
+
+
+def noted(team: TeamEnv, env: gymnasium.Env) -> TeamEnv:
+    """Add what a user should know of the environment."""
+    own = own_limit(env)
+    if own and team.time_limit and own < team.time_limit:
+        known = f"the time limit is {team.time_limit}, but the environment's max_steps is {own}"
+        team.notes.append(f"{known}: if its episodes end there, add --time-limit {own}")
     if env.spec.id.startswith("Foraging"):
-        made.notes.append("with --env-type lbf, foraging has masks and its true time limit")
-    return made
+        team.notes.append("with --env-type lbf, foraging has masks and its true time limit")
+    return team
+
+
+def own_limit(env: gymnasium.Env) -> int | None:
+    """The environment's own `max_steps`, if it is a number of steps."""
+    own = getattr(env.unwrapped, "max_steps", None)
+    return own if isinstance(own, int) and own > 0 else None
 
 
 def is_name(spec: EnvSpec) -> bool:
@@ -99,9 +113,7 @@ def opened(env_name: str, options: dict, time_limit: int | None, render_mode: st
         if reason := refusal(error, env_name, spec, options):
             raise ValueError(reason) from None
         raise
-    own = getattr(env.unwrapped, "max_steps", None)
-    known = own if isinstance(own, int) and own > 0 else None
-    return env, spec.max_episode_steps or known
+    return env, spec.max_episode_steps or own_limit(env)
 
 
 def refusal(error: TypeError, env_name: str, spec: EnvSpec, options: dict) -> str | None:

@@ -1,6 +1,8 @@
 """With what a run begins: warnings, networks of another run, changed arguments of a resumed one."""
 
+import re
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ from cleanmarl.training.checkpoint import (
 from cleanmarl.training.errors import Refused, warn
 from cleanmarl.training.memory import notes_on
 from cleanmarl.training.scaling import keep_scales, with_scales
+from cleanmarl.training.session import file_of as file_of_script
 
 AGENTS = ("agent", "target_agent")  # networks of the agents in `Networks`
 SHAPED_BY = ("agent_ids", "clock", "hidden_dim", "num_layers", "rnn", "last_action")
@@ -30,7 +33,7 @@ def warn_about(args, env):
         check_order(path_of(run), env.unwrapped)
     if args.evaluate or args.resume:
         return  # it was said when the training began
-    for note in notes_on(env, args.buffer_size):
+    for note in notes_on(env, args.buffer_size) + unread(type(args)):
         warn(note)
     env = env.unwrapped
     limited, clock = env.time_limit is not None, getattr(env, "clock", False)
@@ -38,6 +41,19 @@ def warn_about(args, env):
         warn("agents see the time left, so the limit is an end: leave --bootstrap-truncated out")
     if limited and not (clock or args.bootstrap_truncated):
         warn("the time limit is an end, which agents do not see: add --bootstrap-truncated")
+
+
+def unread(Args: type) -> list[str]:
+    """Arguments that a copy of a script has, but does not read, in sentences."""
+    here = Path(__file__).parents[1]
+    script = file_of_script(Args)
+    with suppress(OSError):
+        files = [script, *here.glob("training/*.py"), here / "env" / "__init__.py"]
+        text = "".join(path.read_text() for path in files)
+        names = [one.name for one in fields(Args)]
+        read = [name for name in names if re.search(rf"(\.|[\"']){name}\b", text)]
+        return [f"{script.name} does not read args.{name}" for name in names if name not in read]
+    return []
 
 
 def check_order(run: Path, env):
