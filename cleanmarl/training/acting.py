@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
+from functools import cache
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -31,7 +32,8 @@ def acting(network: nn.Module) -> Callable:
     tensors, also inside tuples. (Observations may be bytes.) Use the function until the weights
     change, then make a new one.
     """
-    parts, in_numpy, in_torch = [], None, in_pytorch(network)
+    parts, in_numpy = [], None
+    in_torch = cache(lambda: in_pytorch(network))  # to make it takes long, and few need it
     with suppress(Unknown, TypeError, RuntimeError):  # NumPy has no bfloat16, for example
         in_numpy = as_function(network, parts)
     # Another part, or another mode, needs another check
@@ -49,7 +51,7 @@ def acting(network: nn.Module) -> Callable:
                 return in_numpy(*inputs)
             except Exception:  # in a part of forward() that was not tried
                 may_act[kind] = False
-        return in_torch(*inputs)
+        return in_torch()(*inputs)
 
     return values
 
