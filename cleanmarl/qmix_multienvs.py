@@ -552,8 +552,8 @@ def train(args: Args, folder: Path | None = None):
     progress = training.Progress()
     state = {"networks": networks, "optimizer": optimizer}
     state |= {"progress": progress, "collector": collector}
-    both = training.closing(collector.envs.envs, eval_env)
-    with both, Run(args, eval_env, state, buffer.episodes, folder) as run:
+    closing = training.closing(collector.envs.envs, eval_env)
+    with closing, Run(args, eval_env, state, buffer.episodes, folder) as run:
         finished = progress.step >= args.total_timesteps
         while not collector.may_stop(finished or run.stopped):
             # Step every environment, store the episodes that ended, and learn

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 import time
+import weakref
 from collections import deque
 from importlib.metadata import version
 from pathlib import Path
@@ -326,6 +327,7 @@ def test_after_a_training_the_old_signal_handlers_are_back(tmp_path, monkeypatch
 
 SLEEPY = """
 import time
+import weakref
 from pathlib import Path
 from tests.games.two_step_game import TwoStepGame
 
@@ -931,10 +933,6 @@ def test_a_lost_best_team_is_told(tmp_path, monkeypatch, capsys):
     assert "best.pt is not written at step 10: [Errno 28]" in capsys.readouterr().err
 
 
-class Closing(Exception):
-    pass
-
-
 def test_environments_are_closed_at_the_end(tmp_path, monkeypatch, capsys):
     closed = []
     close = PaddedTeam.close
@@ -946,13 +944,22 @@ def test_environments_are_closed_at_the_end(tmp_path, monkeypatch, capsys):
 
 def test_an_environment_that_cannot_be_closed_is_a_warning(capsys):
     def fail():
-        raise Closing("no viewer")
+        raise RuntimeError("no viewer")
 
     with training.closing(SimpleNamespace(close=fail)):
         pass
     assert capsys.readouterr().err == "warning: an environment cannot be closed: no viewer\n"
 
 
-def test_a_second_training_in_a_process_frees_the_first(tmp_path):
-    trained("qmix", tmp_path / "one", env_name="3m", time_limit=5)
-    assert gc.get_freeze_count() == 0
+def test_a_program_that_trains_several_times_frees_the_networks(tmp_path, monkeypatch):
+    made = []
+    networks = qmix.Networks
+
+    def make(*given):
+        made.append(weakref.ref(one := networks(*given)))
+        return one
+
+    monkeypatch.setattr(qmix, "Networks", make)
+    trained("qmix", tmp_path / "run", **TWO_STEPS)
+    gc.collect()
+    assert [one() for one in made] == [None]

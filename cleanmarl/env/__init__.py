@@ -90,10 +90,10 @@ def make_env(
             ) from error
         if source == "smaclite":
             source = "git+https://github.com/uoe-agents/smaclite"
-        advice = f"needs {error.name}: pip install {source}"
+        how = f"pip install {source}"
         if env_type == "gym" or env_family not in ("mpe", "sisl", "butterfly"):
-            advice = f"needs {error.name}: install the package that has it"
-        raise ImportError(f"{env_type} {env_name} {advice}") from error
+            how = "install the package that has it"  # which may have another name
+        raise ImportError(f"{env_type} {env_name} needs {error.name}: {how}") from error
 
 
 def open_team(env_type: str, env_name: str, env_family: str, options: dict, **team) -> TeamEnv:

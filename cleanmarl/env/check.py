@@ -35,10 +35,10 @@ class Report:
 
 
 class Episode:
-    """An episode with random legal actions; the seed determines it."""
+    """An episode with random legal actions; the seed determines it. Too long a one is cut off."""
 
-    def __init__(self, env: gymnasium.Env, seed: int, most_steps: int):
-        deadline = time.perf_counter() + PATIENCE
+    def __init__(self, env: gymnasium.Env, seed: int, most_steps: int, seconds: float = np.inf):
+        deadline = time.perf_counter() + seconds
         rng = np.random.default_rng((seed, 1))  # the environment may use default_rng(seed)
         observation, _ = env.reset(seed=seed)
         self.observations = [observation]
@@ -47,7 +47,7 @@ class Episode:
         self.info: dict = {}
         self.terminated = self.truncated = False
         while not (self.terminated or self.truncated or len(self.rewards) == most_steps):
-            if env.unwrapped.time_limit is None and time.perf_counter() > deadline:
+            if time.perf_counter() > deadline:
                 return
             legal = [np.flatnonzero(row) for row in observation["avail_actions"]]
             # Where no action is available, `step` says so
@@ -140,13 +140,15 @@ def named_actions(env) -> str:
 
 def play(make: Callable, env: gymnasium.Env, num_episodes: int, report: Report):
     """Random episodes, the same seed again, the speed, and Gymnasium's checker."""
-    most = MOST_STEPS if env.unwrapped.time_limit is None else env.unwrapped.time_limit + 1
+    limit = env.unwrapped.time_limit
+    most, patience = (MOST_STEPS, PATIENCE) if limit is None else (limit + 1, np.inf)
     began = time.perf_counter()
-    episodes = [Episode(env, 1, most)]
-    while episodes[-1].is_over and len(episodes) < max(2, num_episodes):
-        if len(episodes) >= 2 and time.perf_counter() - began > SECONDS:
+    episodes = []
+    for seed in range(1, max(2, num_episodes) + 1):
+        episodes.append(Episode(env, seed, most, patience))
+        took_long = time.perf_counter() - began > SECONDS
+        if not episodes[-1].is_over or (took_long and len(episodes) >= 2):
             break
-        episodes.append(Episode(env, len(episodes) + 1, most))
     seconds = time.perf_counter() - began
     tell_entries(episodes, report)
     tell_masks(episodes, report)

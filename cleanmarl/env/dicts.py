@@ -20,8 +20,8 @@ class DictTeam(ParallelTeam):
     """
 
     sorts_agents = True
-    early = "return one at the time limit, too, or end a step earlier by --time-limit"
-    late = "each agent observes at every step until it ends: give zeros to those that wait"
+    remedy_at_limit = "return one at the time limit, too, or end a step earlier by --time-limit"
+    remedy_before = "each agent observes at every step until it ends: give zeros to those that wait"
 
     def __init__(self, env: gymnasium.Env, title: str, views: Dict, choices: Dict, **team):
         if views.keys() != choices.keys():
@@ -38,7 +38,7 @@ class DictTeam(ParallelTeam):
         for agent in self._choices.keys() - self._present:
             if isinstance(terminations, Mapping) and terminations.get(agent) is False:
                 contradiction = f"{self._names[agent]} has ended, but is not terminated now"
-                raise EnvFault(f"{contradiction}: keep its flag True, or set it at its last end")
+                raise EnvFault(f"{contradiction}: keep its flag True until the reset")
         return super().ends(terminations, truncations)
 
 

@@ -36,9 +36,9 @@ class ParallelTeam(PaddedTeam):
     succeeds if all agents that report it succeed. The environment's own `state()` is the state.
     """
 
-    # What to do if an observation is missing at the time limit, or before
-    early = "the learner bootstraps from it; make the observations before self.agents = []"
-    late = "all agents in self.agents observe and act at every step"
+    # What to do if an observation is missing, at the time limit or before
+    remedy_at_limit = "the learner may bootstrap from it; make it before self.agents = []"
+    remedy_before = "all agents in self.agents observe and act at every step"
 
     def __init__(self, env: ParallelEnv, title: str, *, env_state: bool = True, **team):
         agents = agents_of(env)
@@ -192,7 +192,7 @@ class ParallelTeam(PaddedTeam):
 
     def missing(self, agent, truncated: bool) -> str:
         when = "at the time limit" if truncated else "though it has not ended"
-        remedy = self.early if truncated else self.late
+        remedy = self.remedy_at_limit if truncated else self.remedy_before
         return f"{self._names[agent]} has no observation {when}: {remedy}"
 
     def own_state(self, terminated: bool) -> np.ndarray:

@@ -67,7 +67,7 @@ class SeedsAll(gymnasium.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         if seed is not None:
             random.seed(seed)
-            np.random.seed(seed)
+            np.random.seed(seed % 2**32)
             if "torch" in sys.modules:
                 sys.modules["torch"].manual_seed(seed)
         return self.env.reset(seed=seed, options=options)

@@ -84,7 +84,7 @@ def warn_on_error(what: str, kind: type[Exception] = Exception):
 
 @contextmanager
 def closing(*envs):
-    """Close environments at the end of this block; what they cannot close is a warning."""
+    """Close environments at the end of this block; if one cannot be closed, a warning says so."""
     try:
         yield
     finally:

@@ -29,7 +29,7 @@ SHAPED_BY = ("agent_ids", "clock", "hidden_dim", "num_layers", "rnn", "last_acti
 
 def warn_about(args, env):
     """Warn of what may go wrong in this environment, before training in it."""
-    if run := args.resume or args.evaluate or args.init_from:
+    if run := args.resume or args.evaluate or getattr(args, "init_from", ""):
         check_order(path_of(run), env.unwrapped)
     if args.evaluate or args.resume:
         return  # it was said when the training began

@@ -1,9 +1,13 @@
 """Whether what a script wants to learn is learned. If not, it says so in one line."""
 
 import threading
+from collections import deque
 
+import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -12,6 +16,7 @@ from cleanmarl.training.errors import Refused, warn
 
 ENOUGH = 100  # updates after which every weight should have changed
 STEPLESS = 20  # updates whose gradients may be accumulated before a step
+STORED = ("obs", "state", "avail_actions", "actions", "reward", "terminated")
 NO_STEP = "there is a loss, but no optimizer.step(): nothing is learned"
 
 
@@ -19,40 +24,55 @@ class GradientCheck:
     """Checks of the gradients at the first step of each optimizer, and of the weights at the end.
 
     Args:
-        networks: all networks of a script
-        optimizers: all optimizers of a script
+        state: the parts of a run's checkpoint; "networks" and all optimizers are checked
+        resumed: whether earlier sessions of the run may have made steps
 
     The first step of an optimizer raises Refused if one of its parameters has no gradient, or if
     a parameter with a gradient is in no optimizer. The next backward() raises Refused if gradients
     were not set to zero.
     """
 
-    def __init__(self, networks: nn.Module, optimizers: list[Optimizer]):
-        self.networks = networks
-        self.optimizers = optimizers
-        self.num_steps = dict.fromkeys(optimizers, 0)
+    def __init__(self, state: dict, resumed: bool = False):
+        self.state = state
+        self.resumed = resumed
+        self.networks: nn.Module = state["networks"]
+        self.optimizers = [part for part in state.values() if isinstance(part, Optimizer)]
+        self.num_steps = dict.fromkeys(self.optimizers, 0)
         self.watched: set[Optimizer] = set()
-        self.before = {name: one.detach().clone() for name, one in tensors_of(networks).items()}
+        tensors = tensors_of(self.networks)
+        self.before = {name: one.detach().clone() for name, one in tensors.items()}
+        self.has_loss = False  # whether a loss was logged
         self.called: set[nn.Module] = set()  # layers that were called before the first step
         self.thread = threading.get_ident()
         self.listening = register_module_forward_pre_hook(self.hear)
-        for optimizer in optimizers:
+        for optimizer in self.optimizers:
             optimizer.register_step_post_hook(self.count)  # LBFGS has no gradients before
 
     @property
     def no_step(self) -> bool:
         """Whether there are optimizers, but none has made a step."""
-        return bool(self.optimizers) and not any(self.num_steps.values())
+        return bool(self.optimizers) and not (self.resumed or any(self.num_steps.values()))
 
     def hear(self, layer: nn.Module, _):
         """Remember a layer that is called, perhaps one that PyTorch does not find in `networks`."""
         if threading.get_ident() == self.thread:
             self.called.add(layer)
 
-    def look(self, num_updates: float):
-        """Raise Refused if so many updates have made no step."""
-        if self.no_step and num_updates >= STEPLESS:
+    def look(self, scalars: dict[str, float]):
+        """Look at metrics with a loss. Raises Refused if many updates have made no step."""
+        if not self.has_loss:
+            self.has_loss = True
+            self.warn_of_state()
+        if self.no_step and scalars.get("train/num_updates", STEPLESS) >= STEPLESS:
             raise Refused(NO_STEP)
+
+    def warn_of_state(self):
+        """Warn if `state` lacks what learns: then it does not resume alike."""
+        if not self.optimizers:
+            warn("`state` has no optimizer: edits are not checked, and a resumed run has a new one")
+        scheduled = any(hasattr(one.step, "_wrapped_by_lr_sched") for one in self.optimizers)
+        if scheduled and not any(isinstance(part, LRScheduler) for part in self.state.values()):
+            warn("`state` has no learning rate scheduler: in a resumed run, it begins anew")
 
     def count(self, optimizer: Optimizer, *_):
         self.num_steps[optimizer] += 1
@@ -102,6 +122,7 @@ class GradientCheck:
             wanted = "PyTorch finds weights only in nn.Module, nn.ModuleList and nn.Parameter"
             raise Refused(f"no optimizer learns {', '.join(hidden)}: {wanted}")
         self.warn_of_strangers()
+        self.warn_of_mode()
 
     def forgotten(self) -> list[str]:
         """Parameters of the networks that have a gradient, but are in no optimizer."""
@@ -123,10 +144,22 @@ class GradientCheck:
             wanted = "hold them in an nn.Module of the networks, or add their optimizer to `state`"
             warn(f"no optimizer learns {', '.join(found)}: {wanted}")
 
-    def warn_at_end(self):
-        """Warn of weights or target networks that have not changed in many updates."""
-        self.listening.remove()
+    def warn_of_mode(self):
+        """Warn if targets, which play evaluations, are in train mode and it matters."""
+        for name, target in targets_of(self.networks).items():
+            for layer in target.modules():
+                if layer.training and isinstance(layer, _DropoutNd | _BatchNorm):
+                    kind = type(layer).__name__
+                    warn(f"{name} has a {kind} in train mode, in evaluations, too: call eval()")
+                    return
+
+    def warn_at_end(self, num_episodes: int):
+        """Warn of what has not changed; `num_episodes` could have made an update."""
+        if num_episodes and getattr(self.state.get("progress"), "num_updates", 1) == 0:
+            warn(f"{num_episodes} episodes are stored, but no update was made")
         if self.no_step:
+            if self.has_loss:
+                warn(NO_STEP)
             return
         most = max(self.num_steps.values(), default=0)
         if most and (forgotten := self.forgotten()):
@@ -203,11 +236,12 @@ def weights_in(value) -> list[torch.Tensor]:
     return [value] if is_weight else []
 
 
-def warn_of_state(state: dict):
-    """Warn if a run's state lacks what learns: it is not checked, and does not resume alike."""
-    optimizers = [part for part in state.values() if isinstance(part, Optimizer)]
-    if not optimizers:
-        warn("`state` has no optimizer: edits are not checked, and a resumed run has a new one")
-    scheduled = any(hasattr(one.step, "_wrapped_by_lr_sched") for one in optimizers)
-    if scheduled and not any(isinstance(part, LRScheduler) for part in state.values()):
-        warn("`state` has no learning rate scheduler: in a resumed run, it begins anew")
+def make_read_only(episodes: deque):
+    """Protect the newest episodes: what changes a stored one would change it again."""
+    for episode in reversed(episodes):
+        stored = [episode.get(name) for name in STORED]
+        arrays = [array for array in stored if isinstance(array, np.ndarray)]
+        if not any(array.flags.writeable for array in arrays):
+            return
+        for array in arrays:
+            array.setflags(write=False)

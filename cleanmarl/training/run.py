@@ -24,7 +24,6 @@ from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
@@ -51,7 +50,7 @@ from cleanmarl.training.exploring import ExplorationCheck
 from cleanmarl.training.hparams import hyperparameters
 from cleanmarl.training.initial import apply_changes
 from cleanmarl.training.kept import name_of, steps_to_keep
-from cleanmarl.training.learned import NO_STEP, GradientCheck, warn_of_state
+from cleanmarl.training.learned import GradientCheck, make_read_only
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
 from cleanmarl.training.scaling import ScaleCheck
 from cleanmarl.training.session import description, made_with, now, script_now
@@ -59,7 +58,6 @@ from cleanmarl.training.stopping import Stopped
 from cleanmarl.training.values import ValueCheck
 from cleanmarl.training.wnb import Wandb
 
-STORED = ("obs", "state", "avail_actions", "actions", "reward", "terminated")
 # Shown beside the progress bar: the first of these that exists
 SHOWN = {"eval/battle_won": "won", "eval/success": "success", "eval/ep_reward": "eval"}
 BAR = "{percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} steps, {rate_noinv_fmt}, {remaining} left"
@@ -110,8 +108,7 @@ class Run:
             write_json(self.folder / "team.json", description(args, env))
             self.begin_session()
             self.open_writer()
-        optimizers = [part for part in state.values() if isinstance(part, torch.optim.Optimizer)]
-        self.gradients = GradientCheck(state["networks"], optimizers)
+        self.gradients = GradientCheck(state, bool(args.resume))
         self.values = ValueCheck(args, self.episodes)
         self.scales = ScaleCheck(state["networks"], self.episodes)
         self.exploration = ExplorationCheck(args)
@@ -218,22 +215,12 @@ class Run:
         """Set the current environment step, move the progress bar, and keep networks if due."""
         due = [one for one in self.to_keep if self.step < one <= step]
         self.step = step
-        self.protect()
+        make_read_only(self.episodes)
         self.bar.update(min(step, self.args.total_timesteps) - self.bar.n)
         for one in due:
             with errors.warn_on_error(f"{name_of(one)} is not written", OSError):
                 (self.folder / "models").mkdir(exist_ok=True)
                 self.write_model(name_of(one))
-
-    def protect(self):
-        """Make the newest episodes read-only: what changes them would change them again."""
-        for episode in reversed(self.episodes):
-            stored = [episode.get(name) for name in STORED]
-            arrays = [array for array in stored if isinstance(array, np.ndarray)]
-            if not any(array.flags.writeable for array in arrays):
-                return
-            for array in arrays:
-                array.setflags(write=False)
 
     def log(self, scalars: dict[str, float]):
         """Add a point to each curve, at the current step.
@@ -242,10 +229,7 @@ class Run:
         """
         scalars = {name: float(value) for name, value in scalars.items()}
         if "train/loss" in scalars:
-            if not self.args.resume:
-                self.gradients.look(scalars.get("train/num_updates", np.inf))
-            if "train/loss" not in self.latest:
-                warn_of_state(self.state)
+            self.gradients.look(scalars)
             self.values.look(scalars.get("train/q_tot", 0.0))
             self.scales.look()
         self.exploration.look(scalars, self.step)
@@ -390,8 +374,8 @@ class Run:
         self.bar.close()
         self.gradients.listening.remove()
         if not error:
-            self.gradients.warn_at_end()
-            self.warn_if_idle()
+            enough = len(self.episodes) >= getattr(self.args, "batch_size", np.inf)
+            self.gradients.warn_at_end(len(self.episodes) if enough else 0)
         ending = f"failed: {error!r}" if error else "stopped" if self.stopped else "done"
         self.wandb.finish(self.step, ending)
         self.sessions[-1] |= {"ended": now(), "ending": ending}
@@ -412,14 +396,6 @@ class Run:
             raise RunFailed(f"the end of the run could not be saved in {self.folder}")
         if self.stopped:
             sys.exit(128 + self.stopped)
-
-    def warn_if_idle(self):
-        """Warn if nothing was learned from a buffer that has enough for it."""
-        done = getattr(self.state.get("progress"), "num_updates", 1)
-        if done == 0 and len(self.episodes) >= self.args.batch_size:
-            warn(f"{len(self.episodes)} episodes are stored, but no update was made")
-        elif "train/loss" in self.latest and self.gradients.no_step and not self.args.resume:
-            warn(NO_STEP)
 
     def judged(self, error: BaseException | None) -> BaseException | None:
         """The error that ends the run: what is the environment's fault, or the memory's, in a line.
