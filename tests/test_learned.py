@@ -578,3 +578,13 @@ def test_an_argument_that_nothing_reads_is_told(tmp_path, edited, capsys):
     assert capsys.readouterr().err.startswith(
         "warning: edited_qmix.py does not read args.entropy\n"
     )
+
+
+def test_targets_in_train_mode_are_told_if_it_matters(tmp_path, edited, capsys):
+    layer = "        self.drop = nn.Dropout(0.5)\n"
+    mode = "    networks.train()\n"
+    module = edited("qmix", (LAST_LINE["qmix"], LAST_LINE["qmix"] + layer), (STEP, mode + STEP))
+    losses_of(module, "qmix", tmp_path / "a")
+    assert "target_agent has a Dropout in train mode" in capsys.readouterr().err
+    losses_of(edited("qmix", (STEP, mode + STEP)), "qmix", tmp_path / "b")
+    assert "warning" not in capsys.readouterr().err

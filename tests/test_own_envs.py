@@ -1361,3 +1361,11 @@ def test_a_time_limit_beyond_the_environments_own_is_noted(monkeypatch):
     assert note.endswith("max_steps is 2: if its episodes end there, add --time-limit 2")
     monkeypatch.setattr(Pair, "max_steps", 3, raising=False)
     assert pairs().notes == []
+
+
+def test_an_import_error_without_a_name_is_the_users_own():
+    def fail(env):
+        raise ModuleNotFoundError("please install the simulator")
+
+    with pytest.raises(ModuleNotFoundError, match="please install the simulator"):
+        robots(__init__=fail)

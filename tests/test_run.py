@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 import weakref
 from collections import deque
@@ -37,6 +38,7 @@ from cleanmarl.training.errors import Refused, RunFailed
 from cleanmarl.training.exploring import ExplorationCheck
 from cleanmarl.training.results import Progress
 from cleanmarl.training.run import Run
+from cleanmarl.training.stopping import Stopped
 from cleanmarl.training.values import ValueCheck
 from docs.tools.kill_and_resume import differences
 from tests.helpers import LBF, MODULES, ROOT, SMALL, TWO_STEPS, small_args, trained, weights
@@ -963,3 +965,20 @@ def test_a_program_that_trains_several_times_frees_the_networks(tmp_path, monkey
     trained("qmix", tmp_path / "run", **TWO_STEPS)
     gc.collect()
     assert [one() for one in made] == [None]
+
+
+def test_a_stop_is_no_failed_video(capsys):
+    with pytest.raises(Stopped), errors.warn_on_error("no video"):
+        raise Stopped
+    assert capsys.readouterr().err == ""
+
+
+def test_errors_of_other_threads_go_where_they_went(monkeypatch):
+    told = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    for _ in range(2):  # of two runs
+        errors.tell_of_curves()
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    assert [type(one.exc_value) for one in told] == [ZeroDivisionError]

@@ -479,3 +479,25 @@ def test_a_team_that_sees_bytes_has_a_clock_in_bytes(runs, tmp_path):
     np.testing.assert_allclose(values[0].detach(), expected, rtol=1e-4)
     of_floats.act(obs)
     assert not np.allclose(of_floats.q_values, expected)
+
+
+def test_the_first_layer_need_not_see_the_whole_observation(runs, tmp_path):
+    team = cleanmarl.load_team(runs("qmix"))
+    inner = team._agent
+
+    class Convolution(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.filter = torch.nn.Conv1d(1, 1, 3, padding=1)
+            self.inner = inner
+
+        def forward(self, obs):
+            rows = obs.flatten(0, -2).unsqueeze(1)
+            return self.inner(self.filter(rows).view(obs.shape))
+
+    team._agent = Convolution()
+    act = program_of(team, tmp_path / "team.pt2")
+    obs = np.random.default_rng(0).random((2, 3, 30), np.float32)
+    masks = torch.ones(2, 3, 9, dtype=torch.bool)
+    actions, _ = act(torch.from_numpy(obs), masks, torch.ones(2))
+    np.testing.assert_array_equal(actions, team.act(obs))
