@@ -140,8 +140,9 @@ def named_actions(env) -> str:
 
 def play(make: Callable, env: gymnasium.Env, num_episodes: int, report: Report):
     """Random episodes, the same seed again, the speed, and Gymnasium's checker."""
-    limit = env.unwrapped.time_limit
-    most, patience = (MOST_STEPS, PATIENCE) if limit is None else (limit + 1, np.inf)
+    most, patience = MOST_STEPS, PATIENCE
+    if env.unwrapped.time_limit is not None:
+        most, patience = env.unwrapped.time_limit + 1, np.inf
     began = time.perf_counter()
     episodes = []
     for seed in range(1, max(2, num_episodes) + 1):

@@ -33,7 +33,7 @@ def acting(network: nn.Module) -> Callable:
     change, then make a new one.
     """
     parts, in_numpy = [], None
-    in_torch = cache(lambda: in_pytorch(network))  # to make it takes long, and few need it
+    in_torch = cache(lambda: in_pytorch(network))  # making it takes long, and few need it
     with suppress(Unknown, TypeError, RuntimeError):  # NumPy has no bfloat16, for example
         in_numpy = as_function(network, parts)
     # Another part, or another mode, needs another check
@@ -116,12 +116,18 @@ def refuse_mixing(network: nn.Module, inputs: tuple):
     """
     try:
         function = in_pytorch(with_random_weights(network).eval())
-        one, other = (random_like(inputs, np.random.default_rng(i)) for i in (0, 1))
-        alone, again, together = function(*one), function(*one), function(*joined(one, other))
-        if len(inputs) > 1:  # recurrent: [steps, rows, inputs]
-            alone, again, together = alone[0], again[0], together[0][:, : one[0].shape[1]]
+        one = random_like(inputs, np.random.default_rng(0))
+        other = random_like(inputs, np.random.default_rng(1))
+        alone = function(*one)
+        again = function(*one)
+        together = function(*joined(one, other))
+        if len(inputs) > 1:  # recurrent, [steps, rows, inputs]: take the values, not the state
+            alone, again = alone[0], again[0]
+            together = together[0][:, : one[0].shape[1]]
+        elif one[0].ndim == 2:
+            together = together[0]
         else:
-            together = together[0] if one[0].ndim == 2 else together[: len(one[0])]
+            together = together[: len(one[0])]
     except Exception:  # it does something else
         return
     mixes = alone.shape != together.shape or not near(alone, together)

@@ -67,7 +67,8 @@ def check_order(run: Path, env):
 
 def check_alike(env, others):
     """Raise Refused if environments have their agents in different orders."""
-    one, other = (getattr(each, "agent_names", None) for each in (env.unwrapped, others))
+    one = getattr(env.unwrapped, "agent_names", None)
+    other = getattr(others, "agent_names", None)
     if one and other and list(one) != list(other):
         refuse_order(one, other)
 

@@ -101,8 +101,12 @@ class GradientCheck:
         learned = parameters_of(optimizer)
         idle, frozen = [], []
         for name, parameter in self.networks.named_parameters():
-            if parameter in learned and parameter.grad is None:
-                (idle if parameter.requires_grad else frozen).append(name)
+            if parameter not in learned or parameter.grad is not None:
+                continue
+            if parameter.requires_grad:
+                idle.append(name)
+            else:
+                frozen.append(name)
         forgotten = self.forgotten()
         if len(idle) == len(learned):
             wanted = "call loss.backward() before optimizer.step(), and no zero_grad() in between"
