@@ -71,6 +71,8 @@ class Args:
     """steps per training round in a long episode; a short one makes one round"""
     optimizer: Optimizer = "Adam"
     """optimizer of torch.optim"""
+    optimizer_eps: Fraction = 0.0001
+    """eps of the optimizer; SGD has none"""
     learning_rate: Annotated[Rate, training.alias("--lr")] = 0.0005
     """learning rate of the optimizer"""
     gamma: Fraction = 0.99
@@ -531,9 +533,8 @@ def set_up(args: Args):
     training.warn_about(args, env)
     networks = Networks(args, env)
     training.init_from(args, networks)
-    fused = {"fused": True} if args.optimizer in ("Adam", "AdamW", "SGD") else {}
     kind = getattr(torch.optim, args.optimizer)
-    optimizer = kind(networks.learned(), lr=args.learning_rate, **fused)
+    optimizer = kind(networks.learned(), lr=args.learning_rate, **training.optimizer_options(args))
     return env, networks, optimizer
 
 

@@ -197,7 +197,8 @@ def test_a_size_that_is_not_positive_or_much_too_large_is_refused(refusal, name,
 
 @pytest.mark.parametrize("value", ["-0.1", "1.1", "nan"])
 @pytest.mark.parametrize(
-    "name", ["start-e", "end-e", "exploration-fraction", "gamma", "polyak", "td-lambda"]
+    "name",
+    ["start-e", "end-e", "exploration-fraction", "gamma", "polyak", "td-lambda", "optimizer-eps"],
 )
 def test_a_fraction_outside_0_to_1_is_refused(refusal, name, value):
     message = refusal(f"--{name}", value)

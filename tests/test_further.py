@@ -288,6 +288,13 @@ def test_a_resumed_run_learns_with_its_new_learning_rate(script, copied):
     assert [group["lr"] for group in groups] == [0.125]
 
 
+def test_a_resumed_run_learns_with_its_new_eps(copied):
+    folder = copied("qmix")
+    resumed("qmix", folder, total_timesteps=60, optimizer_eps=0.125)
+    (group,) = load_checkpoint(folder, "qmix")["optimizer"]["param_groups"]
+    assert (group["eps"], group["lr"]) == (0.125, 0.0005)
+
+
 def test_a_learning_rate_that_a_schedule_has_lowered_changes_in_proportion(copied):
     folder = copied("qmix")
     args = small_args("qmix", **SHORT | {"resume": str(folder), "learning_rate": 0.001})

@@ -919,13 +919,26 @@ def test_epsilon_is_logged_as_it_falls(tmp_path):
 
 
 @pytest.mark.parametrize("name", get_args(qmix.Optimizer))
-def test_the_optimizer_has_the_class_the_learning_rate_and_the_parameters_that_were_asked(name):
-    args = small_args(optimizer=name, learning_rate=0.125, **TWO_STEPS)
+def test_the_optimizer_has_the_class_the_numbers_and_the_parameters_that_were_asked(name):
+    args = small_args(optimizer=name, learning_rate=0.125, optimizer_eps=0.25, **TWO_STEPS)
     *_, networks, optimizer = qmix.set_up(args)
     (group,) = optimizer.param_groups
     assert type(optimizer) is getattr(torch.optim, name)
     assert group["lr"] == 0.125
+    assert group.get("eps") == (None if name == "SGD" else 0.25)
     assert all(one is other for one, other in zip(group["params"], networks.learned(), strict=True))
+
+
+@pytest.mark.parametrize(("options", "part"), [({}, 0.01), ({"optimizer_eps": 1e-8}, 1)])
+def test_a_tiny_gradient_makes_a_full_step_only_with_a_small_eps(options, part):
+    args = small_args(**options, **TWO_STEPS)
+    *_, networks, optimizer = qmix.set_up(args)
+    parameter = networks.learned()[0]
+    before = parameter.detach().clone()
+    parameter.grad = torch.full_like(parameter, 1e-6)
+    optimizer.step()
+    steps = (before - parameter).detach() / args.learning_rate
+    assert steps.flatten().tolist() == pytest.approx([part] * steps.numel(), rel=0.05)
 
 
 # Games: one that QMIX represents and VDN does not, and others

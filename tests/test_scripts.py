@@ -256,6 +256,7 @@ DEFAULTS = {
     "train_freq": 1,
     "steps_per_update": 50,
     "optimizer": "Adam",
+    "optimizer_eps": 0.0001,
     "learning_rate": 0.0005,
     "gamma": 0.99,
     "td_lambda": 0.6,

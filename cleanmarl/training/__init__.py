@@ -33,7 +33,7 @@ from cleanmarl.training.errors import (
     warn,
     warn_on_error,
 )
-from cleanmarl.training.initial import check_alike, init_from, warn_about
+from cleanmarl.training.initial import check_alike, init_from, optimizer_options, warn_about
 from cleanmarl.training.results import (
     Progress,
     metrics_of,
@@ -69,6 +69,7 @@ __all__ = [
     "load_model",
     "metrics_of",
     "one_line_errors",
+    "optimizer_options",
     "parse_args",
     "random_stream",
     "refuse_on_error",

@@ -252,7 +252,13 @@ def sent(Args: type, folder: Path) -> dict:
 
 def with_newer(Args: type, own: dict) -> dict:
     """A run's own arguments, and those that a script had not yet when the run was made."""
-    newer = {"init_from": "", "clock": False, "keep_models": 0, "steps_per_update": 2**31 - 1}
+    newer = {
+        "init_from": "",
+        "clock": False,
+        "keep_models": 0,
+        "steps_per_update": 2**31 - 1,
+        "optimizer_eps": 1e-8,
+    }
     names = {known.name for known in fields(Args)}
     return {name: value for name, value in newer.items() if name in names} | own
 

@@ -136,6 +136,18 @@ def as_given(name: str, value) -> str:
     return f"{option(name)} {value}"
 
 
+def optimizer_options(args) -> dict:
+    """Options that some optimizers of torch.optim lack: `eps`, and `fused`, which is faster.
+
+    A step of Adam is m / (sqrt(v) + eps), m and v averages of a gradient and of its square. With
+    a small eps, the tiny errors of a task that rarely pays make full steps, and values diverge.
+    """
+    options = {} if args.optimizer == "SGD" else {"eps": args.optimizer_eps}
+    if args.optimizer in ("Adam", "AdamW", "SGD"):
+        options["fused"] = True
+    return options
+
+
 def own_args(Args: type, folder: Path) -> dict:
     """The arguments of a run, or none if they were not sent with its networks."""
     try:
@@ -145,7 +157,7 @@ def own_args(Args: type, folder: Path) -> dict:
 
 
 def apply_changes(saved: dict, args, state: dict) -> dict[str, list]:
-    """Tell which arguments of a resumed run have changed, and give optimizers the new rate.
+    """Tell which arguments of a resumed run have changed, and give optimizers the new ones.
 
     `saved` is its checkpoint, `state` its parts. Returns name -> [value before, value now].
     """
@@ -156,13 +168,20 @@ def apply_changes(saved: dict, args, state: dict) -> dict[str, list]:
         begin = f"{', '.join(words)} from step {saved['run']['step']} on"
         warn(f"{begin}: the run is no longer one experiment")
     tell_exploration(own, args, changes)
+    for part in state.values():
+        if isinstance(part, torch.optim.Optimizer):
+            for group in part.param_groups:
+                apply_to_group(group, changes)
+    return changes
+
+
+def apply_to_group(group: dict, changes: dict[str, list]):
+    """Give parameters of an optimizer the changed arguments."""
     if "learning_rate" in changes:
         before, now = changes["learning_rate"]
-        for part in state.values():
-            if isinstance(part, torch.optim.Optimizer):
-                for group in part.param_groups:  # a schedule may have lowered the rate
-                    group["lr"] = group["lr"] / before * now
-    return changes
+        group["lr"] = group["lr"] / before * now  # a schedule may have lowered it
+    if "optimizer_eps" in changes and "eps" in group:
+        group["eps"] = changes["optimizer_eps"][1]
 
 
 def tell_exploration(own, args, changes: dict):
