@@ -840,6 +840,22 @@ def test_rewards_that_are_small_beside_the_first_values_are_named(capsys):
     assert says in capsys.readouterr().err
 
 
+def test_a_run_says_once_if_all_rewards_are_small(capsys):
+    episodes = deque(episodes_that_earned(*[0, 0.02] * 100))
+    check = ValueCheck(small_args("qmix"), episodes)
+    for _ in range(3):
+        check.look(0.003)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the rewards of an episode add up to 0.02 at most: so small rewards are learned" in said
+
+
+@pytest.mark.parametrize("returns", [[0] * 200, [0, 0.02] * 99, [*[0.02] * 199, 0.2]])
+def test_rewards_that_are_not_known_to_be_small_are_not_mentioned(capsys, returns):
+    ValueCheck(small_args("qmix"), deque(episodes_that_earned(*returns))).look(0.003)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("q_tot", [41.0, -41.0])
 def test_a_run_says_once_if_q_tot_is_far_beyond_the_rewards(capsys, q_tot):
     episodes = deque(episodes_that_earned(0, -4, 1))

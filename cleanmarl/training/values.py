@@ -8,12 +8,13 @@ import numpy as np
 from cleanmarl.training.errors import warn
 
 TIMES = 10  # Q_tot may be so many times as large as what an episode earned
-SMALL = 0.1  # what an episode earns, beside which the networks' first values are large
+SMALL = 0.1  # if no episode earns as much, an optimizer's eps makes its steps small
+SLOW = "so small rewards are learned slowly, multiply them in the environment"
 NEWEST = 200  # episodes in which a team must earn a third of what it expects
 
 
 class ValueCheck:
-    """Warns once if Q_tot is far beyond what the stored episodes earned.
+    """Warns once if Q_tot is far beyond what the stored episodes earned, or if that is little.
 
     Values that the rewards do not explain have been learned from other values.
     """
@@ -30,12 +31,13 @@ class ValueCheck:
             return
         try:
             reason = self.diverges(q_tot) or self.waits(q_tot)
+            said = f"Q_tot is {q_tot:.3g}, but {reason}" if reason else self.is_slow()
         except (KeyError, TypeError):  # a copy stores its episodes in another way
             self.active = False
             return
-        if reason:
+        if said:
             self.active = False
-            warn(f"Q_tot is {q_tot:.3g}, but {reason}")
+            warn(said)
 
     def earned(self, number: int) -> float:
         """The largest sum of absolute rewards in the newest episodes."""
@@ -51,14 +53,22 @@ class ValueCheck:
             return ""
         advice = "the values may diverge, see train/q_tot and the page on pitfalls"
         if self.most < SMALL:
-            advice = "so small rewards are learned slowly, multiply them in the environment"
+            advice = SLOW
         return f"the rewards of an episode add up to {self.most:.3g} at most: {advice}"
 
     def waits(self, q_tot: float) -> str:
         """Why the team may wait for rewards that it could earn, but no longer does, or ""."""
         newest = self.earned(NEWEST)
         self.most = max(self.most, newest)
-        if len(self.episodes) < NEWEST or q_tot <= max(3 * newest, self.most / 4):
+        if len(self.episodes) < NEWEST or self.most == 0:  # nobody knows what can be earned
+            return ""
+        if q_tot <= max(3 * newest, self.most / 4):
             return ""
         found = f"the newest {NEWEST} episodes earned {newest:.3g} at most"
         return f"{found}: agents may wait instead of acting, see the page on pitfalls"
+
+    def is_slow(self) -> str:
+        """Why the rewards are learned slowly, or ""."""
+        if len(self.episodes) < NEWEST or not 0 < self.most < SMALL:
+            return ""
+        return f"the rewards of an episode add up to {self.most:.3g} at most: {SLOW}"
