@@ -66,7 +66,7 @@ class Args:
     """steps per update in a long episode; a short one makes one update"""
     optimizer: Optimizer = "Adam"
     """optimizer of torch.optim"""
-    optimizer_eps: Fraction = 0.0001
+    optimizer_eps: Fraction = 1e-8
     """eps of the optimizer; SGD has none"""
     learning_rate: Annotated[Rate, training.alias("--lr")] = 0.0008
     """learning rate of the optimizer"""

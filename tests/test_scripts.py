@@ -312,6 +312,7 @@ OWN_DEFAULTS = {
     },
     "qmix_lstm": {
         "buffer_size": 10000,
+        "optimizer_eps": 1e-8,
         "learning_rate": 0.0008,
         "polyak": 0.005,
         "tbptt": 10,
