@@ -329,7 +329,6 @@ def test_after_a_training_the_old_signal_handlers_are_back(tmp_path, monkeypatch
 
 SLEEPY = """
 import time
-import weakref
 from pathlib import Path
 from tests.games.two_step_game import TwoStepGame
 
