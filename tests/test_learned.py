@@ -470,6 +470,48 @@ def test_agents_may_mix_over_the_agents_of_a_step(tmp_path, edited, script, line
     losses_of(module, script, tmp_path / "run")
 
 
+# Mixers
+
+HIDDEN = "        hidden = F.elu(weighted + self.b1(state))\n"
+NO_MIXING = {
+    "a mean": "        hidden = hidden - hidden.mean(0)\n",
+    "attention": "        hidden = (hidden @ hidden.T).softmax(-1) @ hidden\n",
+    "the order": "        hidden = hidden.flip(0)\n",
+}
+
+
+@pytest.mark.parametrize("line", NO_MIXING.values(), ids=NO_MIXING)
+def test_a_mixer_of_several_transitions_is_refused(tmp_path, edited, line):
+    module = edited("qmix", (HIDDEN, HIDDEN + line))
+    with pytest.raises(Refused, match="depends on the other transitions of the batch"):
+        losses_of(module, "qmix", tmp_path / "run")
+
+
+@every_script
+def test_a_mixer_that_is_not_monotonic_is_told_once(tmp_path, edited, capsys, script):
+    module = edited(script, ("self.w1(state).abs()", "self.w1(state)"))
+    losses_of(module, script, tmp_path / "run")
+    assert capsys.readouterr().err.count("the mixer is not monotonic") == 1
+
+
+BATCH_NORM = "        self.norm = nn.BatchNorm1d(dim)\n"
+MIXERS = {
+    "softmax": [("self.w1(state).abs()", "self.w1(state).softmax(-1)")],
+    "batch norm": [
+        ("        self.b2 = hyper", f"{BATCH_NORM}        self.b2 = hyper"),
+        (HIDDEN, HIDDEN + "        hidden = self.norm(hidden)\n"),
+    ],
+    "dropout": [(HIDDEN, HIDDEN + "        hidden = F.dropout(hidden, 0.1, self.training)\n")],
+    "noise": [(HIDDEN, HIDDEN + "        hidden = hidden + torch.rand_like(hidden)\n")],
+}
+
+
+@pytest.mark.parametrize("changes", MIXERS.values(), ids=MIXERS)
+def test_other_mixers_are_fine(tmp_path, edited, capsys, changes):
+    losses_of(edited("qmix", *changes), "qmix", tmp_path / "run")
+    assert "mixer is" not in capsys.readouterr().err
+
+
 STATE = '"progress": progress}'
 NOT_SAVED = {
     "a number": ('"progress": progress, "mine": 0.5}', "a dataclass, or an object with state_dict"),

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cleanmarl.training.errors import Refused, warn
+from cleanmarl.training.mixing import check_mixer
 
 ENOUGH = 100  # updates after which every weight should have changed
 STEPLESS = 20  # updates whose gradients may be accumulated before a step
@@ -43,6 +44,7 @@ class GradientCheck:
         self.before = {name: one.detach().clone() for name, one in tensors.items()}
         self.has_loss = False  # whether a loss was logged
         self.called: set[nn.Module] = set()  # layers that were called before the first step
+        self.mixed: tuple = ()  # what the mixer was called with
         self.thread = threading.get_ident()
         self.listening = register_module_forward_pre_hook(self.hear)
         for optimizer in self.optimizers:
@@ -53,10 +55,12 @@ class GradientCheck:
         """Whether there are optimizers, but none has made a step."""
         return bool(self.optimizers) and not (self.resumed or any(self.num_steps.values()))
 
-    def hear(self, layer: nn.Module, _):
+    def hear(self, layer: nn.Module, inputs: tuple):
         """Remember a layer that is called, perhaps one that PyTorch does not find in `networks`."""
         if threading.get_ident() == self.thread:
             self.called.add(layer)
+            if layer is getattr(self.networks, "mixer", None):
+                self.mixed = inputs
 
     def look(self, scalars: dict[str, float]):
         """Look at metrics with a loss. Raises Refused if many updates have made no step."""
@@ -127,6 +131,9 @@ class GradientCheck:
             raise Refused(f"no optimizer learns {', '.join(hidden)}: {wanted}")
         self.warn_of_strangers()
         self.warn_of_mode()
+        if self.mixed:
+            check_mixer(self.networks.mixer, self.mixed)
+            self.mixed = ()
 
     def forgotten(self) -> list[str]:
         """Parameters of the networks that have a gradient, but are in no optimizer."""

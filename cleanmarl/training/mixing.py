@@ -1,0 +1,65 @@
+"""Whether a mixer mixes the agents of one transition, and is monotonic."""
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from cleanmarl.training.acting import with_random_weights
+from cleanmarl.training.errors import Refused, warn
+
+ROWS = 8  # transitions to try
+
+
+def check_mixer(mixer: nn.Module, inputs: tuple):
+    """Try a mixer on the `inputs` of its `forward`: values q [N, n_agents], and what it sees.
+
+    Raises Refused if Q_tot of a transition depends on the other transitions of the batch. Warns
+    if Q_tot falls where the value of an agent rises.
+    """
+    try:
+        q, *others = first_rows(inputs)
+        q = q + torch.randn(q.shape, generator=torch.Generator().manual_seed(0)).to(q)
+        with torch.random.fork_rng(devices=[]):  # a mixer may draw random numbers
+            mixes = depends_on_others(mixer, (q, *others))
+            falls = decreases(mixer, q, others)
+    except Exception:  # it is called in another way
+        return
+    if mixes:
+        reason = "Q_tot of a transition depends on the other transitions of the batch"
+        raise Refused(f"{reason}: let the mixer keep dimension 0, and mix over the agents")
+    if falls:
+        reason = "the mixer is not monotonic: Q_tot falls where the value of an agent rises"
+        warn(f"{reason}, so the agents' best actions may not be the best joint action")
+
+
+def first_rows(inputs: tuple) -> list:
+    """The first transitions of the tensors that have as many rows as q."""
+    n_rows = len(inputs[0])
+    found = []
+    for one in inputs:
+        has_rows = isinstance(one, torch.Tensor) and one.ndim > 0 and len(one) == n_rows
+        found.append(one.detach()[:ROWS] if has_rows else one)
+    return found
+
+
+@torch.no_grad()
+def depends_on_others(mixer: nn.Module, inputs: tuple) -> bool:
+    """Random weights show it: in a new network, many are 0."""
+    copy = with_random_weights(mixer).to(inputs[0].device).eval()
+    first = [one[:1] for one in inputs]
+    alone, again = copy(*first), copy(*first)
+    together = copy(*inputs)[:1]
+    return near(alone, again) and not near(alone, together)
+
+
+def near(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-2, atol=1e-2)
+
+
+@torch.enable_grad()
+def decreases(mixer: nn.Module, q: torch.Tensor, others: list) -> bool:
+    q.requires_grad_()
+    copy = deepcopy(mixer).eval()
+    (slope,) = torch.autograd.grad(copy(q, *others).sum(), q)
+    return bool(slope.min() < -1e-4 * slope.abs().max())
