@@ -53,6 +53,7 @@ def noted(team: TeamEnv, env: gymnasium.Env) -> TeamEnv:
         team.notes.append(f"{known}: if its episodes end there, add --time-limit {own}")
     if env.spec.id.startswith("Foraging"):
         team.notes.append("with --env-type lbf, foraging has masks and its true time limit")
+        team.refuses_methods = False
     return team
 
 

@@ -18,7 +18,9 @@ LIKE_MASK = re.compile(
 )
 # Methods with which other libraries ask for masks, such as get_avail_actions and action_masks
 METHOD = re.compile(
-    "(get_)?((action|valid_action)_masks?|(avail|available|legal)_(agent_)?(actions?|moves)(_masks?)?)"
+    "(get_)?((action|valid_action)_masks?"
+    "|(avail|available|legal|valid)_(agent_)?(actions?|moves)(_masks?)?)"
+    "|get_(possible|allowed)_(actions|moves)"
 )
 
 
