@@ -18,6 +18,7 @@ from torch import nn
 from cleanmarl import qmix
 from cleanmarl.training import Refused, acting
 from cleanmarl.training.arguments import load_file
+from cleanmarl.training.initial import unread
 from tests.helpers import (
     MODULES,
     OWN,
@@ -622,6 +623,12 @@ def test_an_argument_that_nothing_reads_is_told(tmp_path, edited, capsys):
     assert capsys.readouterr().err.startswith(
         "warning: edited_qmix.py does not read args.entropy\n"
     )
+
+
+def test_an_optimizer_without_the_eps_of_the_arguments_is_told(edited):
+    end = ", **training.optimizer_options(args))\n"
+    module = edited("qmix", (end, ")\n"))
+    assert unread(module.Args) == ["edited_qmix.py does not read args.optimizer_eps"]
 
 
 def test_targets_in_train_mode_are_told_if_it_matters(tmp_path, edited, capsys):

@@ -48,12 +48,20 @@ def unread(Args: type) -> list[str]:
     here = Path(__file__).parents[1]
     script = file_of_script(Args)
     with suppress(OSError):
-        files = [script, *here.glob("training/*.py"), here / "env" / "__init__.py"]
-        text = "".join(path.read_text() for path in files)
-        names = [one.name for one in fields(Args)]
-        read = [name for name in names if re.search(rf"(\.|[\"']){name}\b", text)]
-        return [f"{script.name} does not read args.{name}" for name in names if name not in read]
+        own = script.read_text()
+        files = [*here.glob("training/*.py"), here / "env" / "__init__.py"]
+        shared = "".join(path.read_text() for path in files)
+        names = [one.name for one in fields(Args) if not is_read(one.name, own, shared)]
+        return [f"{script.name} does not read args.{name}" for name in names]
     return []
+
+
+def is_read(name: str, own: str, shared: str) -> bool:
+    """Whether a script, or the code that all scripts share, reads an argument."""
+    reads = rf"(\.|[\"']){name}\b"
+    if name == "optimizer_eps":  # the shared code reads it for scripts that ask for it
+        return bool(re.search(rf"{reads}|\boptimizer_options\(", own))
+    return bool(re.search(reads, own + shared))
 
 
 def check_order(run: Path, env):
