@@ -67,7 +67,7 @@ class Args:
     optimizer: Optimizer = "Adam"
     """optimizer of torch.optim"""
     optimizer_eps: Fraction = 0.0001
-    """eps of the optimizer; SGD has none"""
+    """eps of the optimizer for rewards of 20 an episode, less for less; SGD has none"""
     learning_rate: Annotated[Rate, training.alias("--lr")] = 0.0005
     """learning rate of the optimizer"""
     gamma: Fraction = 0.99
@@ -379,9 +379,8 @@ def play_episode(env, values: Callable, epsilon: Callable, seed: int, rng, args:
 
 def as_arrays(observations: list, actions: list, rewards: list, terminations: list) -> dict:
     """An episode as the replay buffer stores it."""
-    episode = {}
-    for key in ("obs", "state", "avail_actions"):
-        episode[key] = np.array([observation[key] for observation in observations])
+    keys = ("obs", "state", "avail_actions")
+    episode = {key: np.array([one[key] for one in observations]) for key in keys}
     episode["actions"] = np.array(actions)
     episode["reward"] = np.array(rewards, np.float32)
     episode["terminated"] = np.array(terminations, np.float32)
@@ -446,6 +445,7 @@ def learn(networks: Networks, optimizer, buffer: EpisodeBuffer, progress, args: 
     batch = buffer.sample(args, progress.num_updates)
     if progress.num_updates == 0:
         training.set_scales(networks, batch)
+    training.scale_eps(optimizer, args, progress)
     progress.learning = update(networks, optimizer, batch, args)
     progress.num_updates += 1
 

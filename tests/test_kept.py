@@ -141,7 +141,7 @@ def test_a_run_of_an_older_version_keeps_the_eps_of_pytorch(tmp_path, monkeypatc
     assert status == 0, err
     saved = load_checkpoint(folder, "qmix")
     assert saved["args"]["optimizer_eps"] == 1e-8
-    assert saved["optimizer"]["param_groups"][0]["eps"] == 1e-8
+    assert saved["optimizer"]["param_groups"][0]["initial_eps"] == 1e-8
 
 
 def without(argument: str):

@@ -10,8 +10,9 @@ import torch
 
 from cleanmarl import load_team
 from cleanmarl.entries import hard_to_learn
-from cleanmarl.training import Refused, ScaledLinear, acting, set_scales
+from cleanmarl.training import Progress, Refused, ScaledLinear, acting, scale_eps, set_scales
 from cleanmarl.training.acting import checked
+from cleanmarl.training.checkpoint import load_checkpoint
 from cleanmarl.training.scaling import ScaleCheck
 from tests.helpers import LBF, MODULES, TWO_STEPS, every_script, small_args, trained, weights
 
@@ -266,3 +267,46 @@ def test_a_layer_of_the_state_outside_of_the_mixer_has_a_scale():
     networks.central = ScaledLinear(2, 1)
     set_scales(networks, batch_of([[[0.5, 0.0, 1.0]] * 2] * 2, [[0.5, -50.0], [1.0, -30.0]]))
     assert networks.central.scale.tolist() == [1, 50]
+
+
+# The optimizer's eps
+
+
+def eps_after(optimizer, *rewards: float, **options) -> float | None:
+    """eps after episodes with these rewards."""
+    progress = Progress()
+    for reward in rewards:
+        progress.add({"ep_reward": reward})
+        scale_eps(optimizer, small_args("qmix", **options), progress)
+    return optimizer.param_groups[0].get("eps")
+
+
+def optimizer_of(name: str = "Adam", **options):
+    return getattr(torch.optim, name)([torch.zeros(1)], lr=0.1, **options)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "share"),
+    [([0], 1), ([1], 0.05), ([-5], 0.25), ([0, 20], 1), ([500], 1), ([10, 2], 0.5)],
+)
+def test_eps_is_in_proportion_to_the_largest_reward_up_to_20(rewards, share):
+    assert eps_after(optimizer_of(eps=0.5), *rewards) == pytest.approx(0.5 * share)
+
+
+def test_standardised_rewards_keep_all_of_eps():
+    assert eps_after(optimizer_of(eps=0.5), 1, normalize_reward=True) == 0.5
+
+
+def test_an_optimizer_may_have_no_eps_or_two():
+    assert eps_after(optimizer_of("SGD"), 1) is None
+    assert eps_after(optimizer_of("Adafactor"), 1) == (None, 1e-3)
+
+
+@every_script
+def test_a_training_has_the_eps_of_its_largest_reward(tmp_path, script):
+    folder = trained(script, tmp_path / "run", optimizer_eps=0.5, **TWO_STEPS)
+    saved = load_checkpoint(folder, script)
+    largest = saved["progress"]["largest_reward"]
+    (group,) = saved["optimizer"]["param_groups"]
+    assert 0 < largest <= 8
+    assert group["eps"] == pytest.approx(0.5 * largest / 20)

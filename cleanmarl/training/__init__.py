@@ -43,7 +43,7 @@ from cleanmarl.training.results import (
     write_evaluation,
 )
 from cleanmarl.training.run import Run, random_stream
-from cleanmarl.training.scaling import ScaledLinear, set_scales
+from cleanmarl.training.scaling import ScaledLinear, scale_eps, set_scales
 from cleanmarl.training.stopping import stop_if_asked
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "random_stream",
     "refuse_on_error",
     "save_gif",
+    "scale_eps",
     "set_scales",
     "stop_if_asked",
     "success_of",

@@ -470,6 +470,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict):
     if type(optimizer) not in OPTIMIZERS:
         return
     for before, group in zip(own, optimizer.param_groups, strict=True):
+        if "eps" in before:
+            before["initial_eps"] = before["eps"]  # of scale_eps()
         for name in before.keys() - {"params"}:
             group.setdefault(name, before[name])
             if not is_alike(before[name], group[name]):

@@ -189,7 +189,7 @@ def apply_to_group(group: dict, changes: dict[str, list]):
         before, now = changes["learning_rate"]
         group["lr"] = group["lr"] / before * now  # a schedule may have lowered it
     if "optimizer_eps" in changes and "eps" in group:
-        group["eps"] = changes["optimizer_eps"][1]
+        group["eps"] = group["initial_eps"] = changes["optimizer_eps"][1]
 
 
 def tell_exploration(own, args, changes: dict):

@@ -12,6 +12,7 @@ from cleanmarl.training.arguments import title_of
 from cleanmarl.training.checkpoint import (
     are_metrics,
     file_of,
+    is_number,
     read_json,
     write_atomically,
     write_json,
@@ -55,6 +56,7 @@ class Progress:
     num_episodes: int = 0
     num_updates: int = 0
     num_evaluated: int = 0  # episodes before the last evaluation
+    largest_reward: float = 0.0  # the largest absolute reward of an episode
     results: list = field(default_factory=list)  # of the latest episodes
     learning: dict = field(default_factory=dict)  # metrics of the last update
 
@@ -64,6 +66,8 @@ class Progress:
             count = getattr(self, name)
             if type(count) is not int or count < 0:
                 raise ValueError(f"{name} is {repr(count)[:80]}")
+        if not is_number(self.largest_reward) or not self.largest_reward >= 0:
+            raise ValueError(f"largest_reward is {repr(self.largest_reward)[:80]}")
         if not isinstance(self.results, list) or not all(map(are_metrics, self.results)):
             raise ValueError("results are not those of episodes")
         if not are_metrics(self.learning):
@@ -90,6 +94,7 @@ class Progress:
     def add(self, results: dict[str, float]):
         """Count an episode, and keep its results for the next metrics."""
         self.num_episodes += 1
+        self.largest_reward = max(self.largest_reward, abs(float(results["ep_reward"])))
         self.results.append(results)
 
 

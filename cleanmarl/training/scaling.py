@@ -1,4 +1,4 @@
-"""The scale of what networks see, from data."""
+"""The scale of what networks see, and of the optimizer's eps, from data."""
 
 from collections import deque
 
@@ -10,6 +10,7 @@ from torch import nn
 from cleanmarl.entries import TINY, hard_to_learn
 from cleanmarl.training.errors import Refused, warn
 
+EPISODE = 20  # rewards of an episode, as in a won battle, for which an optimizer has all of its eps
 TIMES = 20  # an entry may grow to so many times its largest size in the first batch
 NOISE = 1e-6  # of numbers around 1, in float32
 
@@ -58,6 +59,20 @@ def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
             raise Refused(f"{given}: take nn.Linear for what is neither observation nor state")
         tiny = (largest > 0) & (largest < TINY)
         layer.scale[:size] = torch.where(tiny, largest.clamp(min=NOISE), largest.clamp(min=1))
+
+
+def scale_eps(optimizer: torch.optim.Optimizer, args, progress):
+    """Make eps smaller in proportion where no episode has earned `EPISODE`.
+
+    Adam compares eps with the size of gradients, which grows with the rewards: an eps that is right
+    for a battle's would slow the learning of small ones. Before any reward, eps is whole.
+    """
+    share = min(1, progress.largest_reward / EPISODE) or 1
+    if args.normalize_reward:  # gradients do not grow with the rewards
+        share = 1
+    for group in optimizer.param_groups:
+        if isinstance(group.get("eps"), int | float):
+            group["eps"] = group.setdefault("initial_eps", group["eps"]) * share
 
 
 def scaled_layers(network: nn.Module) -> dict[str, ScaledLinear]:
