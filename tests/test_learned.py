@@ -503,6 +503,7 @@ MIXERS = {
         (HIDDEN, HIDDEN + "        hidden = self.norm(hidden)\n"),
     ],
     "dropout": [(HIDDEN, HIDDEN + "        hidden = F.dropout(hidden, 0.1, self.training)\n")],
+    "squeeze": [("self.b2(state).squeeze(-1)", "self.b2(state).squeeze()")],
     "noise": [(HIDDEN, HIDDEN + "        hidden = hidden + torch.rand_like(hidden)\n")],
 }
 

@@ -3,11 +3,12 @@
 `arguments.py` makes the command line, `run.py` run folders, curves and random numbers,
 `checkpoint.py` files that are whole or absent, `initial.py` networks of another run, `results.py`
 metrics, evaluations and GIFs, `acting.py` networks that act quickly, `scaling.py` the scale of what
-they see, `learned.py` checks that edits are learned, `values.py` that Q_tot is possible,
-`exploring.py` that exploration has found something, `memory.py` what a replay buffer takes,
-`sources.py` the user's files behind an environment, `kept.py` networks of earlier steps,
-`stopping.py` Ctrl-C, `session.py` how a run was made, `hparams.py` arguments in TensorBoard,
-`wnb.py` Weights & Biases, and `errors.py` messages of one line.
+they see and of eps, `learned.py` checks that edits are learned, `mixing.py` that a mixer mixes
+agents only, `values.py` that Q_tot is possible, `exploring.py` that exploration has found
+something, `memory.py` what a replay buffer takes, `sources.py` the user's files behind an
+environment, `kept.py` networks of earlier steps, `stopping.py` Ctrl-C, `session.py` how a run was
+made, `hparams.py` arguments in TensorBoard, `wnb.py` Weights & Biases, and `errors.py` messages of
+one line.
 """
 
 from cleanmarl.errors import Refused, RunFailed
