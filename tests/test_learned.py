@@ -626,10 +626,27 @@ def test_an_argument_that_nothing_reads_is_told(tmp_path, edited, capsys):
     )
 
 
-def test_an_optimizer_without_the_eps_of_the_arguments_is_told(edited):
-    end = ", **training.optimizer_options(args))\n"
-    module = edited("qmix", (end, ")\n"))
-    assert unread(module.Args) == ["edited_qmix.py does not read args.optimizer_eps"]
+NOT_READ = {
+    "optimizer_eps": (", **training.optimizer_options(args))\n", ")\n"),
+    "learning_rate": ("lr=args.learning_rate, ", ""),
+    "normalize_reward": ("if args.normalize_reward:", "if False:"),
+    "hidden_dim": ("dim = args.hidden_dim", "dim = 64"),
+    "torch_threads": ("    torch.set_num_threads(args.torch_threads)\n", ""),
+    "evaluate": ("job = evaluate_run if args.evaluate else train", "job = train"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_an_argument_that_only_scripts_apply_must_be_read(edited, name):
+    module = edited("qmix", NOT_READ[name], ("Path(args.evaluate)", "Path()"))
+    assert unread(module.Args) == [f"edited_qmix.py does not read args.{name}"]
+
+
+@every_script
+def test_a_script_reads_all_its_arguments(edited, script):
+    changes = [('training.warn_on_error(f"no video of {args.env_name}")', "nullcontext()")]
+    changes += [("    torch.manual_seed(args.seed)\n", ""), ("with `args.resume`", "")]
+    assert unread(MODULES[script].Args) == unread(edited(script, *changes).Args) == []
 
 
 def test_targets_in_train_mode_are_told_if_it_matters(tmp_path, edited, capsys):

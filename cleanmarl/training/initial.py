@@ -1,6 +1,7 @@
 """With what a run begins: warnings, networks of another run, changed arguments of a resumed one."""
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -24,6 +25,7 @@ from cleanmarl.training.scaling import keep_scales, with_scales
 from cleanmarl.training.session import file_of as file_of_script
 
 AGENTS = ("agent", "target_agent")  # networks of the agents in `Networks`
+APPLIED = ("env_name", "resume", "seed")  # arguments that work whatever a script does
 SHAPED_BY = ("agent_ids", "clock", "hidden_dim", "num_layers", "rnn", "last_action")
 
 
@@ -45,23 +47,33 @@ def warn_about(args, env):
 
 def unread(Args: type) -> list[str]:
     """Arguments that a copy of a script has, but does not read, in sentences."""
-    here = Path(__file__).parents[1]
     script = file_of_script(Args)
     with suppress(OSError):
         own = script.read_text()
-        files = [*here.glob("training/*.py"), here / "env" / "__init__.py"]
-        shared = "".join(path.read_text() for path in files)
-        names = [one.name for one in fields(Args) if not is_read(one.name, own, shared)]
+        names = [one.name for one in fields(Args) if not is_read(one.name, own)]
         return [f"{script.name} does not read args.{name}" for name in names]
     return []
 
 
-def is_read(name: str, own: str, shared: str) -> bool:
-    """Whether a script, or the code that all scripts share, reads an argument."""
+def is_read(name: str, own: str) -> bool:
+    """Whether an argument is read by a script with the text `own`, or by the code of all scripts.
+
+    What the project's scripts read, this code does not apply, though it may mention it.
+    """
     reads = rf"(\.|[\"']){name}\b"
-    if name == "optimizer_eps":  # the shared code reads it for scripts that ask for it
-        return bool(re.search(rf"{reads}|\boptimizer_options\(", own))
-    return bool(re.search(reads, own + shared))
+    if name == "optimizer_eps":
+        reads += r"|\boptimizer_options\("
+    if re.search(reads, own):
+        return True
+    here = Path(__file__).parents[1]
+    scripts = text_of(here.glob("qmix*.py"))
+    shared = text_of([*here.glob("training/*.py"), here / "env" / "__init__.py"])
+    is_scripts_own = re.search(reads, scripts) and name not in APPLIED
+    return bool(re.search(reads, shared) and not is_scripts_own)
+
+
+def text_of(files: Iterable[Path]) -> str:
+    return "".join(path.read_text() for path in files)
 
 
 def check_order(run: Path, env):
