@@ -10,7 +10,7 @@ from torch import nn
 from cleanmarl.entries import TINY, hard_to_learn
 from cleanmarl.training.errors import Refused, warn
 
-EPISODE = 10  # rewards of an episode for which an optimizer has all of its eps
+EPISODE = 5  # rewards of an episode for which eps is whole; random agents earn it in battles
 TIMES = 20  # an entry may grow to so many times its largest size in the first batch
 NOISE = 1e-6  # of numbers around 1, in float32
 
