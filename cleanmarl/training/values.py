@@ -8,7 +8,7 @@ import numpy as np
 from cleanmarl.training.errors import warn
 
 TIMES = 10  # Q_tot may be so many times as large as what an episode earned
-SMALL = 0.1  # if no episode earns as much, first values and an optimizer's eps are large
+SMALL = 0.1  # if no episode earns as much, first values are large
 SLOW = "so small rewards are learned slowly, multiply them in the environment"
 NEWEST = 200  # episodes in which a team must earn a third of what it expects
 
