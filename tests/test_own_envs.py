@@ -1333,6 +1333,26 @@ def test_a_state_among_observations_is_noted():
     assert any("agents observe the entry 'state'" in note for note in env.notes)
 
 
+UNREAD = {
+    "PettingZoo": (robots, {}, "get_state"),
+    "Gymnasium": (pairs, {}, "state"),
+    "dicts": (pairs, {"base": DictPair}, "global_state"),
+}
+
+
+@pytest.mark.parametrize(("make", "base", "name"), UNREAD.values(), ids=UNREAD)
+def test_a_state_that_is_not_read_is_noted(make, base, name):
+    env = make(**base, **{name: lambda _: VIEW})
+    expected = f"{name}() is not called, the mixer sees the observations of all agents"
+    assert any(note.startswith(expected) for note in env.notes)
+
+
+def test_a_state_that_is_read_is_not_noted():
+    both = {"state": lambda _: VIEW, "get_state": lambda _: VIEW}
+    notes = robots(**both).notes + robots(env_state=False, get_state=both["get_state"]).notes
+    assert not any("is not called" in note for note in notes)
+
+
 def test_an_agent_of_gymnasiums_dicts_that_has_ended_must_not_go_on():
     ended = property(lambda env: {"red": env.steps == 1, "blue": False})
     assert_refused("red has ended, but is not terminated now", pairs, base=DictPair, ended=ended)

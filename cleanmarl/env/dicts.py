@@ -19,6 +19,7 @@ class DictTeam(ParallelTeam):
     `is_success` of all.
     """
 
+    unread_states = ("state", *ParallelTeam.unread_states)
     sorts_agents = True
     remedy_at_limit = "return one at the time limit, too, or end a step earlier by --time-limit"
     remedy_before = "each agent observes at every step until it ends: give zeros to those that wait"

@@ -149,6 +149,8 @@ class GymnasiumTeam(PaddedTeam):
     - `info["is_success"]`, optional: a bool, or one for each agent; then all must succeed
     """
 
+    unread_states = ("state", *PaddedTeam.unread_states)
+
     def __init__(self, env, title: str, views: Tuple, choices: Tuple | MultiDiscrete, **team):
         self._joint = type(choices)
         names = [f"agent {i}" for i in range(len(choices))]

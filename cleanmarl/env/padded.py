@@ -39,6 +39,8 @@ class PaddedTeam(TeamEnv):
     """
 
     sorts_agents = False  # whether agents may stand in another order than the user's
+    # Methods that may give a state, but are not called
+    unread_states = ("get_state", "global_state", "get_global_state")
     refuses_methods = True  # whether masks must not be left in a method of the environment
 
     def __init__(
@@ -72,8 +74,19 @@ class PaddedTeam(TeamEnv):
         if any(isinstance(view, Dict) and STATE in view.spaces for view in self._views.values()):
             what = f"agents observe the entry {STATE!r}, too"
             self.notes.append(f"{what}: if only the mixer should, give it by the method state()")
+        if state_space is None and team.get("env_state", True):
+            self.note_states()
         self.agent_names = list(self._names.values())
         self.read_names()
+
+    def note_states(self):
+        """Note a state that the environment may have, but that is not read."""
+        own = self._env.unwrapped
+        for name in self.unread_states:
+            if callable(getattr(own, name, None)):
+                instead = "the mixer sees the observations of all agents"
+                remedy = "PettingZoo's state() and a TeamEnv's state are read"
+                self.notes.append(f"{name}() is not called, {instead}: {remedy}")
 
     def read_choices(self, choices: dict[str, Space]):
         """Keep the action space and the number of actions of each agent."""
