@@ -52,7 +52,8 @@ class ParallelTeam(PaddedTeam):
             self._state_space = None
         elif env_state and not state_is_method(env):
             notes = ["`state` is no method of the environment: the state is the observations"]
-        super().__init__(env, title, views, choices, self._state_space, **team)
+        team |= {"state_space": self._state_space, "env_state": env_state}
+        super().__init__(env, title, views, choices, **team)
         self.notes += notes
 
     def start(self, seed: int) -> dict[str, np.ndarray]:
