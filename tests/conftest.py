@@ -17,8 +17,8 @@ event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are CPUs, because many tests wait for programs; at most 4."""
-    return min(4, (os.cpu_count() or 1) + 2)
+    """One more than there are CPUs, because many tests wait for programs; at most 4."""
+    return min(4, (os.cpu_count() or 1) + 1)
 
 
 @pytest.fixture(autouse=True, scope="session")
