@@ -1319,10 +1319,16 @@ def test_an_environment_of_gymnasium_may_know_its_own_time_limit(monkeypatch, ow
     assert (env.time_limit, env.clock) == (limit, limit is not None)
 
 
-MASK_METHODS = "get_available_actions legal_moves action_masks get_valid_actions get_possible_moves"
+MASK_METHODS = [
+    "get_available_actions",
+    "legal_moves",
+    "action_masks",
+    "get_valid_actions",
+    "get_possible_moves",
+]
 
 
-@pytest.mark.parametrize("name", MASK_METHODS.split())
+@pytest.mark.parametrize("name", MASK_METHODS)
 def test_masks_in_a_method_are_refused(name):
     assert_refused(f"the environment has {name}, but its infos", robots, **{name: always(MASK)})
 

@@ -10,7 +10,7 @@ from torch import nn
 from cleanmarl.entries import TINY, hard_to_learn
 from cleanmarl.training.errors import Refused, warn
 
-EPISODE = 5  # rewards of an episode for which eps is whole; random agents earn it in battles
+EPISODE = 5  # rewards of an episode for which eps is whole, a quarter of a won battle
 TIMES = 20  # an entry may grow to so many times its largest size in the first batch
 NOISE = 1e-6  # of numbers around 1, in float32
 
