@@ -495,6 +495,18 @@ def test_a_mixer_that_is_not_monotonic_is_told_once(tmp_path, edited, capsys, sc
     assert capsys.readouterr().err.count("the mixer is not monotonic") == 1
 
 
+def test_a_mixer_that_training_makes_non_monotonic_is_told(tmp_path, edited, capsys, monkeypatch):
+    monkeypatch.setattr("cleanmarl.training.learned.ENOUGH", 5)
+    sign = "        self.num_calls += 1\n        sign = 1 if self.num_calls < 5 else -1\n"
+    module = edited(
+        "qmix",
+        ("        self.b2 = hyper", "        self.num_calls = 0\n        self.b2 = hyper"),
+        ("        w1 = self.w1(state).abs()", f"{sign}        w1 = sign * self.w1(state).abs()"),
+    )
+    losses_of(module, "qmix", tmp_path / "run")
+    assert capsys.readouterr().err.count("the mixer is not monotonic") == 1
+
+
 BATCH_NORM = "        self.norm = nn.BatchNorm1d(dim)\n"
 MIXERS = {
     "softmax": [("self.w1(state).abs()", "self.w1(state).softmax(-1)")],

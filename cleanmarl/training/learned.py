@@ -131,9 +131,12 @@ class GradientCheck:
             raise Refused(f"no optimizer learns {', '.join(hidden)}: {wanted}")
         self.warn_of_strangers()
         self.warn_of_mode()
+        self.look_at_mixer()
+
+    def look_at_mixer(self):
+        """At the first step, and at the end: training may change whether a mixer is monotonic."""
         if self.mixed:
-            check_mixer(self.networks.mixer, self.mixed)
-            self.mixed = ()
+            self.mixed = check_mixer(self.networks.mixer, self.mixed)
 
     def forgotten(self) -> list[str]:
         """Parameters of the networks that have a gradient, but are in no optimizer."""
@@ -192,6 +195,7 @@ class GradientCheck:
             if named and all(self.is_same(f"{name}.{part}", one) for part, one in named.items()):
                 warn(f"the {name} did not change in {most} updates")
         self.warn_of_buffers()
+        self.look_at_mixer()
 
     def warn_of_buffers(self):
         """Warn of buffers, such as running means, which target networks do not follow."""

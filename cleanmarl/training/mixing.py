@@ -11,36 +11,39 @@ from cleanmarl.training.errors import Refused, warn
 ROWS = 8  # transitions to try
 
 
-def check_mixer(mixer: nn.Module, inputs: tuple):
+def check_mixer(mixer: nn.Module, inputs: tuple) -> tuple:
     """Try a mixer on the `inputs` of its `forward`: values q [N, n_agents], and what it sees.
 
     Raises Refused if Q_tot of a transition depends on the other transitions of the batch. Warns
-    if Q_tot falls where the value of an agent rises.
+    if Q_tot falls where the value of an agent rises. Returns inputs for another try, if it is fine.
     """
     try:
-        q, *others = first_rows(inputs)
+        rows = first_rows(inputs)
+        q, *others = rows
         q = q + torch.randn(q.shape, generator=torch.Generator().manual_seed(0)).to(q)
         with torch.random.fork_rng(devices=[]):  # a mixer may draw random numbers
             mixes = depends_on_others(mixer, (q, *others))
             falls = decreases(mixer, q, others)
     except Exception:  # it is called in another way
-        return
+        return ()
     if mixes:
         reason = "Q_tot of a transition depends on the other transitions of the batch"
         raise Refused(f"{reason}: let the mixer keep dimension 0, and mix over the agents")
     if falls:
         reason = "the mixer is not monotonic: Q_tot falls where the value of an agent rises"
         warn(f"{reason}, so the agents' best actions may not be the best joint action")
+        return ()
+    return rows
 
 
-def first_rows(inputs: tuple) -> list:
+def first_rows(inputs: tuple) -> tuple:
     """The first transitions of the tensors that have as many rows as q."""
     n_rows = len(inputs[0])
     found = []
     for one in inputs:
         has_rows = isinstance(one, torch.Tensor) and one.ndim > 0 and len(one) == n_rows
-        found.append(one.detach()[:ROWS] if has_rows else one)
-    return found
+        found.append(one[:ROWS].detach().clone() if has_rows else one)
+    return tuple(found)
 
 
 @torch.no_grad()
