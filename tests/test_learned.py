@@ -614,7 +614,7 @@ def test_the_gradient_of_all_parameters_of_the_networks_can_be_clipped(tmp_path,
 def test_an_optimizer_of_pytorch_works_as_it_is(tmp_path, edited, script):
     end = "lr=args.learning_rate, **training.optimizer_options(args))\n"
     line = f"    optimizer = kind(networks.learned(), {end}"
-    rates = "lr=args.learning_rate, eps=args.optimizer_eps"
+    rates = "lr=args.learning_rate, eps=args.optimizer_eps, betas=(0.9, 0.99)"
     new = f"    optimizer = torch.optim.Adam(networks.learned(), {rates})\n"
     assert_same_losses(tmp_path, script, edited(script, (line, new)), rel=1e-4)
 

@@ -926,6 +926,7 @@ def test_the_optimizer_has_the_class_the_numbers_and_the_parameters_that_were_as
     assert type(optimizer) is getattr(torch.optim, name)
     assert group["lr"] == 0.125
     assert group.get("eps") == (None if name == "SGD" else 0.25)
+    assert group.get("betas") == ((0.9, 0.99) if "Adam" in name else None)
     assert all(one is other for one, other in zip(group["params"], networks.learned(), strict=True))
 
 
@@ -939,6 +940,22 @@ def test_a_tiny_gradient_makes_a_full_step_only_with_a_small_eps(options, part):
     optimizer.step()
     steps = (before - parameter).detach() / args.learning_rate
     assert steps.flatten().tolist() == pytest.approx([part] * steps.numel(), rel=0.05)
+
+
+def test_where_gradients_grow_tenfold_steps_get_ten_times_as_long():
+    """Those of PyTorch's Adam get 25 times as long."""
+    args = small_args(**TWO_STEPS)
+    *_, networks, optimizer = qmix.set_up(args)
+    parameter = networks.learned()[0]
+    generator = torch.Generator().manual_seed(0)
+    sizes = []
+    for number in range(1030):
+        before = parameter.detach().clone()
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.grad = noise + (10 if number >= 1000 else 0)
+        optimizer.step()
+        sizes.append((parameter - before).abs().mean().item())
+    assert 8 < sizes[-1] / np.mean(sizes[900:1000]) < 12
 
 
 # Games: one that QMIX represents and VDN does not, and others
