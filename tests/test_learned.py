@@ -629,6 +629,28 @@ def test_the_learning_rate_can_be_changed_in_the_optimizer(tmp_path, edited, scr
     )
 
 
+NO_EFFECT = {
+    "--hyper-dim 8 has no effect with --mixer vdn": {"mixer": "vdn", "hyper_dim": 8},
+    "--no-env-state has no effect with --mixer vdn": {"mixer": "vdn", "env_state": False},
+    "--optimizer-eps 0.5 has no effect with --optimizer SGD": {
+        "optimizer": "SGD",
+        "optimizer_eps": 0.5,
+    },
+}
+
+
+@pytest.mark.parametrize(("told", "options"), NO_EFFECT.items(), ids=NO_EFFECT)
+def test_an_argument_without_effect_beside_another_is_told(tmp_path, capsys, told, options):
+    qmix.train(qmix.Args(**TWO_STEPS | {"total_timesteps": 40} | options), tmp_path / "run")
+    assert capsys.readouterr().err.startswith(f"warning: {told}\n")
+
+
+def test_defaults_beside_another_argument_are_not_told(tmp_path, capsys):
+    options = {"mixer": "vdn", "optimizer": "SGD"}
+    qmix.train(qmix.Args(**TWO_STEPS | {"total_timesteps": 40} | options), tmp_path / "run")
+    assert "has no effect" not in capsys.readouterr().err
+
+
 def test_an_argument_that_nothing_reads_is_told(tmp_path, edited, capsys):
     line = "    seed: Seed = 1\n"
     module = edited("qmix", (line, "    entropy: float = 0.5\n" + line))

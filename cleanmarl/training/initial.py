@@ -26,6 +26,10 @@ from cleanmarl.training.session import file_of as file_of_script
 
 AGENTS = ("agent", "target_agent")  # networks of the agents in `Networks`
 APPLIED = ("env_name", "resume", "seed")  # arguments that work whatever a script does
+IDLE = {  # what has no effect beside another argument
+    ("mixer", "vdn"): ("hyper_dim", "hypernet_layers", "env_state"),
+    ("optimizer", "SGD"): ("optimizer_eps",),
+}
 SHAPED_BY = ("agent_ids", "clock", "hidden_dim", "num_layers", "rnn", "last_action")
 
 
@@ -35,7 +39,7 @@ def warn_about(args, env):
         check_order(path_of(run), env.unwrapped)
     if args.evaluate or args.resume:
         return  # it was said when the training began
-    for note in notes_on(env, args.buffer_size) + unread(type(args)):
+    for note in notes_on(env, args.buffer_size) + unread(type(args)) + idle(args):
         warn(note)
     env = env.unwrapped
     limited, clock = env.time_limit is not None, getattr(env, "clock", False)
@@ -43,6 +47,18 @@ def warn_about(args, env):
         warn("agents see the time left, so the limit is an end: leave --bootstrap-truncated out")
     if limited and not (clock or args.bootstrap_truncated):
         warn("the time limit is an end, which agents do not see: add --bootstrap-truncated")
+
+
+def idle(args) -> list[str]:
+    """Arguments that were given, but have no effect beside another one, in sentences."""
+    given = {one.name: getattr(args, one.name) for one in fields(args)}
+    changes = {one.name for one in fields(args) if given[one.name] != one.default}
+    found = []
+    for (name, value), others in IDLE.items():
+        if given.get(name) == value:
+            idle = [as_given(other, given[other]) for other in others if other in changes]
+            found += [f"{words} has no effect with {as_given(name, value)}" for words in idle]
+    return found
 
 
 def unread(Args: type) -> list[str]:
