@@ -133,15 +133,18 @@ def test_a_run_of_an_older_version_still_makes_one_update_an_episode(
     assert load_checkpoint(folder, "qmix")["args"]["steps_per_update"] == 2**31 - 1
 
 
-def test_a_run_of_an_older_version_keeps_the_eps_of_pytorch(tmp_path, monkeypatch, command):
+def test_a_run_of_an_older_version_keeps_the_adam_of_pytorch(tmp_path, monkeypatch, command):
     with monkeypatch.context() as patch:
+        patch.setattr("cleanmarl.training.optimizer_options", lambda args: {"eps": 1e-8})
         patch.setattr(checkpoint, "plain", without("optimizer_eps"))
         folder = trained("qmix", tmp_path / "run", **SHORT | {"optimizer_eps": 1e-8})
     status, _, err = command("qmix", "--resume", str(folder), "--total-timesteps", "60")
     assert status == 0, err
     saved = load_checkpoint(folder, "qmix")
     assert saved["args"]["optimizer_eps"] == 1e-8
-    assert saved["optimizer"]["param_groups"][0]["initial_eps"] == 1e-8
+    (group,) = saved["optimizer"]["param_groups"]
+    assert group["initial_eps"] == 1e-8
+    assert tuple(group["betas"]) == (0.9, 0.999)
 
 
 def without(argument: str):

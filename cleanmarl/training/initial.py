@@ -51,13 +51,12 @@ def warn_about(args, env):
 
 def idle(args) -> list[str]:
     """Arguments that were given, but have no effect beside another one, in sentences."""
-    given = {one.name: getattr(args, one.name) for one in fields(args)}
-    changes = {one.name for one in fields(args) if given[one.name] != one.default}
+    changes = {one.name for one in fields(args) if getattr(args, one.name) != one.default}
     found = []
     for (name, value), others in IDLE.items():
-        if given.get(name) == value:
-            idle = [as_given(other, given[other]) for other in others if other in changes]
-            found += [f"{words} has no effect with {as_given(name, value)}" for words in idle]
+        if getattr(args, name, None) == value:
+            given = [as_given(one, getattr(args, one)) for one in others if one in changes]
+            found += [f"{words} has no effect with {as_given(name, value)}" for words in given]
     return found
 
 
