@@ -135,7 +135,8 @@ def test_a_run_of_an_older_version_still_makes_one_update_an_episode(
 
 def test_a_run_of_an_older_version_keeps_the_adam_of_pytorch(tmp_path, monkeypatch, command):
     with monkeypatch.context() as patch:
-        patch.setattr("cleanmarl.training.optimizer_options", lambda args: {"eps": 1e-8})
+        options = {"eps": 1e-8, "fused": True}
+        patch.setattr("cleanmarl.training.optimizer_options", lambda args: options)
         patch.setattr(checkpoint, "plain", without("optimizer_eps"))
         folder = trained("qmix", tmp_path / "run", **SHORT | {"optimizer_eps": 1e-8})
     status, _, err = command("qmix", "--resume", str(folder), "--total-timesteps", "60")
