@@ -631,7 +631,7 @@ def test_the_learning_rate_can_be_changed_in_the_optimizer(tmp_path, edited, scr
 
 NO_EFFECT = {
     "--hyper-dim 8 has no effect with --mixer vdn": {"mixer": "vdn", "hyper_dim": 8},
-    "--no-env-state has no effect with --mixer vdn": {"mixer": "vdn", "env_state": False},
+    "--hypernet-layers 1 has no effect with --mixer vdn": {"mixer": "vdn", "hypernet_layers": 1},
     "--optimizer-eps 0.5 has no effect with --optimizer SGD": {
         "optimizer": "SGD",
         "optimizer_eps": 0.5,

@@ -27,7 +27,7 @@ from cleanmarl.training.session import file_of as file_of_script
 AGENTS = ("agent", "target_agent")  # networks of the agents in `Networks`
 APPLIED = ("env_name", "resume", "seed")  # arguments that work whatever a script does
 IDLE = {  # what has no effect beside another argument
-    ("mixer", "vdn"): ("hyper_dim", "hypernet_layers", "env_state"),
+    ("mixer", "vdn"): ("hyper_dim", "hypernet_layers"),
     ("optimizer", "SGD"): ("optimizer_eps",),
 }
 SHAPED_BY = ("agent_ids", "clock", "hidden_dim", "num_layers", "rnn", "last_action")
