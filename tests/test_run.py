@@ -942,6 +942,41 @@ def test_curves_that_cannot_be_written_are_told_in_one_line(tmp_path, monkeypatc
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("rewards", "won", "wanted"),
+    [
+        ([1, 3, 2, 2, 2], None, "step 16; eval/ep_reward 3.00"),
+        ([2, 2, 1, 2, 2], [0, 1, 1, 0, 0], "step 16; eval/battle_won 1.00, eval/ep_reward 2.00"),
+        ([1, 2, 3, 3, 3], None, None),
+        ([1, 3.001, 3, 3, 3], None, None),  # the same in two digits
+        ([-1, -3, -2, -1, -2], None, "step 8; eval/ep_reward -1.00"),
+    ],
+)
+def test_the_end_tells_of_a_better_evaluation(rewards, won, wanted, tmp_path, monkeypatch, capsys):
+    results = [{"ep_reward": reward} for reward in rewards]
+    if won:
+        results = [one | {"battle_won": rate} for one, rate in zip(results, won, strict=True)]
+    monkeypatch.setattr(qmix, "evaluate", lambda *_: [results.pop(0)])
+    folder = trained("qmix", tmp_path / "run", **SHORT)
+    done, *best, last = capsys.readouterr().out.splitlines()
+    assert done.startswith("done after 40 steps")
+    assert best == ([f"best evaluation (--which best): {wanted}"] if wanted else [])
+    assert last == f"run folder: {folder}"
+
+
+@pytest.mark.parametrize("lost", ["removed", "not saved"])
+def test_the_end_tells_of_no_networks_that_are_not_there(lost, tmp_path, monkeypatch, capsys):
+    results = [{"ep_reward": reward} for reward in (3, 2, 2, 2, 2)]
+
+    def evaluate(*_):
+        (tmp_path / "run" / "best.pt").unlink(missing_ok=True)
+        return [results.pop(0)]
+
+    monkeypatch.setattr(qmix, "evaluate", evaluate)
+    trained("qmix", tmp_path / "run", **SHORT | {"save_model": lost == "removed"})
+    assert "best evaluation" not in capsys.readouterr().out
+
+
 def test_a_lost_best_team_is_told(tmp_path, monkeypatch, capsys):
     evaluations = []
     monkeypatch.setattr(qmix, "evaluate", lambda *_: evaluations.append(1) or [{"ep_reward": 1.0}])

@@ -38,6 +38,7 @@ from cleanmarl.training.checkpoint import (
     load_checkpoint,
     load_state,
     pack,
+    read_model,
     read_sessions,
     state_of,
     to_bytes,
@@ -244,8 +245,7 @@ class Run:
             self.add_to_curves(scalars, self.step)
         self.wandb.log(scalars, self.step)
         if evaluated:
-            success = scalars.get("eval/battle_won", scalars.get("eval/success", 0.0))
-            self.keep_best(success, scalars["eval/ep_reward"])
+            self.keep_best(score_of(scalars))
         self.show(evaluated)
 
     def add_to_curves(self, scalars: dict[str, float], step: int):
@@ -278,12 +278,25 @@ class Run:
         with suppress(OSError):  # full disk: `save` will warn
             write_json(self.folder / "status.json", status)
 
-    def keep_best(self, *score: float):
-        """Write best.pt if this score is the highest: win or success rate, then reward."""
-        if list(score) > self.best_score and self.args.save_model:
+    def keep_best(self, score: list[float]):
+        """Write best.pt if this score is the highest."""
+        if score > self.best_score and self.args.save_model:
             with errors.warn_on_error(f"best.pt is not written at step {self.step}", OSError):
                 self.write_model("best.pt")
-                self.best_score = list(score)
+                self.best_score = score
+
+    def best_evaluation(self) -> str:
+        """A line on the best networks, if the last ones scored less; otherwise nothing."""
+        best, last = np.round(self.best_score, 2), np.round(score_of(self.latest), 2)
+        if best.tolist() <= last.tolist():
+            return ""
+        with suppress(Refused):
+            step = read_model(self.folder / "best.pt")["step"]
+            names = [name for name in SHOWN if name in self.latest]
+            rate = f"{names[0]} {best[0]:.2f}, " if len(names) > 1 else ""
+            scores = f"{rate}eval/ep_reward {best[1]:.2f}"
+            return f"\nbest evaluation (--which best): step {step}; {scores}"
+        return ""
 
     def write_model(self, name: str):
         networks = self.state["networks"].named_children()
@@ -391,7 +404,8 @@ class Run:
             return
         results = [f"{n} {v:.2f}" for n, v in self.latest.items() if n.startswith("eval/")]
         found = f"; {', '.join(results)}" if results else ""
-        say(f"{ending} after {self.step} steps{found}\nrun folder: {self.folder}")
+        best = self.best_evaluation()
+        say(f"{ending} after {self.step} steps{found}{best}\nrun folder: {self.folder}")
         if self.unsaved:
             raise RunFailed(f"the end of the run could not be saved in {self.folder}")
         if self.stopped:
@@ -410,6 +424,12 @@ class Run:
             self.episodes.clear()  # to save the rest needs memory, too
             return RunFailed(reason)
         return error
+
+
+def score_of(metrics: dict) -> list[float]:
+    """What the best networks have most of: win or success rate, then reward."""
+    success = metrics.get("eval/battle_won", metrics.get("eval/success", 0.0))
+    return [success, metrics.get("eval/ep_reward", -np.inf)]
 
 
 def random_stream(args, purpose: str, *number: int) -> np.random.Generator:
