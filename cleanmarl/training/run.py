@@ -290,13 +290,14 @@ class Run:
         best, last = np.round(self.best_score, 2), np.round(score_of(self.latest), 2)
         if best.tolist() <= last.tolist():
             return ""
-        with suppress(Refused):
+        try:
             step = read_model(self.folder / "best.pt")["step"]
-            names = [name for name in SHOWN if name in self.latest]
-            rate = f"{names[0]} {best[0]:.2f}, " if len(names) > 1 else ""
-            scores = f"{rate}eval/ep_reward {best[1]:.2f}"
-            return f"\nbest evaluation (--which best): step {step}; {scores}"
-        return ""
+        except Refused:  # somebody removed it
+            return ""
+        names = [name for name in SHOWN if name in self.latest]
+        rate = f"{names[0]} {best[0]:.2f}, " if len(names) > 1 else ""
+        scores = f"{rate}eval/ep_reward {best[1]:.2f}"
+        return f"\nbest evaluation (--which best): step {step}; {scores}"
 
     def write_model(self, name: str):
         networks = self.state["networks"].named_children()
