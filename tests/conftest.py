@@ -7,6 +7,7 @@ import signal
 import sys
 
 import pytest
+from filelock import FileLock
 from tensorboard.summary.writer import event_file_writer
 
 from cleanmarl.battle import BattleEnv
@@ -22,11 +23,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def engine():
-    """Compile the battle engine before the tests, which look at what is printed."""
-    env = BattleEnv("3m")
-    env.reset(seed=0)
-    env.step([1, 1, 1])
+def engine(tmp_path_factory):
+    """Compile the battle engine before the tests, which look at what is printed.
+
+    One process of the tests compiles it, and the others read what it kept.
+    """
+    with FileLock(tmp_path_factory.getbasetemp().parent / "engine.lock"):
+        env = BattleEnv("3m")
+        env.reset(seed=0)
+        env.step([1, 1, 1])
 
 
 @pytest.fixture(autouse=True)
