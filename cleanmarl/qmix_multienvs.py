@@ -425,7 +425,7 @@ class Collector:
         num_begun = int(self.episode_over.sum())
         if num_begun:
             self.begin()
-        epsilons = np.where(self.explores, epsilon, 0.0)  # [E]
+        epsilons = np.where(self.explores, epsilon, 0).astype(np.float32)  # [E]
         actions = act_together(values, self.envs.observation, epsilons, self.rngs)
         self.episode_over, infos = self.envs.step(actions)
         self.num_started += num_begun  # only now: a process may have died

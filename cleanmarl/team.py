@@ -174,7 +174,8 @@ def call_act(act: Callable, values: Callable, observation: dict, memory, args):
     given |= {"epsilon": 0.0, "rng": np.random.default_rng(0)}
     names = inspect.signature(act).parameters
     if strange := names.keys() - given.keys():
-        raise Refused(f"act() of the script takes {min(strange)}, which a team does not know")
+        known = ", ".join(given)
+        raise Refused(f"act() of the script takes {min(strange)}; a team knows {known}")
     return act(**{name: given[name] for name in names})
 
 

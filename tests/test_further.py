@@ -12,7 +12,7 @@ import torch
 from cleanmarl.training import Refused
 from cleanmarl.training.arguments import FIXED, FREE
 from cleanmarl.training.checkpoint import load_checkpoint
-from cleanmarl.training.initial import apply_changes, check_alike, check_order
+from cleanmarl.training.initial import apply_changes, check_alike, check_order, init_from
 from cleanmarl.training.scaling import scaled_layers
 from tests.helpers import (
     LBF,
@@ -365,15 +365,25 @@ def test_a_run_goes_on_with_all_arguments_that_may_change(script, copied):
 
 @every_script
 def test_a_mixer_that_begins_anew_gets_scales(team, script, tmp_path, monkeypatch):
+    options = {"init_from": str(team(script)), "hyper_dim": 9}
     seen = []
     monkeypatch.setattr("cleanmarl.training.set_scales", lambda networks, _: seen.append(networks))
-    options = {"init_from": str(team(script)), "hyper_dim": 9}
     MODULES[script].train(small_args(script, **TWO_STEPS | options), folder=tmp_path / "run")
     (networks,) = seen
-    kept = {name for name, layer in scaled_layers(networks).items() if layer.keeps_scale}
-    assert kept
-    assert all(name.startswith(("agent", "target_agent")) for name in kept)
-    assert any("mixer" in name for name in scaled_layers(networks))
+    again = fresh(script, hyper_dim=9)
+    init_from(small_args(script, **options, resume="run"), again)
+    for one in (networks, again):
+        kept = {name for name, layer in scaled_layers(one).items() if layer.keeps_scale}
+        assert kept
+        assert all(name.startswith(("agent", "target_agent")) for name in kept)
+        assert any("mixer" in name for name in scaled_layers(one))
+
+
+@every_script
+def test_a_resumed_run_keeps_scales_if_the_run_it_began_with_is_gone(script, tmp_path):
+    networks = fresh(script)
+    init_from(small_args(script, init_from=str(tmp_path / "gone"), resume="run"), networks)
+    assert all(layer.keeps_scale for layer in scaled_layers(networks).values())
 
 
 def test_a_run_with_agents_in_another_order_is_refused(tmp_path, monkeypatch):

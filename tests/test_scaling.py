@@ -239,7 +239,7 @@ def test_an_entry_that_outgrows_its_scale_is_named_once(capsys):
     check.look()
     check.look()
     said = capsys.readouterr().err
-    assert said.count("entry 1 of an observation is 200, 50 times its largest size") == 1
+    assert said.count("entry 1 of an observation is 200, 50 times its scale") == 1
 
 
 @pytest.mark.parametrize("network", [agents(10.0, 10.0), SimpleNamespace(), agents(1.0, 10.0)])
@@ -253,7 +253,7 @@ def test_other_entries_are_not_mentioned(capsys, network, stored):
 def test_a_training_says_that_observations_grow(tmp_path, capsys, script):
     growing = {"env_type": "pz", "env_family": "tests.games", "env_name": "growing_game"}
     trained(script, tmp_path / "run", log_every=2, total_timesteps=200, **growing)
-    assert capsys.readouterr().err.count("times its largest size in the first batch") == 1
+    assert capsys.readouterr().err.count("times its scale from the first batch") == 1
 
 
 def test_agents_that_have_ended_hide_no_entry_that_is_hardly_learned():

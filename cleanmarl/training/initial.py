@@ -122,25 +122,38 @@ def init_from(args, networks: torch.nn.Module):
     """
     if not args.init_from or args.evaluate:
         return
-    if args.resume:  # its checkpoint has networks and scales
-        return keep_scales(networks)
+    if args.resume:
+        return keep_scales_again(args, networks)
     folder = path_of(args.init_from)
     model = read_model(folder / file_of(args.init_from, args.which))
     parts = dict(networks.named_children())
-    agents = {name: part for name, part in parts.items() if name in AGENTS}
-    others = {name: part for name, part in parts.items() if name not in AGENTS}
-    for name, part in agents.items():
-        if not fits(model.get(name), part):
-            reason = misfit(folder, args, model.get(name), part)
+    misfits = [name for name, part in parts.items() if not fits(model.get(name), part)]
+    for name in misfits:
+        if name in AGENTS:
+            reason = misfit(folder, args, model.get(name), parts[name])
             raise Refused(f"the {name} of {folder} does not fit here: {reason}")
-    load_model(args.init_from, args.which, **agents)
-    keep_scales(nn.ModuleDict(agents))
-    misfits = [name for name, part in others.items() if not fits(model.get(name), part)]
     if misfits:
         warn(f"the {misfits[0]} of {folder} does not fit here: only the agent network is taken")
-    else:
-        load_model(args.init_from, args.which, **others)
-        keep_scales(networks)
+    taken = that_fit(model, networks)
+    load_model(args.init_from, args.which, **taken)
+    keep_scales(taken)
+
+
+def keep_scales_again(args, networks: torch.nn.Module):
+    """Keep the scales of another run's networks when the run that began with them is resumed."""
+    taken = networks
+    with suppress(Refused):  # the other run may be gone
+        model = read_model(path_of(args.init_from) / file_of(args.init_from, args.which))
+        taken = that_fit(model, networks)
+    keep_scales(taken)
+
+
+def that_fit(model: dict, networks: torch.nn.Module) -> nn.ModuleDict:
+    """The networks that begin as another run's: all, or the agents' alone if one does not fit."""
+    parts = dict(networks.named_children())
+    if not all(fits(model.get(name), part) for name, part in parts.items()):
+        parts = {name: part for name, part in parts.items() if name in AGENTS}
+    return nn.ModuleDict(parts)
 
 
 def fits(weights: dict | None, network: torch.nn.Module) -> bool:

@@ -11,7 +11,7 @@ from cleanmarl.entries import TINY, hard_to_learn
 from cleanmarl.training.errors import Refused, warn
 
 EPISODE = 5  # rewards of an episode for which eps is whole, a quarter of a won battle
-TIMES = 20  # an entry may grow to so many times its largest size in the first batch
+TIMES = 20  # an entry may grow to so many times its scale
 NOISE = 1e-6  # of numbers around 1, in float32
 
 
@@ -127,5 +127,5 @@ class ScaleCheck:
             self.active = False
             entry = times.argmax()
             what = f"entry {entry} of an observation is {seen[entry]:.3g}"
-            than = f"{times[entry]:.0f} times its largest size in the first batch"
+            than = f"{times[entry]:.0f} times its scale from the first batch"
             warn(f"{what}, {than}: learning may suffer, so divide it in the environment")
