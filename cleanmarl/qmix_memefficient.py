@@ -68,7 +68,7 @@ class Args:
     optimizer: Optimizer = "Adam"
     """optimizer of torch.optim"""
     optimizer_eps: Fraction = 0.0001
-    """eps of the optimizer, smaller while no episode has earned 5; SGD has none"""
+    """eps of the optimizer, smaller until an episode earns 5 or -5; SGD has none"""
     learning_rate: Annotated[Rate, training.alias("--lr")] = 0.0005
     """learning rate of the optimizer"""
     gamma: Fraction = 0.99
