@@ -68,6 +68,8 @@ class Args:
     """optimizer of torch.optim"""
     optimizer_eps: Fraction = 1e-8
     """eps of the optimizer, smaller until an episode earns 5 or -5; SGD has none"""
+    beta2: Annotated[float, Between(0, 0.99999)] = 0.999
+    """decay of Adam's mean of squared gradients, alpha of RMSprop"""
     learning_rate: Annotated[Rate, training.alias("--lr")] = 0.0008
     """learning rate of the optimizer"""
     gamma: Fraction = 0.99

@@ -60,7 +60,8 @@ class Team:
         self._agent = agent
         self._act = script.act
         self._remembers = "memory" in inspect.signature(script.act).parameters
-        self._ids = np.eye(self.n_agents, self.n_agents if args.agent_ids else 0, dtype=np.float32)
+        ids = self.n_agents if getattr(args, "agent_ids", True) else 0
+        self._ids = np.eye(self.n_agents, ids, dtype=np.float32)
         begin, end = about["inputs"].get("time_left", (0, 0))
         self._time_limit = about["time_limit"] if end > begin else None  # None: agents see no clock
         own = np.array(about["own_actions"] or [self.n_actions] * self.n_agents)
@@ -172,11 +173,12 @@ def call_act(act: Callable, values: Callable, observation: dict, memory, args):
     """Call a script's `act` greedily; a copy may take its arguments in another order."""
     given = {"values": values, "observation": observation, "memory": memory, "args": args}
     given |= {"epsilon": 0.0, "rng": np.random.default_rng(0)}
-    names = inspect.signature(act).parameters
-    if strange := names.keys() - given.keys():
+    parameters = inspect.signature(act).parameters
+    needed = {name for name, one in parameters.items() if one.default is one.empty}
+    if strange := needed - given.keys():
         known = ", ".join(given)
         raise Refused(f"act() of the script takes {min(strange)}; a team knows {known}")
-    return act(**{name: given[name] for name in names})
+    return act(**{name: given[name] for name in parameters if name in given})
 
 
 def load_team(

@@ -296,6 +296,29 @@ def test_a_resumed_run_learns_with_its_new_eps(copied):
     assert group["eps"] == 0.125  # an episode of the game earns 7
 
 
+@pytest.mark.parametrize("kind", ["Adam", "RMSprop"])
+def test_a_resumed_run_learns_with_its_new_beta2(tmp_path, kind):
+    folder = trained("qmix", tmp_path / "run", **SHORT | {"optimizer": kind})
+    resumed("qmix", folder, total_timesteps=60, beta2=0.5)
+    (group,) = load_checkpoint(folder, "qmix")["optimizer"]["param_groups"]
+    assert [*group.get("betas", (0.9, group.get("alpha")))] == [0.9, 0.5]
+
+
+def test_a_schedule_goes_on_from_the_new_learning_rate(copied):
+    folder = copied("qmix")
+    args = small_args("qmix", **SHORT | {"resume": str(folder), "learning_rate": 0.001})
+    *_, optimizer = MODULES["qmix"].set_up(args)
+    optimizer.param_groups[0]["lr"] = 0.0005
+    halves = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda number: 0.5**number)
+    optimizer.step()
+    halves.step()
+    parts = {"optimizer": optimizer, "halves": halves}
+    apply_changes(load_checkpoint(folder, "qmix"), args, parts)
+    optimizer.step()
+    halves.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.00025)
+
+
 def test_a_learning_rate_that_a_schedule_has_lowered_changes_in_proportion(copied):
     folder = copied("qmix")
     args = small_args("qmix", **SHORT | {"resume": str(folder), "learning_rate": 0.001})

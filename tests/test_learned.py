@@ -248,7 +248,7 @@ def test_gradients_may_be_set_to_zero_after_the_step(tmp_path, edited):
 def test_an_update_without_a_step_is_refused(tmp_path, edited, script):
     module = edited(script, (STEP, ""))
     with pytest.raises(Refused, match=r"no optimizer\.step\(\)"):
-        losses_of(module, script, tmp_path / "run", total_timesteps=100)
+        losses_of(module, script, tmp_path / "run", total_timesteps=300)
 
 
 def test_a_short_training_without_a_step_is_told_at_its_end(tmp_path, edited, capsys):
@@ -415,6 +415,14 @@ def test_a_training_without_updates_is_told(tmp_path, edited, capsys):
     module = edited("qmix", (due, due.replace("== 0", "== 1")))
     module.train(args_of(module, "qmix", **TWO_STEPS), folder=tmp_path / "run")
     assert "20 episodes are stored, but no update was made" in capsys.readouterr().err
+
+
+def test_a_batch_that_is_larger_than_all_episodes_is_told(tmp_path, capsys):
+    options = TWO_STEPS | {"total_timesteps": 200, "eval_steps": 5, "log_every": 1}
+    qmix.train(qmix.Args(**options, batch_size=200), tmp_path / "run")
+    said = capsys.readouterr().err
+    few = "100 episodes are stored, fewer than --batch-size 200, but no update was made"
+    assert said.count("warning: ") == said.count(few) == 1
 
 
 @every_script
@@ -614,7 +622,7 @@ def test_the_gradient_of_all_parameters_of_the_networks_can_be_clipped(tmp_path,
 def test_an_optimizer_of_pytorch_works_as_it_is(tmp_path, edited, script):
     end = "lr=args.learning_rate, **training.optimizer_options(args))\n"
     line = f"    optimizer = kind(networks.learned(), {end}"
-    rates = "lr=args.learning_rate, eps=args.optimizer_eps, betas=(0.9, 0.99)"
+    rates = "lr=args.learning_rate, eps=args.optimizer_eps, betas=(0.9, args.beta2)"
     new = f"    optimizer = torch.optim.Adam(networks.learned(), {rates})\n"
     assert_same_losses(tmp_path, script, edited(script, (line, new)), rel=1e-4)
 
@@ -636,6 +644,7 @@ NO_EFFECT = {
         "optimizer": "SGD",
         "optimizer_eps": 0.5,
     },
+    "--beta2 0.5 has no effect with --optimizer SGD": {"optimizer": "SGD", "beta2": 0.5},
 }
 
 
@@ -661,7 +670,6 @@ def test_an_argument_that_nothing_reads_is_told(tmp_path, edited, capsys):
 
 
 NOT_READ = {
-    "optimizer_eps": (", **training.optimizer_options(args))\n", ")\n"),
     "learning_rate": ("lr=args.learning_rate, ", ""),
     "normalize_reward": ("if args.normalize_reward:", "if False:"),
     "hidden_dim": ("dim = args.hidden_dim", "dim = 64"),
@@ -674,6 +682,20 @@ NOT_READ = {
 def test_an_argument_that_only_scripts_apply_must_be_read(edited, name):
     module = edited("qmix", NOT_READ[name], ("Path(args.evaluate)", "Path()"))
     assert unread(module.Args) == [f"edited_qmix.py does not read args.{name}"]
+
+
+def test_what_only_an_optimizer_has_must_be_given_to_it(edited):
+    module = edited("qmix", (", **training.optimizer_options(args))\n", ")\n"))
+    read = "edited_qmix.py does not read args."
+    assert unread(module.Args) == [f"{read}optimizer_eps", f"{read}beta2"]
+
+
+def test_what_a_module_of_the_users_reads_is_read(tmp_path, edited):
+    (tmp_path / "sizes_of_mine.py").write_text("def units(args):\n    return args.hidden_dim\n")
+    line = "from cleanmarl import training"
+    changes = [("dim = args.hidden_dim", "dim = units(args)")]
+    changes += [(line, f"from sizes_of_mine import units\n{line}")]
+    assert unread(edited("qmix", *changes).Args) == []
 
 
 @every_script

@@ -920,13 +920,16 @@ def test_epsilon_is_logged_as_it_falls(tmp_path):
 
 @pytest.mark.parametrize("name", get_args(qmix.Optimizer))
 def test_the_optimizer_has_the_class_the_numbers_and_the_parameters_that_were_asked(name):
-    args = small_args(optimizer=name, learning_rate=0.125, optimizer_eps=0.25, **TWO_STEPS)
+    args = small_args(
+        optimizer=name, learning_rate=0.125, optimizer_eps=0.25, beta2=0.75, **TWO_STEPS
+    )
     *_, networks, optimizer = qmix.set_up(args)
     (group,) = optimizer.param_groups
     assert type(optimizer) is getattr(torch.optim, name)
     assert group["lr"] == 0.125
     assert group.get("eps") == (None if name == "SGD" else 0.25)
-    assert group.get("betas") == ((0.9, 0.99) if "Adam" in name else None)
+    assert group.get("betas") == ((0.9, 0.75) if "Adam" in name else None)
+    assert group.get("alpha") == (0.75 if name == "RMSprop" else None)
     assert all(one is other for one, other in zip(group["params"], networks.learned(), strict=True))
 
 

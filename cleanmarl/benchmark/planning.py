@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import typing
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
@@ -337,12 +338,17 @@ def check_folder(task: Task):
             same = SAME_CURVE | {"total_timesteps"}
     for found in begun:
         known = task.args.keys() & found.keys()  # the script may have new arguments
-        names = sorted(n for n in known - same if found[n] != task.args[n])
+        names = sorted(n for n in known - same if found[n] != as_json(task.args[n]))
         if names:
             there = " ".join(f"{option(name)} {found[name]}" for name in names)
             here = " ".join(f"{option(name)} {task.args[name]}" for name in names)
             differ = f"the run in {task.folder} has {there}, not {here}"
             raise ValueError(f"{differ}: remove it or choose other --runs")
+
+
+def as_json(value):
+    """A value as it is read from a file: tuples are lists there."""
+    return json.loads(json.dumps(value))
 
 
 def check_longer(task: Task, steps: int):

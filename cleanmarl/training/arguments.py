@@ -4,6 +4,7 @@ A field `gamma: Fraction = 0.99` becomes the option `--gamma`. The docstring bel
 help text.
 """
 
+import ast
 import importlib.util
 import inspect
 import json
@@ -23,7 +24,13 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from cleanmarl.teams import path_of
-from cleanmarl.training.checkpoint import load_checkpoint, read_json, read_sessions, read_team
+from cleanmarl.training.checkpoint import (
+    load_checkpoint,
+    plain,
+    read_json,
+    read_sessions,
+    read_team,
+)
 from cleanmarl.training.errors import Refused, reader_may_leave, refuse_on_error
 from cleanmarl.training.sources import check_scenario
 
@@ -155,7 +162,8 @@ def script_of(Args: type) -> str:
 def load_file(path: Path) -> ModuleType:
     """Load a script as a module; the script can import modules from its own folder.
 
-    Raises ImportError if the file is not a Python file, and any error that the script raises.
+    Raises ImportError if the file is not a Python file, or if it gets another module than the one
+    in its folder, and any error that the script raises.
     """
     path = path.resolve()
     name = f"script {path}"  # no other module can have this name
@@ -168,10 +176,33 @@ def load_file(path: Path) -> ModuleType:
         sys.path.append(str(path.parent))
     try:
         spec.loader.exec_module(module)
+        check_own_modules(path)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+def own_modules(script: Path) -> dict[str, Path]:
+    """The modules in a script's folder that it imports: name -> file."""
+    found = {}
+    for node in ast.walk(ast.parse(script.read_bytes())):
+        names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module]
+        for name in {name.partition(".")[0] for name in names} - {"cleanmarl"}:
+            for file in (script.parent / f"{name}.py", script.parent / name / "__init__.py"):
+                if file.is_file():
+                    found[name] = file
+    return found
+
+
+def check_own_modules(script: Path):
+    """Raise ImportError if a script has imported another module than that in its folder."""
+    for name, file in own_modules(script).items():
+        loaded = getattr(sys.modules.get(name), "__file__", None)
+        if loaded and Path(loaded).resolve() != file.resolve():
+            raise ImportError(f"it imports {file}, but gets {loaded}: give one another name")
 
 
 def short_name(env_name: str) -> str:
@@ -258,9 +289,14 @@ def with_newer(Args: type, own: dict) -> dict:
         "keep_models": 0,
         "steps_per_update": 2**31 - 1,
         "optimizer_eps": 1e-8,
+        "beta2": 0.99,
     }
-    names = {known.name for known in fields(Args)}
-    return {name: value for name, value in newer.items() if name in names} | own
+    known = {one.name: one.default for one in fields(Args)}
+    found = {name: value for name, value in newer.items() if name in known} | own
+    for name, value in found.items():
+        if isinstance(value, list) and isinstance(known.get(name), tuple):
+            found[name] = tuple(value)  # JSON has lists only
+    return found
 
 
 # Options of the environment that are no options of a task
@@ -302,7 +338,7 @@ def check_types(args):
         if not fits(kind, value):
             raise Refused(f"{option(name)} must be {wanted(kind)}, got {repr(value)[:80]}")
         try:
-            json.dumps(value)
+            json.dumps(plain(value))
         except TypeError:
             kind = type(value).__name__
             raise Refused(f"{option(name)} is a {kind}, which is no JSON: make it a str") from None

@@ -163,7 +163,7 @@ def checked(path: Path, entries: dict) -> dict:
 def plain(value):
     """Convert NumPy's numbers to Python's: loading without unpickling allows no others.
 
-    Raises TypeError for what could not be loaded again.
+    Raises TypeError for what could not be loaded again, such as a string that is an enum.
     """
     if isinstance(value, np.generic):
         return value.item()
@@ -171,7 +171,7 @@ def plain(value):
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(plain(part) for part in value)
-    if value is None or isinstance(value, torch.Tensor | str | int | float):
+    if isinstance(value, torch.Tensor) or type(value) in (str, int, float, bool, type(None)):
         return value
     holds = "tensors, dicts, lists, tuples, words and numbers"
     raise TypeError(f"a checkpoint holds {holds}, but no {type(value).__name__}")

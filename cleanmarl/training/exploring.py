@@ -17,12 +17,12 @@ class ExplorationCheck:
         self.first: list[float] = []  # rewards of the first episodes, at least one point
         self.after: list[float] = []  # rewards of evaluations after exploration
 
-    def look(self, scalars: dict[str, float], step: int):
-        """`scalars` are metrics logged at environment step `step`."""
+    def look(self, scalars: dict[str, float], step: int, learned: bool = True):
+        """`scalars` are metrics logged at environment step `step`, perhaps after updates."""
         early = step <= EARLY * self.end or (step <= self.end and not self.first)
         if early and "rollout/ep_reward" in scalars:
             self.first.append(scalars["rollout/ep_reward"])
-        if step > self.end and "eval/ep_reward" in scalars:
+        if learned and step > self.end and "eval/ep_reward" in scalars:
             self.after.append(scalars["eval/ep_reward"])
             if self.first and len(self.after) == ENOUGH:
                 self.compare()

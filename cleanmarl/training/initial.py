@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from cleanmarl.teams import path_of
-from cleanmarl.training.arguments import as_words, changed, option, with_newer
+from cleanmarl.training.arguments import as_words, changed, option, own_modules, with_newer
 from cleanmarl.training.checkpoint import (
     file_of,
     load_model,
@@ -28,7 +29,7 @@ AGENTS = ("agent", "target_agent")  # networks of the agents in `Networks`
 APPLIED = ("env_name", "resume", "seed")  # arguments that work whatever a script does
 IDLE = {  # what has no effect beside another argument
     ("mixer", "vdn"): ("hyper_dim", "hypernet_layers"),
-    ("optimizer", "SGD"): ("optimizer_eps",),
+    ("optimizer", "SGD"): ("optimizer_eps", "beta2"),
 }
 SHAPED_BY = ("agent_ids", "clock", "hidden_dim", "num_layers", "rnn", "last_action")
 
@@ -43,6 +44,8 @@ def warn_about(args, env):
         warn(note)
     env = env.unwrapped
     limited, clock = env.time_limit is not None, getattr(env, "clock", False)
+    if not hasattr(args, "bootstrap_truncated"):
+        return  # a copy decides on its own
     if limited and clock and args.bootstrap_truncated:
         warn("agents see the time left, so the limit is an end: leave --bootstrap-truncated out")
     if limited and not (clock or args.bootstrap_truncated):
@@ -64,7 +67,7 @@ def unread(Args: type) -> list[str]:
     """Arguments that a copy of a script has, but does not read, in sentences."""
     script = file_of_script(Args)
     with suppress(OSError):
-        own = script.read_text()
+        own = text_of([script, *own_modules(script).values()])
         names = [one.name for one in fields(Args) if not is_read(one.name, own)]
         return [f"{script.name} does not read args.{name}" for name in names]
     return []
@@ -76,7 +79,7 @@ def is_read(name: str, own: str) -> bool:
     What the project's scripts read, this code does not apply, though it may mention it.
     """
     reads = rf"(\.|[\"']){name}\b"
-    if name == "optimizer_eps":
+    if name in ("optimizer_eps", "beta2"):
         reads += r"|\boptimizer_options\("
     if re.search(reads, own):
         return True
@@ -190,13 +193,15 @@ def optimizer_options(args) -> dict:
     A step of Adam is m / (sqrt(v) + eps), m and v averages of a gradient and of its square. With
     a small eps, the tiny errors of a task that rarely pays make full steps, and values diverge.
 
-    PyTorch's Adam averages v over about 1,000 updates. Where gradients grow tenfold within 30, its
-    steps get 25 times as long, and a team may forget how to win. Over 100 updates, as RMSprop does,
-    they get 10 times as long.
+    PyTorch's Adam averages v over about 1,000 updates (beta2 = 0.999). Where gradients grow tenfold
+    within 30, its steps get 25 times as long, and a team may forget how to win. Over 100 updates
+    (0.99), as RMSprop does, they get 10 times as long. But a rare success teaches less, too.
     """
     options = {} if args.optimizer == "SGD" else {"eps": args.optimizer_eps}
     if "Adam" in args.optimizer:
-        options["betas"] = (0.9, 0.99)
+        options["betas"] = (0.9, args.beta2)
+    if args.optimizer == "RMSprop":
+        options["alpha"] = args.beta2
     if args.optimizer in ("Adam", "AdamW", "SGD"):
         options["fused"] = True
     return options
@@ -226,6 +231,9 @@ def apply_changes(saved: dict, args, state: dict) -> dict[str, list]:
         if isinstance(part, torch.optim.Optimizer):
             for group in part.param_groups:
                 apply_to_group(group, changes)
+        if isinstance(part, LRScheduler) and "learning_rate" in changes:
+            before, now = changes["learning_rate"]
+            part.base_lrs = [rate / before * now for rate in part.base_lrs]
     return changes
 
 
@@ -236,6 +244,10 @@ def apply_to_group(group: dict, changes: dict[str, list]):
         group["lr"] = group["lr"] / before * now  # a schedule may have lowered it
     if "optimizer_eps" in changes and "eps" in group:
         group["eps"] = group["initial_eps"] = changes["optimizer_eps"][1]
+    if "beta2" in changes and "betas" in group:
+        group["betas"] = (group["betas"][0], changes["beta2"][1])
+    if "beta2" in changes and "alpha" in group:
+        group["alpha"] = changes["beta2"][1]
 
 
 def tell_exploration(own, args, changes: dict):

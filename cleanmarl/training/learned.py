@@ -16,7 +16,7 @@ from cleanmarl.training.errors import Refused, warn
 from cleanmarl.training.mixing import check_mixer
 
 ENOUGH = 100  # updates after which every weight should have changed
-STEPLESS = 20  # updates whose gradients may be accumulated before a step
+STEPLESS = 100  # updates whose gradients may be accumulated before a step
 STORED = ("obs", "state", "avail_actions", "actions", "reward", "terminated")
 NO_STEP = "there is a loss, but no optimizer.step(): nothing is learned"
 
@@ -68,7 +68,7 @@ class GradientCheck:
             self.has_loss = True
             self.warn_of_state()
         if self.no_step and scalars.get("train/num_updates", STEPLESS) >= STEPLESS:
-            raise Refused(NO_STEP)
+            raise Refused(f"{NO_STEP} (after {STEPLESS} updates)")
 
     def warn_of_state(self):
         """Warn if `state` lacks what learns: then it does not resume alike."""
@@ -159,7 +159,12 @@ class GradientCheck:
             warn(f"no optimizer learns {', '.join(found)}: {wanted}")
 
     def warn_of_mode(self):
-        """Warn if targets, which play evaluations, are in train mode and it matters."""
+        """Warn if agents or targets, which play evaluations, are in train mode and it matters."""
+        for layer in getattr(self.networks, "agent", nn.Module()).modules():
+            if layer.training and isinstance(layer, _BatchNorm):
+                kind = type(layer).__name__
+                warn(f"a {kind} normalises a step's few agents when they act: use nn.LayerNorm")
+                break
         for name, target in targets_of(self.networks).items():
             for layer in target.modules():
                 if layer.training and isinstance(layer, _DropoutNd | _BatchNorm):
@@ -167,10 +172,16 @@ class GradientCheck:
                     warn(f"{name} has a {kind} in train mode, in evaluations, too: call eval()")
                     return
 
-    def warn_at_end(self, num_episodes: int):
-        """Warn of what has not changed; `num_episodes` could have made an update."""
-        if num_episodes and getattr(self.state.get("progress"), "num_updates", 1) == 0:
-            warn(f"{num_episodes} episodes are stored, but no update was made")
+    @property
+    def no_update(self) -> bool:
+        """Whether the script counts its updates, and has made none."""
+        return getattr(self.state.get("progress"), "num_updates", 1) == 0
+
+    def warn_at_end(self, num_episodes: int, batch_size: float):
+        """Warn of what has not changed in a training that has stored so many episodes."""
+        if num_episodes and self.no_update:
+            few = f", fewer than --batch-size {batch_size}" if num_episodes < batch_size else ""
+            warn(f"{num_episodes} episodes are stored{few}, but no update was made")
         if self.no_step:
             if self.has_loss:
                 warn(NO_STEP)
@@ -202,7 +213,8 @@ class GradientCheck:
         now = tensors_of(self.networks)
         for name, buffer in self.networks.named_buffers():
             target = f"target_{name}"
-            changed = target in now and not self.is_same(name, buffer)
+            counts = name.endswith("num_batches_tracked")  # evaluations do not use it
+            changed = target in now and not (counts or self.is_same(name, buffer))
             if changed and self.is_same(target, now[target]) and not buffer.equal(now[target]):
                 wanted = "copy it in update_targets, since evaluations use it"
                 warn(f"{name} has changed, but {target} has not: {wanted}")

@@ -233,7 +233,7 @@ class Run:
             self.gradients.look(scalars)
             self.values.look(scalars.get("train/q_tot", 0.0))
             self.scales.look()
-        self.exploration.look(scalars, self.step)
+        self.exploration.look(scalars, self.step, learned=not self.gradients.no_update)
         evaluated = "eval/ep_reward" in scalars
         if "rollout/ep_reward" in scalars:
             scalars["charts/SPS"] = self.step / self.seconds  # environment steps
@@ -316,6 +316,9 @@ class Run:
         except OSError as error:
             self.unsaved = True
             warn(f"nothing was saved at step {self.step}: {error.strerror or error}")
+        except TypeError:
+            check_state(self.state)  # names the part that cannot be saved
+            raise
 
     def write_episodes(self) -> list[tuple]:
         """Write the new episodes; returns the files of all episodes."""
@@ -388,8 +391,7 @@ class Run:
         self.bar.close()
         self.gradients.listening.remove()
         if not error:
-            enough = len(self.episodes) >= getattr(self.args, "batch_size", np.inf)
-            self.gradients.warn_at_end(len(self.episodes) if enough else 0)
+            self.gradients.warn_at_end(len(self.episodes), getattr(self.args, "batch_size", 0))
         ending = f"failed: {error!r}" if error else "stopped" if self.stopped else "done"
         self.wandb.finish(self.step, ending)
         self.sessions[-1] |= {"ended": now(), "ending": ending}

@@ -68,7 +68,7 @@ def scale_eps(optimizer: torch.optim.Optimizer, args, progress):
     for a battle's would slow the learning of small ones. Before any reward, eps is whole.
     """
     share = min(1, progress.largest_reward / EPISODE) or 1
-    if args.normalize_reward:  # gradients do not grow with the rewards
+    if getattr(args, "normalize_reward", False):  # gradients do not grow with the rewards
         share = 1
     for group in optimizer.param_groups:
         if isinstance(group.get("eps"), int | float):

@@ -29,7 +29,7 @@ def description(args, env) -> dict:
     `inputs` says where the parts of an agent network's input stand.
     """
     env = env.unwrapped
-    ids = env.n_agents if args.agent_ids else 0
+    ids = env.n_agents if getattr(args, "agent_ids", True) else 0
     clock = int(getattr(env, "clock", False))
     obs_size = env.obs_size - ids - clock
     inputs = {"obs": [0, obs_size], "agent_id": [obs_size, obs_size + ids]}

@@ -23,7 +23,7 @@ class ValueCheck:
         self.episodes = episodes
         self.most = 0.0  # the largest sum of an episode's absolute rewards that was seen
         # Standardised rewards have another scale
-        self.active = not args.normalize_reward
+        self.active = not getattr(args, "normalize_reward", False)
 
     def look(self, q_tot: float):
         """`q_tot` is the mean of a batch."""

@@ -57,4 +57,4 @@ def check_starts(runs: tuple[Trained, Trained], one: Episode, other: Episode):
 def size_without_extras(run: Trained, start: dict) -> int:
     """The size of an observation, without the agent's id and the clock."""
     n_agents, obs_size = start["obs"].shape
-    return obs_size - n_agents * run.args.agent_ids - 1
+    return obs_size - n_agents * getattr(run.args, "agent_ids", True) - 1

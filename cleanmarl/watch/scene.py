@@ -113,7 +113,7 @@ def words(run: Trained, episode: Episode) -> dict:
     found["actions"] = getattr(team, "action_names", unnamed)
     if names := getattr(team, "observation_names", None):
         ids = [f"number: is agent {number}" for number in range(n_agents)]
-        ids = ids if run.args.agent_ids else []
+        ids = ids if getattr(run.args, "agent_ids", True) else []
         clock = ["clock: share of time left"] if getattr(team, "clock", False) else []
         full = [[*own, *ids, *clock] for own in names]
         if all(len(own) == obs_size for own in full):
