@@ -731,6 +731,79 @@ def test_a_mask_of_your_own_team_that_allows_nothing_is_a_fault_that_names_the_a
         env.step([0, 0])
 
 
+class Faulty(TeamEnv):
+    """Declares something, and answers with `parts` of an observation or with `answer`."""
+
+    def __init__(self, parts=None, answer=None, declared=None, names=None):
+        super().__init__(n_agents=2, n_actions=2, obs_size=1, **declared or {})
+        self.parts, self.answer = parts or {}, answer
+        for name, value in (names or {}).items():
+            setattr(self, name, value)
+
+    def start(self, seed):
+        return self.observe(**{"obs": [[0], [1]]} | self.parts)
+
+    def advance(self, actions):
+        five = (self.start(0), 0.0, False, False, {})
+        return five if self.answer is None else self.answer(*five)
+
+
+BYTES = {"dtypes": (np.uint8, np.uint8)}
+FAULTS = {
+    "a state of no size": ({"parts": {"state": [1]}}, "a state is given, but no state_size"),
+    "a mask of parts": ({"parts": {"avail_actions": [[1, 1], [0.4, 1]]}}, "0 or 1, got 0.4"),
+    "a mask below 0": ({"parts": {"avail_actions": [[1, 1], [-1, 1]]}}, "0 or 1, got -1"),
+    "a large mask": ({"parts": {"avail_actions": [[1, 256], [1, 1]]}}, "0 or 1, got 256"),
+    "a mask of nan": ({"parts": {"avail_actions": [[1, 1], [1, np.nan]]}}, "0 or 1, got nan"),
+    "ragged masks": ({"parts": {"avail_actions": [[1, 1], [1]]}}, "rows of different lengths"),
+    "parts of bytes": ({"declared": BYTES, "parts": {"obs": [[0.7], [1]]}}, "obs contains 0.7"),
+    "bytes below 0": ({"declared": BYTES, "parts": {"obs": [[-3], [1]]}}, "obs contains -3"),
+    "too large bytes": ({"declared": BYTES, "parts": {"obs": [[300], [1]]}}, "obs contains 300"),
+    "few names": ({"names": {"agent_names": ["one"]}}, "agent_names must be a list of 2 names"),
+    "names for all": ({"names": {"action_names": ["a", "b"]}}, "must be 2 lists of 2 names"),
+    "four values": ({"answer": lambda *five: five[:4]}, "truncated, info; got 4"),
+    "no values": ({"answer": lambda *five: "none"}, "truncated, info; got 'none'"),
+    "a raw array": ({"answer": lambda seen, *rest: (np.ones(2), *rest)}, r"what self\.observe"),
+    "its own dict": (
+        {"answer": lambda seen, *rest: (seen | {"obs": [[0], [1]]}, *rest)},
+        r"advance\(\) must return what self\.observe\(\) makes",
+    ),
+    "no info": (
+        {"answer": lambda *five: (*five[:4], None)},
+        "the info of advance.* must be a dict",
+    ),
+    "successes": (
+        {"answer": lambda *five: (*five[:4], {"is_success": [True, False]})},
+        r"is_success must be True or False, got \[True, False\]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), FAULTS.values(), ids=FAULTS)
+def test_what_your_own_team_does_not_declare_is_a_fault(options, message):
+    env = Faulty(**options)
+    with pytest.raises(EnvFault, match=rf"^Faulty, episode 1 \(seed 3\).*{message}"):
+        env.reset(seed=3)
+        env.step([0, 1])
+
+
+@pytest.mark.parametrize("given", [np.array([[7], [255]], np.uint8), [[7], [255.0]]])
+def test_bytes_of_any_type_are_bytes(given):
+    env = Faulty(parts={"obs": given}, declared=BYTES)
+    assert env.reset()[0]["obs"][:, 0].tolist() == [7, 255]
+
+
+def test_a_team_without_start_says_what_to_define():
+    env = TeamEnv(n_agents=1, n_actions=2, obs_size=1)
+    with pytest.raises(EnvFault, match=r"TeamEnv must define start\(self, seed\)"):
+        env.reset(seed=0)
+
+
+def test_other_types_than_numbers_and_bytes_are_refused():
+    with pytest.raises(ValueError, match=r"dtypes must be np\.float32 or np\.uint8"):
+        Faulty(declared={"dtypes": (np.float64, np.float32)})
+
+
 def test_a_task_that_ends_in_its_last_step_is_terminated_and_not_truncated():
     env = Countdown(time_limit=4)
     env.reset(seed=2)

@@ -12,7 +12,7 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 
 from cleanmarl.env.team import TeamEnv
-from cleanmarl.env.vector import ProcessEnvs, RecordedEnvs, SeedsAll, ctrl_c_waits
+from cleanmarl.env.vector import NeverPlayed, ProcessEnvs, RecordedEnvs, SeedsAll, ctrl_c_waits
 from cleanmarl.errors import EnvFault
 
 __all__ = [
@@ -161,7 +161,8 @@ def make_vector_env(
         if multiprocessing.parent_process():
             # Only the parent reacts to a terminal's Ctrl-C.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return SeedsAll(make_env(env_type, env_name, env_family, **team, **options))
+        env = make_env(env_type, env_name, env_family, **team, **options)
+        return SeedsAll(env) if multiprocessing.parent_process() else NeverPlayed(env)
 
     with ctrl_c_waits():
         mode = gymnasium.vector.AutoresetMode(autoreset_mode)
@@ -176,7 +177,7 @@ def env_arguments(args) -> dict:
     """The arguments of `make_env` and `make_vector_env` among those of a script."""
     names = ("env_type", "env_name", "env_family")
     names += ("agent_ids", "clock", "env_state", "time_limit")
-    return {name: getattr(args, name) for name in names} | args.env_options
+    return {name: getattr(args, name) for name in names if hasattr(args, name)} | args.env_options
 
 
 def battle(env_name: str, env_state: bool, options: dict, known: tuple = ("walls",)) -> dict:

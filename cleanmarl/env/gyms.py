@@ -114,6 +114,8 @@ def opened(env_name: str, options: dict, time_limit: int | None, render_mode: st
         if reason := refusal(error, env_name, spec, options):
             raise ValueError(reason) from None
         raise
+    if isinstance(env.unwrapped, TeamEnv):
+        raise ValueError(f"{env_name} is a TeamEnv: register the class, not what makes it")
     return env, spec.max_episode_steps or own_limit(env)
 
 

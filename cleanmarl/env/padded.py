@@ -213,7 +213,12 @@ class PaddedTeam(TeamEnv):
         """After a reset: masks must not be left in a method of the environment."""
         if any(self._masked.values()) or not self.refuses_methods:
             return
-        for name in dir(self._env.unwrapped):
+        names = set(dir(self._env.unwrapped))
+        env = self._env
+        while (wrapped := getattr(env, "env", None)) is not None:
+            names |= vars(type(env)).keys()
+            env = wrapped
+        for name in sorted(names):
             if METHOD.fullmatch(name):
                 answer = f"put its answer into the infos of reset() and step(), as {MASK!r}"
                 fault = f"the environment has {name}, but its infos have no mask: {answer}"

@@ -10,11 +10,13 @@ from gymnasium.spaces import Box, Dict, MultiBinary
 
 from cleanmarl.env.names import find, is_ours
 from cleanmarl.env.spaces import JointActions
-from cleanmarl.env.values import array_of, flag_of, number_of
+from cleanmarl.env.values import array_of, dict_of, flag_of, number_of, shown
 from cleanmarl.errors import EnvFault
 
 # The clock at the start of an episode
 FULL = {np.float32: 1, np.uint8: 255}
+KEYS = {"obs", "state", "avail_actions"}
+FIVE = "observation, rewards, terminated, truncated, info"
 
 
 class TeamEnv(gymnasium.Env):
@@ -93,6 +95,8 @@ class TeamEnv(gymnasium.Env):
         if min(n_agents, n_actions, obs_size) < 1:
             sizes = f"n_agents {n_agents}, n_actions {n_actions}, obs_size {obs_size}"
             raise ValueError(f"a team needs agents that act and observe, got {sizes}")
+        if not set(dtypes) <= FULL.keys():
+            raise ValueError(f"dtypes must be np.float32 or np.uint8, got {dtypes}")
         divisors = {"sum": 1, "mean": n_agents}
         self.agent_rewards: list[float] = []  # of the last step; empty if the team has one
         self._reward_divisor = find("reward_aggr", reward_aggr, divisors)
@@ -136,7 +140,7 @@ class TeamEnv(gymnasium.Env):
 
         Returns the first observation, made by `observe`.
         """
-        raise NotImplementedError
+        raise EnvFault(f"{type(self).__name__} must define start(self, seed)")
 
     def advance(self, actions: list[int]) -> tuple[dict, float | Sequence[float], bool, bool, dict]:
         """One step. `actions` has one number for each agent; `step` has checked them.
@@ -149,7 +153,7 @@ class TeamEnv(gymnasium.Env):
         - truncated: whether the task's own time limit is reached; `step` handles `time_limit`
         - info: a dict; in it `is_success`, if known: whether the episode is a success so far
         """
-        raise NotImplementedError
+        raise EnvFault(f"{type(self).__name__} must define advance(self, actions)")
 
     def observe(
         self,
@@ -166,9 +170,11 @@ class TeamEnv(gymnasium.Env):
                 continued: the learner bootstraps from them
             state: [state_size]; None if the task has no state of its own
 
-        Raises EnvFault if a shape is wrong or a number is not finite.
+        Raises EnvFault if a shape is wrong, or a number is not finite or not of the declared type.
         """
         obs = self._numbers(obs, self._seen_shape, self._obs_dtype, "obs")
+        if state is not None and self._state_shape == (0,):
+            raise EnvFault("a state is given, but no state_size is declared")
         if not self._has_state:
             state = obs.flatten()
         elif state is None:
@@ -177,11 +183,14 @@ class TeamEnv(gymnasium.Env):
         else:
             state = self._numbers(state, self._state_shape, self._state_dtype, "state")
         if avail_actions is None:
-            avail_actions = np.ones((self.n_agents, self.n_actions))
-        avail_actions = np.array(avail_actions, np.int8)
-        if avail_actions.shape != (self.n_agents, self.n_actions):
+            avail_actions = np.ones((self.n_agents, self.n_actions), bool)
+        given = array_of(avail_actions, "avail_actions")
+        if given.shape != (self.n_agents, self.n_actions):
             declared = f"{self.n_agents} agents with {self.n_actions} actions"
-            raise EnvFault(f"avail_actions has shape {avail_actions.shape} for {declared}")
+            raise EnvFault(f"avail_actions has shape {given.shape} for {declared}")
+        if given.dtype != bool and (strange := given[(given != 0) & (given != 1)]).size:
+            raise EnvFault(f"avail_actions must be 0 or 1, got {strange[0]}")
+        avail_actions = given.astype(np.int8)
         self._available = self.action_space.available = avail_actions
         if self.clock:
             left = 1 - self._steps / self.time_limit
@@ -194,10 +203,14 @@ class TeamEnv(gymnasium.Env):
         """A copy of numbers, checked."""
         try:
             array = np.array(values, dtype)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             array = array_of(values, what)  # says what is wrong
         if array.shape != shape:
             raise EnvFault(f"{what} has shape {array.shape}, but {shape} is declared")
+        if dtype is np.uint8 and getattr(values, "dtype", None) != np.uint8:
+            given = np.asarray(values)
+            if (strange := given[given != given.astype(np.uint8)]).size:
+                raise EnvFault(f"{what} contains {strange[0]}, but bytes are declared (dtypes)")
         # The sum is finite if all numbers are; np.isfinite takes longer, and decides
         total = array.ravel().dot(self._ones[what]) if dtype is np.float32 else 0
         if not isfinite(total) and not np.isfinite(array).all():
@@ -224,7 +237,10 @@ class TeamEnv(gymnasium.Env):
         self._episode += 1
         self._seed = seed
         try:
-            return self.start(seed), {}
+            observation = self.made_by_observe(self.start(seed), "start")
+            if self._episode == 1:
+                self.check_names()
+            return observation, {}
         except Exception as error:
             self._locate(error, "reset")
             raise
@@ -242,7 +258,15 @@ class TeamEnv(gymnasium.Env):
                 raise self._refusal(agent, action)
         self._steps += 1
         try:
-            observation, rewards, terminated, truncated, info = self.advance(actions)
+            answer = self.advance(actions)
+            if not isinstance(answer, tuple | list) or len(answer) != 5:
+                count = len(answer) if isinstance(answer, tuple | list) else shown(answer)
+                raise EnvFault(f"advance() must return {FIVE}; got {count}")
+            observation, rewards, terminated, truncated, info = answer
+            self.made_by_observe(observation, "advance")
+            for name in ("is_success", "battle_won"):
+                if name in dict_of(info, "the info of advance()"):
+                    flag_of(info[name], name)
             reward = self._team_reward(rewards)
             if not (terminated is False is truncated):
                 terminated = flag_of(terminated, "terminated")
@@ -253,6 +277,26 @@ class TeamEnv(gymnasium.Env):
         over_time = self._steps == self.time_limit
         truncated = (truncated or over_time) and not terminated
         return observation, reward, terminated, truncated, info
+
+    def made_by_observe(self, observation, call: str) -> dict[str, np.ndarray]:
+        """What the task has returned. Raises EnvFault if `observe` has not made it."""
+        is_made = isinstance(observation, dict) and observation.keys() == KEYS
+        if not is_made or np.shape(observation["obs"]) != (self.n_agents, self.obs_size):
+            given = list(observation) if isinstance(observation, dict) else shown(observation)
+            raise EnvFault(f"{call}() must return what self.observe() makes, got {given}")
+        return observation
+
+    def check_names(self):
+        """Raise EnvFault if there are not as many names as agents, actions and entries."""
+        n_agents, obs_size = self._seen_shape
+        if len(self.agent_names) != n_agents:
+            raise EnvFault(f"agent_names must be a list of {n_agents} names")
+        sizes = {"action_names": self.n_actions, "observation_names": obs_size}
+        for what, size in sizes.items():
+            names = getattr(self, what)
+            counts = [len(one) if isinstance(one, list | tuple) else 0 for one in names or []]
+            if names is not None and counts != [size] * n_agents:
+                raise EnvFault(f"{what} must be {n_agents} lists of {size} names, one an agent")
 
     def _refusal(self, agent: int, action: int) -> ValueError:
         who, names = self.agent_names[agent], self.action_names[agent]

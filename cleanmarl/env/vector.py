@@ -73,6 +73,14 @@ class SeedsAll(gymnasium.Wrapper):
         return self.env.reset(seed=seed, options=options)
 
 
+class NeverPlayed(gymnasium.Wrapper):
+    """An environment of which the main process only reads the spaces: it may fail to close."""
+
+    def close(self):
+        with suppress(Exception):
+            self.env.close()
+
+
 def end_with_parent():
     """End this process some seconds after the main process, also within an endless step."""
     parent_process().join()
@@ -200,6 +208,9 @@ class ProcessEnvs(AsyncVectorEnv):
             patience = HURRY if pending and not pipe.poll() else PATIENCE
             process.join(max(0.0, began + patience - time.monotonic()))
             if process.is_alive():
+                if not pending:
+                    slow = f"environment {process.name} did not close within {PATIENCE:.0f} s"
+                    print(f"warning: {slow}: its process is killed", file=sys.stderr)
                 process.kill()
                 process.join()
         for pipe in self.parent_pipes:

@@ -108,6 +108,8 @@ class Run:
             write_json(self.folder / "args.json", asdict(args) | {"resume": ""})
             write_json(self.folder / "team.json", description(args, env))
             self.begin_session()
+            self.shown_folder = self.folder  # as the user wrote it
+            self.folder = self.folder.absolute()  # an environment may change the directory
             self.open_writer()
         self.gradients = GradientCheck(state, bool(args.resume))
         self.values = ValueCheck(args, self.episodes)
@@ -401,16 +403,16 @@ class Run:
             write_json(self.folder / "run.json", self.sessions)
         self.lock.release()
         if error:
-            say(f"run folder: {self.folder}", sys.stderr)
+            say(f"run folder: {self.shown_folder}", sys.stderr)
             if error is not raised:
                 raise error from None
             return
         results = [f"{n} {v:.2f}" for n, v in self.latest.items() if n.startswith("eval/")]
         found = f"; {', '.join(results)}" if results else ""
         best = self.best_evaluation()
-        say(f"{ending} after {self.step} steps{found}{best}\nrun folder: {self.folder}")
+        say(f"{ending} after {self.step} steps{found}{best}\nrun folder: {self.shown_folder}")
         if self.unsaved:
-            raise RunFailed(f"the end of the run could not be saved in {self.folder}")
+            raise RunFailed(f"the end of the run could not be saved in {self.shown_folder}")
         if self.stopped:
             sys.exit(128 + self.stopped)
 
