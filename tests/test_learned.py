@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from cleanmarl import qmix
+from cleanmarl import load_team, qmix
 from cleanmarl.training import Refused, acting
 from cleanmarl.training.arguments import load_file
 from cleanmarl.training.initial import unread
@@ -538,15 +539,55 @@ STATE = '"progress": progress}'
 NOT_SAVED = {
     "a number": ('"progress": progress, "mine": 0.5}', "a dataclass, or an object with state_dict"),
     "an array": ('"progress": progress, "mine": Args(seed=np.zeros(2))}', "but no ndarray"),
+    "an enum": ('"progress": progress, "mine": Args(seed=Mine.A)}', "but no Mine"),
 }
 
 
 @pytest.mark.parametrize(("state", "reason"), NOT_SAVED.values(), ids=NOT_SAVED)
 def test_what_cannot_be_saved_is_refused_before_the_training(tmp_path, edited, state, reason):
     module = edited("qmix", (STATE, state))
+    module.Mine = StrEnum("Mine", ["A"])
     with pytest.raises(Refused, match=reason):
         losses_of(module, "qmix", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_part_of_the_state_that_can_no_longer_be_saved_is_named(tmp_path, edited):
+    line = "        run.save()\n        if args.capture_video"
+    module = edited("qmix", (line, f"        progress.num_updates = np.zeros(2)\n{line}"))
+    with pytest.raises(ValueError, match=r'state\["progress"\]: .* but no ndarray'):
+        losses_of(module, "qmix", tmp_path / "run")
+
+
+def test_an_enum_is_no_argument(tmp_path, edited):
+    module = edited("qmix", ("    gamma: Fraction", "    kind: str = 'a'\n    gamma: Fraction"))
+    kind = StrEnum("Kind", {"A": "a"}).A
+    with pytest.raises(Refused, match="--kind is a Kind, which is no JSON: make it a str"):
+        losses_of(module, "qmix", tmp_path / "run", kind=kind)
+
+
+def test_arguments_that_a_copy_does_not_need_may_be_left_out(tmp_path, edited):
+    source = SOURCES["qmix"]
+    changes = []
+    for name in ("normalize_reward", "bootstrap_truncated", "agent_ids"):
+        begin = source.index(f"    {name}: bool")
+        end = source.index("\n", source.index('"""', begin)) + 1
+        changes.append((source[begin:end], ""))
+    changes.append(("if args.normalize_reward:", "if False:"))
+    changes.append(("(truncated and not args.bootstrap_truncated)", "truncated"))
+    module = edited("qmix", *changes)
+    losses_of(module, "qmix", tmp_path / "run")
+    assert "agent_ids" not in json.loads((tmp_path / "run/args.json").read_text())
+    assert load_team(tmp_path / "run", script=module.__file__).n_agents == 2
+
+
+def test_a_batch_norm_of_the_agents_is_told(tmp_path, edited, capsys):
+    layers = "layers = [training.ScaledLinear(env.obs_size, dim), nn.ReLU()]"
+    norm = f"{layers}\n        layers += [nn.BatchNorm1d(dim)]"
+    rows = "        return self.layers(obs)\n"
+    flat = "        return self.layers(obs.flatten(0, -2)).unflatten(0, obs.shape[:-1])\n"
+    losses_of(edited("qmix", (layers, norm), (rows, flat)), "qmix", tmp_path / "run")
+    assert "a BatchNorm1d normalises a step's few agents when they act" in capsys.readouterr().err
 
 
 def test_a_field_of_args_without_a_type_is_refused(tmp_path, edited):

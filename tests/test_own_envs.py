@@ -16,7 +16,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Te
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils import BaseParallelWrapper
 
-from cleanmarl.env import EnvFault, make_env
+from cleanmarl.env import EnvFault, TeamEnv, make_env
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of Gymnasium and PettingZoo
 
@@ -1331,6 +1331,20 @@ MASK_METHODS = [
 @pytest.mark.parametrize("name", MASK_METHODS)
 def test_masks_in_a_method_are_refused(name):
     assert_refused(f"the environment has {name}, but its infos", robots, **{name: always(MASK)})
+
+
+def test_masks_in_a_method_of_a_wrapper_are_refused():
+    wrapper = type("Masks", (gymnasium.Wrapper,), {"action_masks": lambda env: MASK})
+    gymnasium.register("Masked-v0", lambda: wrapper(pair()), max_episode_steps=3)
+    with pytest.raises(EnvFault, match="the environment has action_masks, but its infos"):
+        first(make_env("gym", "Masked-v0"))
+
+
+def test_a_team_env_is_registered_by_its_class():
+    kind = type("Own", (TeamEnv,), {})
+    gymnasium.register("Own-v0", lambda: kind(n_agents=1, n_actions=2, obs_size=1))
+    with pytest.raises(ValueError, match="Own-v0 is a TeamEnv: register the class"):
+        make_env("gym", "Own-v0")
 
 
 def test_a_state_among_observations_is_noted():

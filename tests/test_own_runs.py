@@ -351,3 +351,21 @@ def test_the_search_of_the_documentation_runs(tmp_path):
     done = subprocess.run([sys.executable, "search.py"], **words)
     assert done.returncode == 0, done.stderr
     assert "'learning_rate': " in done.stdout.splitlines()[-1]
+
+
+@every_script
+def test_an_environment_may_change_the_current_folder(command, tmp_path, script):
+    (tmp_path / "simulator").mkdir()
+    options = ("--env-options", f"folder={tmp_path / 'simulator'}")
+    status, out, err = command(script, *arguments(script, *options))
+    assert status == 0, err
+    folder = run_folder(tmp_path)
+    assert f"run folder: runs/{folder.name}" in out
+    assert {"model.pt", "checkpoint.pt"} <= {path.name for path in folder.iterdir()}
+    assert not list((tmp_path / "simulator").iterdir())
+
+
+@every_script
+def test_an_environment_that_can_close_only_after_an_episode_is_fine(command, script):
+    status, _, err = command(script, *arguments(script, "--env-options", "fault=close"))
+    assert status == 0, err

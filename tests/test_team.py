@@ -270,6 +270,30 @@ def test_a_missing_or_damaged_file_is_named(runs, tmp_path, name):
         cleanmarl.load_team(folder)
 
 
+def test_two_scripts_whose_modules_have_one_name_are_not_confused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    source = (ROOT / "cleanmarl/qmix.py").read_text()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own_layers.py").write_text(f"NAME = {name!r}")
+        line = "from cleanmarl import training"
+        text = source.replace(line, f"from own_layers import NAME\n{line}", 1)
+        (tmp_path / name / "mine.py").write_text(text)
+    assert load_file(tmp_path / "one/mine.py").NAME == "one"
+    with pytest.raises(ImportError, match=r"two/own_layers\.py, but gets .*one/own_layers\.py"):
+        load_file(tmp_path / "two/mine.py")
+    del sys.modules["own_layers"]
+
+
+def test_act_may_have_more_parameters_with_defaults():
+    def act(values, observation, epsilon, rng, tau=0.5):
+        return values, tau
+
+    assert team_module.call_act(act, "values", {}, None, None) == ("values", 0.5)
+    with pytest.raises(Refused, match="takes tau; a team knows values, observation, memory"):
+        team_module.call_act(lambda values, tau: 0, "values", {}, None, None)
+
+
 def test_a_team_of_another_script_is_refused(runs, tmp_path):
     with pytest.raises(Refused, match="different arguments"):
         cleanmarl.load_team(runs("qmix"), script=ROOT / "cleanmarl/qmix_lstm.py")

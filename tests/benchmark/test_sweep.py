@@ -233,6 +233,20 @@ def test_no_run_is_resumed_with_other_arguments_than_its_own(call, begun):
     assert plan(["qmix"], ["3m"], [1], task.folder.parent, passed=["--gamma", "0.5"])
 
 
+def test_a_run_with_a_tuple_is_resumed(copied, tmp_path, monkeypatch):
+    text = copied.read_text()
+    copied.write_text(
+        text.replace("    seed:", "    sizes: tuple[int, ...] = (8, 9)\n    seed:", 1)
+    )
+    monkeypatch.chdir(tmp_path)
+    (task,) = plan(["./my_qmix.py"], ["3m"], [1])
+    path = task.folder / "runs/run/args.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(task.args))
+    (again,) = plan(["./my_qmix.py"], ["3m"], [1])
+    assert again.args["sizes"] == (8, 9)
+
+
 def test_no_run_is_resumed_with_fewer_steps_or_made_longer_without_a_checkpoint(call, begun):
     task, path = begun
     path.write_text(json.dumps(task.args | {"total_timesteps": 2000000}))

@@ -1,5 +1,6 @@
 """A game that answers wrongly, if it is told to: for tests of what a training then does."""
 
+import os
 import time
 from pathlib import Path
 
@@ -11,16 +12,17 @@ from pettingzoo import ParallelEnv
 class Faulty(ParallelEnv):
     """Three steps long, or endless. At step `at`, counted over all episodes, `fault` happens.
 
-    From then on, each step waits until the file `until` exists, if one is named.
+    From then on, each step waits until the file `until` exists, if one is named. `folder` becomes
+    the current one at each reset.
     """
 
     metadata = {"name": "faulty"}  # noqa: RUF012
     possible_agents = ["red", "blue"]  # noqa: RUF012
     action_names = ["wait", "go"]  # noqa: RUF012
 
-    def __init__(self, fault="", at=0, endless=False, pixels=0, pause=0.0, until=""):
+    def __init__(self, fault="", at=0, endless=False, pixels=0, pause=0.0, until="", folder=""):
         self.fault, self.at, self.endless, self.until = fault, at, endless, until
-        self.pixels, self.pause = pixels, pause
+        self.pixels, self.pause, self.folder = pixels, pause, folder
         self.observation_names = [f"part {i}" for i in range(pixels or 3)]
         self.all_steps = 0
 
@@ -35,6 +37,8 @@ class Faulty(ParallelEnv):
     def reset(self, seed=None, options=None):
         self.rng = np.random.default_rng(seed)
         self.agents, self.steps = list(self.possible_agents), 0
+        if self.folder:
+            os.chdir(self.folder)
         return self.everyone(self.see), self.everyone(dict)
 
     def step(self, actions):
@@ -54,6 +58,10 @@ class Faulty(ParallelEnv):
         if over:
             self.agents = []
         return answer
+
+    def close(self):
+        if self.fault == "close":
+            self.rng.random()  # fails if no episode was played
 
     def due(self, fault):
         return self.fault == fault and self.all_steps == self.at
