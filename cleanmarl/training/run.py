@@ -393,7 +393,9 @@ class Run:
         self.bar.close()
         self.gradients.listening.remove()
         if not error:
-            self.gradients.warn_at_end(len(self.episodes), getattr(self.args, "batch_size", 0))
+            least = getattr(self.args, "batch_size", 0)
+            if len(self.episodes) >= least or not self.stopped:
+                self.gradients.warn_at_end(len(self.episodes), least)
         ending = f"failed: {error!r}" if error else "stopped" if self.stopped else "done"
         self.wandb.finish(self.step, ending)
         self.sessions[-1] |= {"ended": now(), "ending": ending}
