@@ -758,6 +758,7 @@ FAULTS = {
     "ragged masks": ({"parts": {"avail_actions": [[1, 1], [1]]}}, "rows of different lengths"),
     "parts of bytes": ({"declared": BYTES, "parts": {"obs": [[0.7], [1]]}}, "obs contains 0.7"),
     "bytes below 0": ({"declared": BYTES, "parts": {"obs": [[-3], [1]]}}, "obs contains -3"),
+    "nan as a byte": ({"declared": BYTES, "parts": {"obs": [[np.nan], [1]]}}, "obs contains nan"),
     "too large bytes": ({"declared": BYTES, "parts": {"obs": [[300], [1]]}}, "obs contains 300"),
     "few names": ({"names": {"agent_names": ["one"]}}, "agent_names must be a list of 2 names"),
     "names for all": ({"names": {"action_names": ["a", "b"]}}, "must be 2 lists of 2 names"),

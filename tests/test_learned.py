@@ -257,13 +257,15 @@ def test_a_short_training_without_a_step_is_told_at_its_end(tmp_path, edited, ca
     assert "no optimizer.step(): nothing is learned" in capsys.readouterr().err
 
 
-def test_gradients_may_be_accumulated_over_some_updates(tmp_path, edited, capsys):
+@pytest.mark.parametrize("number", [4, 50])
+def test_gradients_may_be_accumulated_over_some_updates(tmp_path, edited, capsys, number):
     lines = (
         "    args.count = getattr(args, 'count', 0) + 1\n"
-        "    if args.count % 4 == 0:\n        optimizer.step()\n        optimizer.zero_grad()\n"
+        f"    if args.count % {number} == 0:\n"
+        "        optimizer.step()\n        optimizer.zero_grad()\n"
     )
     module = edited("qmix", (ZERO_GRAD, ""), (STEP, lines))
-    losses_of(module, "qmix", tmp_path / "run", total_timesteps=100)
+    losses_of(module, "qmix", tmp_path / "run", total_timesteps=150)
     assert "warning" not in capsys.readouterr().err
 
 

@@ -213,11 +213,11 @@ class PaddedTeam(TeamEnv):
         """After a reset: masks must not be left in a method of the environment."""
         if any(self._masked.values()) or not self.refuses_methods:
             return
-        names = set(dir(self._env.unwrapped))
-        env = self._env
-        while (wrapped := getattr(env, "env", None)) is not None:
+        env, inside = self._env, self._env.unwrapped
+        names = set(dir(inside))
+        while env is not inside and hasattr(env, "env"):
             names |= vars(type(env)).keys()
-            env = wrapped
+            env = env.env
         for name in sorted(names):
             if METHOD.fullmatch(name):
                 answer = f"put its answer into the infos of reset() and step(), as {MASK!r}"

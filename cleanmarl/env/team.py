@@ -202,14 +202,17 @@ class TeamEnv(gymnasium.Env):
     def _numbers(self, values, shape: tuple, dtype, what: str) -> np.ndarray:
         """A copy of numbers, checked."""
         try:
-            array = np.array(values, dtype)
+            with np.errstate(invalid="ignore"):  # a NaN that is no byte is told below
+                array = np.array(values, dtype)
         except (ValueError, TypeError, OverflowError):
             array = array_of(values, what)  # says what is wrong
         if array.shape != shape:
             raise EnvFault(f"{what} has shape {array.shape}, but {shape} is declared")
         if dtype is np.uint8 and getattr(values, "dtype", None) != np.uint8:
             given = np.asarray(values)
-            if (strange := given[given != given.astype(np.uint8)]).size:
+            with np.errstate(invalid="ignore"):
+                strange = given[given != given.astype(np.uint8)]
+            if strange.size:
                 raise EnvFault(f"{what} contains {strange[0]}, but bytes are declared (dtypes)")
         # The sum is finite if all numbers are; np.isfinite takes longer, and decides
         total = array.ravel().dot(self._ones[what]) if dtype is np.float32 else 0
@@ -237,9 +240,9 @@ class TeamEnv(gymnasium.Env):
         self._episode += 1
         self._seed = seed
         try:
-            observation = self.made_by_observe(self.start(seed), "start")
+            observation = self._made_by_observe(self.start(seed), "start")
             if self._episode == 1:
-                self.check_names()
+                self._check_names()
             return observation, {}
         except Exception as error:
             self._locate(error, "reset")
@@ -263,9 +266,10 @@ class TeamEnv(gymnasium.Env):
                 count = len(answer) if isinstance(answer, tuple | list) else shown(answer)
                 raise EnvFault(f"advance() must return {FIVE}; got {count}")
             observation, rewards, terminated, truncated, info = answer
-            self.made_by_observe(observation, "advance")
+            self._made_by_observe(observation, "advance")
+            dict_of(info, "the info of advance()")
             for name in ("is_success", "battle_won"):
-                if name in dict_of(info, "the info of advance()"):
+                if name in info:
                     flag_of(info[name], name)
             reward = self._team_reward(rewards)
             if not (terminated is False is truncated):
@@ -278,7 +282,7 @@ class TeamEnv(gymnasium.Env):
         truncated = (truncated or over_time) and not terminated
         return observation, reward, terminated, truncated, info
 
-    def made_by_observe(self, observation, call: str) -> dict[str, np.ndarray]:
+    def _made_by_observe(self, observation, call: str) -> dict[str, np.ndarray]:
         """What the task has returned. Raises EnvFault if `observe` has not made it."""
         is_made = isinstance(observation, dict) and observation.keys() == KEYS
         if not is_made or np.shape(observation["obs"]) != (self.n_agents, self.obs_size):
@@ -286,7 +290,7 @@ class TeamEnv(gymnasium.Env):
             raise EnvFault(f"{call}() must return what self.observe() makes, got {given}")
         return observation
 
-    def check_names(self):
+    def _check_names(self):
         """Raise EnvFault if there are not as many names as agents, actions and entries."""
         n_agents, obs_size = self._seen_shape
         if len(self.agent_names) != n_agents:
