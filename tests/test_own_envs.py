@@ -6,6 +6,7 @@ This file also serves as a user's own module: `parallel_env` opens `Robots`, and
 
 import sys
 from collections import defaultdict
+from functools import partial
 from types import ModuleType
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
+from gymnasium.wrappers import TimeLimit
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils import BaseParallelWrapper
 
@@ -1227,12 +1229,33 @@ def test_a_state_of_bytes_stays_bytes():
     assert first(robots(state=state_of(1, 2, dtype=np.uint8)))["state"].dtype == np.uint8
 
 
-def test_a_state_of_the_agents_that_are_left_may_be_empty_at_the_end():
-    def state(env):
-        return np.array([VIEW for _ in env.agents])
+def state_of_those_left(env):
+    return np.array([VIEW for _ in env.agents])
 
-    *_, last = episode(robots(state=state, **ends_at(2, "ended")))
+
+def joined_state_of_those_left(env):
+    return np.concatenate([VIEW for _ in env.agents])  # an error if there are none
+
+
+@pytest.mark.parametrize("state", [state_of_those_left, joined_state_of_those_left])
+@pytest.mark.parametrize("max_cycles", [None, 5])
+def test_a_state_of_the_agents_that_are_left_may_be_missing_at_the_end(state, max_cycles):
+    make = partial(make_env, "pz", "test_own_envs", "tests", time_limit=max_cycles)
+    *_, last = episode(make(state=state, **ends_at(2, "ended")))
     assert last[1:] == (2, True, False)
+
+
+def test_a_state_of_the_agents_that_are_left_is_refused_at_the_time_limit():
+    fault = "fails when no agent is left .*: make it from possible_agents, or do without"
+    assert_refused(fault, robots, state=joined_state_of_those_left)
+
+
+def test_an_error_of_a_state_is_the_users_own():
+    def state(env):
+        return np.zeros(2) if env.steps < 2 else 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        episode(robots(state=state))
 
 
 STATE = r"state\(\) has shape \(2,\), but its space is Box.*: correct one of them, or do without it"
@@ -1401,9 +1424,21 @@ def test_the_number_of_actions_of_each_agent_is_known():
 def test_a_time_limit_beyond_the_environments_own_is_noted(monkeypatch):
     monkeypatch.setattr(Pair, "max_steps", 2, raising=False)
     (note,) = pairs().notes
-    assert note.endswith("max_steps is 2: if its episodes end there, add --time-limit 2")
+    assert note.endswith("own is 2: if its episodes end there, add --time-limit 2")
     monkeypatch.setattr(Pair, "max_steps", 3, raising=False)
     assert pairs().notes == []
+
+
+def test_the_time_limit_of_a_wrapper_is_known(monkeypatch):
+    def make(**parts):
+        return TimeLimit(pair(), 2)
+
+    spec = gymnasium.envs.registration.EnvSpec("Mine-v0", entry_point=make)
+    monkeypatch.setitem(gymnasium.registry, spec.id, spec)
+    assert make_env("gym", "Mine-v0").time_limit == 2
+    env = make_env("gym", "Mine-v0", time_limit=5)
+    assert env.time_limit == 5
+    assert env.notes[0].endswith("add --time-limit 2")
 
 
 def test_an_import_error_without_a_name_is_the_users_own():

@@ -49,7 +49,7 @@ def noted(team: TeamEnv, env: gymnasium.Env) -> TeamEnv:
     """Add what a user should know of the environment."""
     own = own_limit(env)
     if own and team.time_limit and own < team.time_limit:
-        known = f"the time limit is {team.time_limit}, but the environment's max_steps is {own}"
+        known = f"the time limit is {team.time_limit}, but the environment's own is {own}"
         team.notes.append(f"{known}: if its episodes end there, add --time-limit {own}")
     if env.spec.id.startswith("Foraging"):
         team.notes.append("with --env-type lbf, foraging has masks and its true time limit")
@@ -58,9 +58,12 @@ def noted(team: TeamEnv, env: gymnasium.Env) -> TeamEnv:
 
 
 def own_limit(env: gymnasium.Env) -> int | None:
-    """The environment's own `max_steps`, if it is a number of steps."""
-    own = getattr(env.unwrapped, "max_steps", None)
-    return own if isinstance(own, int) and own > 0 else None
+    """The smallest limit within an environment: of a TimeLimit, or its own `max_steps`."""
+    known = [getattr(env.unwrapped, "max_steps", None)]
+    while isinstance(env, gymnasium.Wrapper):
+        known.append(getattr(env, "_max_episode_steps", None))
+        env = env.env
+    return min((one for one in known if isinstance(one, int) and one > 0), default=None)
 
 
 def is_name(spec: EnvSpec) -> bool:
@@ -100,7 +103,7 @@ def joint(env: gymnasium.Env, name: str) -> Space:
 def opened(env_name: str, options: dict, time_limit: int | None, render_mode: str | None) -> tuple:
     """An environment, and its time limit, if it is known. Raises ValueError.
 
-    The limit is that with which it is registered, or its own `max_steps`, as in RWARE.
+    The limit is that with which it is registered, or its own, such as RWARE's `max_steps`.
     """
     if render_mode:
         options = options | {"render_mode": render_mode}

@@ -198,9 +198,18 @@ class ParallelTeam(PaddedTeam):
 
     def own_state(self, terminated: bool) -> np.ndarray:
         """The environment's own state, flattened."""
-        state = self._env.state()
-        if terminated and np.size(state) == 0:  # made from the agents that are left
-            return np.zeros(self.state_size)
+        nothing = np.zeros(self._state_shape)  # the task has ended, so it does not matter
+        try:
+            state = self._env.state()
+        except Exception as error:
+            if self.living():
+                raise
+            if terminated:  # made from the agents that are left
+                return nothing
+            wanted = f"make it from possible_agents, {NO_STATE}"
+            raise EnvFault(f"state() fails when no agent is left ({error}): {wanted}") from None
+        if terminated and np.size(state) == 0:
+            return nothing
         try:
             return vector_of(self._state_space, state, "state()")
         except EnvFault as fault:
