@@ -282,3 +282,11 @@ def test_a_team_that_gives_its_own_time_limit_is_refused_with_the_remedy(program
     status, _, err = program("check", "gym:tests.test_env_check:OwnLimit-v0")
     assert status == 2
     assert "register it with max_episode_steps" in err
+
+
+@pytest.mark.parametrize("name", ["reset", "step"])
+def test_a_team_with_a_step_or_a_reset_of_its_own_is_refused(program, monkeypatch, name):
+    monkeypatch.setattr(OwnLimit, name, lambda self, *given, **named: None, raising=False)
+    status, _, err = program("check", "gym:tests.test_env_check:OwnLimit-v0")
+    assert status == 2
+    assert f"has a {name}() of its own: define" in err

@@ -72,6 +72,10 @@ def is_name(spec: EnvSpec) -> bool:
 
 def own_team(kind: type[TeamEnv], options: dict, **team) -> TeamEnv:
     """Open the user's own `TeamEnv`. Raises ValueError."""
+    for name, instead in {"reset": "start(self, seed)", "step": "advance(self, actions)"}.items():
+        if getattr(kind, name) is not getattr(TeamEnv, name):
+            remedy = f"define {instead}, which TeamEnv's {name}() calls"
+            raise ValueError(f"{kind.__name__} has a {name}() of its own: {remedy}")
     try:
         return kind(**options, **team)
     except TypeError as error:
