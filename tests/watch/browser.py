@@ -14,7 +14,7 @@ def on_each_page(browser, script: str) -> str:
 
 
 def wait(browser, condition: str):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30  # on a busy machine
     while not browser.execute_script(f"return Boolean({condition})"):
         assert time.monotonic() < end, condition
         time.sleep(0.02)

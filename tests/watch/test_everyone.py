@@ -6,7 +6,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.watch.browser import press, resize, state, wait, width
+from tests.watch.browser import press, resize, state, width
 
 
 def test_play_is_reached_first_by_keyboard(opened):
@@ -24,16 +24,23 @@ def wait_until_it_stands(browser):
         before, place = place, browser.execute_script("return scrollY")
 
 
+def press_until(browser, key, condition: str):
+    """Press a key, again if need be: a browser that is busy may lose it."""
+    end = time.monotonic() + 30
+    while not browser.execute_script(f"return {condition}"):
+        assert time.monotonic() < end, condition
+        press(browser, key)
+        time.sleep(0.2)
+
+
 @pytest.mark.parametrize("key", [Keys.ARROW_DOWN, Keys.END])
 def test_keys_that_scroll_a_page_scroll_this_one(opened, key):
     browser = opened("battle", "#t=1&agent=1")
-    press(browser, key)
-    wait(browser, "scrollY > 0")
+    press_until(browser, key, "scrollY > 0")
     wait_until_it_stands(browser)
     assert (state(browser)["t"], state(browser)["agent"]) == (1, 1)
     back = {Keys.ARROW_DOWN: Keys.ARROW_UP, Keys.END: Keys.HOME}[key]
-    press(browser, back)
-    wait(browser, "scrollY === 0")
+    press_until(browser, back, "scrollY === 0")
     assert (state(browser)["t"], state(browser)["agent"]) == (1, 1)
 
 
