@@ -341,8 +341,7 @@ def test_a_fault_is_an_error_that_a_program_can_catch():
 
 
 def test_the_search_of_the_documentation_runs(tmp_path):
-    pytest.importorskip("optuna")
-    page = (ROOT / "docs/search.md").read_text()
+    page = (ROOT / "docs/tuning.md").read_text()
     (program,) = re.findall(r"^```python\n(# search\.py\n.*?)^```$", page, re.M | re.S)
     shorter = program.replace("(500, 1000, 2000)", "(40, 80)").replace("400 / steps", "20 / steps")
     (tmp_path / "search.py").write_text(shorter)
