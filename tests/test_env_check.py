@@ -290,3 +290,34 @@ def test_a_team_with_a_step_or_a_reset_of_its_own_is_refused(program, monkeypatc
     status, _, err = program("check", "gym:tests.test_env_check:OwnLimit-v0")
     assert status == 2
     assert f"has a {name}() of its own: define" in err
+
+
+def test_an_early_end_by_a_time_limit_of_the_environments_own_is_noted(program):
+    _, out, _ = program("check", "pz:tests.games:faulty", "--time-limit", "9")
+    assert "cut off" not in out  # its episodes terminate
+    _, out, _ = program("check", "pz:tests:test_own_envs", "--time-limit", "9")
+    assert "episodes are cut off after 3 steps, before the time limit of 9" in out
+
+
+class Counts(Team):
+    """Uses names that a base class might use, too, and reports its success once."""
+
+    def start(self, seed):
+        self._steps = self._seed = self._episode = 0
+        return super().start(seed)
+
+    def advance(self, actions):
+        self._steps += 1
+        *answer, _ = super().advance(actions)
+        return *answer, {"is_success": True} if self._steps == 2 else {}
+
+
+gymnasium.register("Counts-v0", Counts, max_episode_steps=4)
+
+
+def test_a_team_may_count_its_own_steps_and_a_report_of_success_stays():
+    env = make_env("gym", "tests.test_env_check:Counts-v0")
+    env.reset(seed=0)
+    answers = [env.step([0, 0])[1:] for _ in range(4)]
+    assert [truncated for _, _, truncated, _ in answers] == [False, False, False, True]
+    assert [info for *_, info in answers] == [{}] + [{"is_success": True}] * 3

@@ -1225,6 +1225,13 @@ def test_the_state_of_a_turn_based_environment_is_used():
     assert env.step([0, 0])[0]["state"].tolist() == [2]
 
 
+def test_a_state_that_is_a_property_is_not_read():
+    kind = type("Own", (Robots,), {"state": property(lambda env: env.nothing)})
+    env = written("mine", kind)
+    assert first(env)["state"].tolist() == [*VIEW, *VIEW]
+    assert "`state` is no method" in env.notes[0]
+
+
 def test_a_state_of_bytes_stays_bytes():
     assert first(robots(state=state_of(1, 2, dtype=np.uint8)))["state"].dtype == np.uint8
 
@@ -1348,12 +1355,29 @@ MASK_METHODS = [
     "action_masks",
     "get_valid_actions",
     "get_possible_moves",
+    "get_mask",
+    "compute_action_mask",
+    "get_agent_avail_actions",
+    "possible_actions",
 ]
 
 
 @pytest.mark.parametrize("name", MASK_METHODS)
 def test_masks_in_a_method_are_refused(name):
     assert_refused(f"the environment has {name}, but its infos", robots, **{name: always(MASK)})
+
+
+def test_names_of_actions_are_no_masks():
+    assert first(robots(possible_actions=["stay", "left", "right"])) is not None
+
+
+@pytest.mark.parametrize("name", ["available", "legal", "forbidden_actions", "masking"])
+def test_masks_of_other_names_are_refused(name):
+    assert_refused(f"the info of red has '{name}'", robots, info=always({name: MASK}))
+    view = Dict({"place": ONE, name: MultiBinary(3)})
+    seen = always({"place": VIEW, name: np.array(MASK, np.int8)})
+    fault = f"the observation space of red has '{name}'"
+    assert_refused(fault, robots, observation_space=always(view), see=seen)
 
 
 def test_masks_in_a_method_of_a_wrapper_are_refused():

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,8 +48,9 @@ def run_folder(path):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("observation", "'s observation: entry 1 (part 1) is nan"),
-        ("reward", "'s reward is nan"),
+        ("observation", "red's observation: entry 1 (part 1) is nan"),
+        ("reward", "red's reward is nan"),
+        ("exit", "step() has called sys.exit(None)"),
     ],
 )
 def test_a_fault_in_the_first_episode_is_refused_and_nothing_is_saved(
@@ -60,7 +62,7 @@ def test_a_fault_in_the_first_episode_is_refused_and_nothing_is_saved(
     assert (status, out) == (2, "")
     assert folder == f"run folder: {run_folder(tmp_path).relative_to(tmp_path)}"
     assert message.startswith(f"{script}.py: error: ")
-    assert f"red{words}" in message
+    assert words in message
     assert "episode 1 (seed " in message and "step 2" in message
     assert not (run_folder(tmp_path) / "checkpoint.pt").exists()
 
@@ -110,6 +112,25 @@ def test_an_error_of_the_users_constructor_is_not_taken_for_a_refusal(tmp_path):
     assert done.returncode == 1
     assert "qmix.py: error: opening my_games:broken failed" in done.stderr
     assert done.stderr.rstrip().endswith("ValueError: my own")
+
+
+@pytest.mark.parametrize("line", ["sys.exit(0)", "argparse.ArgumentParser().parse_args()"])
+def test_a_module_that_ends_the_program_is_refused(command, tmp_path, line):
+    (tmp_path / "ends").mkdir()
+    (tmp_path / "ends" / "at_once.py").write_text(f"import argparse, sys\n{line}\n")
+    words = ("--env-type", "pz", "--env-family", "ends", "--env-name", "at_once")
+    status, _, err = command("qmix", *words)
+    assert status == 2
+    assert "importing ends:at_once has called sys.exit(" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["env", "battle"])
+def test_a_users_package_may_have_the_name_of_one_of_the_projects_folders(tmp_path, name):
+    shutil.copytree(ROOT / "tests/games", tmp_path / name)
+    words = ["--env-type", "pz", "--env-family", name, "--env-name", "two_step_game", *SHORT]
+    program = [sys.executable, str(ROOT / "cleanmarl/qmix.py"), *words]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_used_up_memory_is_told_in_one_line_after_saving(command, tmp_path):

@@ -90,8 +90,8 @@ def check_task(args: Check) -> int:
     if size := buffer_bytes(env.unwrapped, args.buffer_size):
         here = f" of {amount(memory())}" if memory() else ""
         report.say("full buffer", f"up to {amount(size)}{here} for {args.buffer_size:,} episodes")
-    with reader_may_leave(sys.stdout):
-        print(report)
+    with reader_may_leave(sys.stdout), training.closing(env):
+        print(report, flush=True)
     return 1 if report.problems else 0
 
 

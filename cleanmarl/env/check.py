@@ -6,6 +6,7 @@ Problems are what training would trip over; each comes with its remedy.
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 
 import gymnasium
 import numpy as np
@@ -153,16 +154,17 @@ def play(make: Callable, env: gymnasium.Env, num_episodes: int, report: Report):
     seconds = time.perf_counter() - began
     tell_entries(episodes, report)
     tell_masks(episodes, report)
-    tell_episodes(episodes, report)
+    tell_episodes(episodes, env.unwrapped.time_limit, report)
     tell_opponents(episodes, agent_names(env.unwrapped), report)
     if not episodes[-1].is_over:
         length = len(episodes[-1].rewards)
         report.problems.append(f"an episode has not ended after {length} steps: add --time-limit")
         return
-    for other in (env, make()):  # after other episodes, and in a new environment
-        different = episodes[0].difference(Episode(other, 1, most))
-        if different:
-            break
+    with closing(make()) as anew:
+        for other in (env, anew):  # after other episodes, and in a new environment
+            different = episodes[0].difference(Episode(other, 1, most))
+            if different:
+                break
     report.say("same seed", f"differs: {different}" if different else "gives the same episode")
     if different:
         remedy = "draw all random numbers from a generator that reset(seed=...) makes"
@@ -215,7 +217,7 @@ def tell_opponents(episodes: list[Episode], names: list[str], report: Report):
         report.say("note", f"{opposed}: {remedy}")
 
 
-def tell_episodes(episodes: list[Episode], report: Report):
+def tell_episodes(episodes: list[Episode], limit: int | None, report: Report):
     lengths = [len(one.rewards) for one in episodes]
     returns = [sum(one.rewards) for one in episodes]
     steps = f"{min(lengths)} to {max(lengths)} steps"
@@ -224,6 +226,10 @@ def tell_episodes(episodes: list[Episode], report: Report):
     terminated = sum(one.terminated for one in episodes)
     truncated = sum(one.truncated for one in episodes)
     report.say("ends", f"{terminated} by the task, {truncated} by the time limit")
+    cut_off = {len(one.rewards) for one in episodes if one.truncated}
+    if limit and len(cut_off) == 1 and (length := min(cut_off)) < limit:
+        early = f"episodes are cut off after {length} steps, before the time limit of {limit}"
+        report.say("note", f"{early}: add --time-limit {length}, so that the clock is right")
     told = [name for name in ("is_success", "battle_won") if name in episodes[-1].info]
     report.say("success", " ".join(told) or "not reported: evaluations show rewards only")
     largest = max(abs(reward) for one in episodes for reward in one.rewards)
@@ -236,7 +242,7 @@ def tell_episodes(episodes: list[Episode], report: Report):
 def gymnasium_says(env: gymnasium.Env, report: Report) -> str:
     """The verdict of Gymnasium's own checker."""
     try:
-        with warnings.catch_warnings():
+        with closing(env), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about infinite bounds and the wrapper
             check_env(Legal(env), skip_render_check=True)
         return "passed"

@@ -77,7 +77,9 @@ def own_team(kind: type[TeamEnv], options: dict, **team) -> TeamEnv:
             remedy = f"define {instead}, which TeamEnv's {name}() calls"
             raise ValueError(f"{kind.__name__} has a {name}() of its own: {remedy}")
     try:
-        return kind(**options, **team)
+        env = kind(**options, **team)
+        env.check_attributes()
+        return env
     except TypeError as error:
         if "multiple values for keyword argument 'time_limit'" in str(error):
             remedy = "register it with max_episode_steps, which comes in **team"
@@ -246,6 +248,8 @@ def registered(env_name: str) -> EnvSpec:
     module, _, name = env_name.rpartition(":")
     if module and module_here(module) is None:
         missing = f"there is no module {module!r}, neither installed nor in the working directory"
+        if not module.replace(".", "").isidentifier():
+            missing = f"{module!r} is no module: name it with letters, digits and _ only"
         raise ValueError(f"cannot open {env_name}: {missing}")
     hint = "write MODULE:ID, for example rware:rware-tiny-2ag-v2, where MODULE registers ID"
     return find("Gymnasium environment", name, gymnasium.registry, hint)

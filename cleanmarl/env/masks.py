@@ -11,16 +11,17 @@ from cleanmarl.errors import EnvFault
 
 MASK = "action_mask"
 CONTAINERS = (dict, list, tuple, set, Mapping)
-KIND = "avail|legal|valid|allow|feasible|possible|permitted"
+KIND = "avail|legal|valid|allow|feasible|possible|permitted|admissible|enabled|disabled|forbidden"
 THING = r"action|move|(?<![a-z])acts?(?![a-z])"
+ALONE = "masks?|masking|avail|available|legal|valid"
 LIKE_MASK = re.compile(
-    f"({KIND}).*({THING}|mask)|({THING}).*({KIND}|mask)|mask.*({THING})|^masks?$", re.IGNORECASE
+    f"({KIND}).*({THING}|mask)|({THING}).*({KIND}|mask)|mask.*({THING})|^({ALONE})$", re.IGNORECASE
 )
 # Methods with which other libraries ask for masks, such as get_avail_actions and action_masks
 METHOD = re.compile(
-    "(get_)?((action|valid_action)_masks?"
-    "|(avail|available|legal|valid)_(agent_)?(actions?|moves)(_masks?)?)"
-    "|get_(possible|allowed)_(actions|moves)"
+    "((get|compute)_)?(masks?|((agent|valid)_)?action_masks?"
+    "|(agent_)?(avail|available|unavailable|legal|valid|feasible|possible|allowed|admissible)"
+    "_(agent_)?(actions?|moves)(_masks?)?)"
 )
 
 

@@ -5,10 +5,12 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 from cleanmarl.errors import EnvFault
 
+SCRIPTS = str(Path(__file__).parents[1])
 LISTED = "(python -m cleanmarl.env list prints all)"
 
 
@@ -65,6 +67,9 @@ def calling(doing: str, title: str):
     except EnvFault as fault:
         fault.args = (f"{title}: {fault}",)
         raise
+    except SystemExit as end:
+        remedy = "what reads the command line belongs below if __name__ == '__main__'"
+        raise EnvFault(f"{doing} {title} has called sys.exit({end.code!r}): {remedy}") from None
     except Exception as error:
         if not is_ours(error):
             error.add_note(f"{doing} {title} failed")
@@ -90,8 +95,10 @@ def module_here(name: str) -> ModuleType | None:
     """
     if not all(part.isidentifier() for part in name.split(".")):
         return None
+    # The path begins with the script's folder, in which a user's `env` would be the project's, and
+    # lacks the working directory
+    sys.path[:] = [folder for folder in sys.path if folder != SCRIPTS]
     if "" not in sys.path:
-        # The path has the script's folder, but not the working directory.
         sys.path.append("")
     try:
         return importlib.import_module(name)

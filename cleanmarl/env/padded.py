@@ -1,7 +1,8 @@
 """What PettingZoo's and Gymnasium's environments share: each agent has its own spaces."""
 
 from collections.abc import Mapping
-from inspect import signature
+from inspect import getattr_static, signature
+from types import FunctionType
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space, flatdim
@@ -214,12 +215,12 @@ class PaddedTeam(TeamEnv):
         if any(self._masked.values()) or not self.refuses_methods:
             return
         env, inside = self._env, self._env.unwrapped
-        names = set(dir(inside))
+        found = {name: getattr_static(inside, name) for name in dir(inside)}
         while env is not inside and hasattr(env, "env"):
-            names |= vars(type(env)).keys()
+            found |= vars(type(env))
             env = env.env
-        for name in sorted(names):
-            if METHOD.fullmatch(name):
+        for name in sorted(found):
+            if METHOD.fullmatch(name) and isinstance(found[name], FunctionType | property):
                 answer = f"put its answer into the infos of reset() and step(), as {MASK!r}"
                 fault = f"the environment has {name}, but its infos have no mask: {answer}"
                 raise EnvFault(f"{fault}; rename what is no mask")

@@ -1,6 +1,7 @@
 """A team in an environment with PettingZoo's parallel interface."""
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from inspect import getattr_static
 
 import numpy as np
 from gymnasium.spaces import Space, flatdim
@@ -286,7 +287,8 @@ def has_state(env: ParallelEnv) -> bool:
 
 def state_is_method(env: ParallelEnv) -> bool:
     """Whether `state` is a method, and not a value that is the user's own."""
-    return all(callable(layer.state) for layer in layers(env))
+    # Not by getattr, which would call a property
+    return all(callable(getattr_static(layer, "state")) for layer in layers(env))
 
 
 def state_space_of(env: ParallelEnv) -> Space | None:

@@ -135,6 +135,8 @@ def modules_of(package: str) -> dict[str, str]:
     if home is None:
         known = ", ".join(FAMILIES)
         remedy = "start in the folder that contains your package, or install it"
+        if not package.replace(".", "").isidentifier():
+            remedy = "name the folder with letters, digits and _ only"
         raise ValueError(f"env_family must be {known} or a package, not {package!r}: {remedy}")
     if not hasattr(home, "__path__"):
         what = f"a package of environments, not the module {package!r}"
@@ -153,6 +155,9 @@ def load(env_name: str, env_family: str) -> ModuleType:
         return smac.load(env_name, env_family)
     package = FAMILIES.get(env_family, env_family)
     known = modules_of(package)
-    hint = "" if env_family in FAMILIES else f"{package} has {', '.join(known) or 'no modules'}"
-    path = find(f"{env_family} environment", env_name, known, hint)
+    what, hint = f"{env_family} environment", ""
+    if env_family not in FAMILIES:
+        what = f"environment of {package} ({importlib.import_module(package).__path__[0]})"
+        hint = f"it has {', '.join(known) or 'no modules'}"
+    path = find(what, env_name, known, hint)
     return importlib.import_module(path)

@@ -1,6 +1,7 @@
 """The interface of all environments here: a team of agents with one reward."""
 
 from collections.abc import Sequence
+from contextlib import contextmanager
 from math import isfinite
 from typing import ClassVar
 
@@ -10,12 +11,16 @@ from gymnasium.spaces import Box, Dict, MultiBinary
 
 from cleanmarl.env.names import find, is_ours
 from cleanmarl.env.spaces import JointActions
-from cleanmarl.env.values import array_of, dict_of, flag_of, number_of, shown
+from cleanmarl.env.values import MOST, array_of, dict_of, flag_of, number_of, shown
 from cleanmarl.errors import EnvFault
 
 # The clock at the start of an episode
 FULL = {np.float32: 1, np.uint8: 255}
 KEYS = {"obs", "state", "avail_actions"}
+# Attributes that a subclass must leave as they are
+OWN = ("n_agents", "n_actions", "obs_size", "state_size", "clock")
+OWN += ("observation_space", "action_space")
+REPORTS = ("is_success", "battle_won")
 FIVE = "observation, rewards, terminated, truncated, info"
 
 
@@ -97,9 +102,10 @@ class TeamEnv(gymnasium.Env):
             raise ValueError(f"a team needs agents that act and observe, got {sizes}")
         if not set(dtypes) <= FULL.keys():
             raise ValueError(f"dtypes must be np.float32 or np.uint8, got {dtypes}")
+        # A subclass may have _steps and the like of its own, so here they have two underscores
         divisors = {"sum": 1, "mean": n_agents}
         self.agent_rewards: list[float] = []  # of the last step; empty if the team has one
-        self._reward_divisor = find("reward_aggr", reward_aggr, divisors)
+        self.__reward_divisor = find("reward_aggr", reward_aggr, divisors)
         self.render_mode = render_mode
         self.time_limit = time_limit
         self.title = type(self).__name__
@@ -112,16 +118,16 @@ class TeamEnv(gymnasium.Env):
         self.clock = clock and time_limit is not None
         ids = np.eye(n_agents, n_agents if agent_ids else 0)
         # What follows an agent's observation: its id, and the time left, which `observe` writes
-        self._added = np.pad(ids, ((0, 0), (0, int(self.clock)))).astype(self._obs_dtype)
-        self._seen_shape = (n_agents, obs_size)
+        self.__added = np.pad(ids, ((0, 0), (0, int(self.clock)))).astype(self._obs_dtype)
+        self.__seen_shape = (n_agents, obs_size)
         self._state_shape = (state_size or 0,)
         lengths = {"obs": n_agents * obs_size, "state": state_size or 0}
-        self._ones = {what: np.ones(length, np.float32) for what, length in lengths.items()}
+        self.__ones = {what: np.ones(length, np.float32) for what, length in lengths.items()}
         self._has_state = bool(env_state and state_size)
-        self._episode = self._steps = 0
+        self.__episode = self.__steps = 0
         self.n_agents = n_agents
         self.n_actions = n_actions
-        self.obs_size = obs_size + self._added.shape[1]
+        self.obs_size = obs_size + self.__added.shape[1]
         self.state_size = state_size if self._has_state else n_agents * obs_size
         self.state_size += self.clock
         if not self._has_state:
@@ -134,6 +140,7 @@ class TeamEnv(gymnasium.Env):
         if avail_at_start is None:
             avail_at_start = np.ones((n_agents, n_actions), np.int8)
         self.action_space = JointActions(avail_at_start)
+        self.__own = {name: getattr(self, name) for name in OWN}
 
     def start(self, seed: int) -> dict[str, np.ndarray]:
         """Begin an episode, which the seed alone must determine.
@@ -151,7 +158,8 @@ class TeamEnv(gymnasium.Env):
         - rewards: one for each agent, or one number for the team
         - terminated: whether the task has ended
         - truncated: whether the task's own time limit is reached; `step` handles `time_limit`
-        - info: a dict; in it `is_success`, if known: whether the episode is a success so far
+        - info: a dict; in it `is_success`, if known: whether the episode is a success so far.
+            The latest report counts
         """
         raise EnvFault(f"{type(self).__name__} must define advance(self, actions)")
 
@@ -172,7 +180,7 @@ class TeamEnv(gymnasium.Env):
 
         Raises EnvFault if a shape is wrong, or a number is not finite or not of the declared type.
         """
-        obs = self._numbers(obs, self._seen_shape, self._obs_dtype, "obs")
+        obs = self._numbers(obs, self.__seen_shape, self._obs_dtype, "obs")
         if state is not None and self._state_shape == (0,):
             raise EnvFault("a state is given, but no state_size is declared")
         if not self._has_state:
@@ -191,12 +199,12 @@ class TeamEnv(gymnasium.Env):
         if given.dtype != bool and (strange := given[(given != 0) & (given != 1)]).size:
             raise EnvFault(f"avail_actions must be 0 or 1, got {strange[0]}")
         avail_actions = given.astype(np.int8)
-        self._available = self.action_space.available = avail_actions
+        self.__available = self.action_space.available = avail_actions
         if self.clock:
-            left = 1 - self._steps / self.time_limit
-            self._added[:, -1] = left * FULL[self._obs_dtype]
+            left = 1 - self.__steps / self.time_limit
+            self.__added[:, -1] = left * FULL[self._obs_dtype]
             state = np.append(state, state.dtype.type(left * FULL[self._state_dtype]))
-        obs = np.concatenate((obs, self._added), axis=1)
+        obs = np.concatenate((obs, self.__added), axis=1)
         return {"obs": obs, "state": state, "avail_actions": avail_actions}
 
     def _numbers(self, values, shape: tuple, dtype, what: str) -> np.ndarray:
@@ -215,7 +223,7 @@ class TeamEnv(gymnasium.Env):
             if strange.size:
                 raise EnvFault(f"{what} contains {strange[0]}, but bytes are declared (dtypes)")
         # The sum is finite if all numbers are; np.isfinite takes longer, and decides
-        total = array.ravel().dot(self._ones[what]) if dtype is np.float32 else 0
+        total = array.ravel().dot(self.__ones[what]) if dtype is np.float32 else 0
         if not isfinite(total) and not np.isfinite(array).all():
             place = np.argwhere(~np.isfinite(array))[0].tolist()
             raise EnvFault(f"{self._entry(what, place)} is {array[tuple(place)]}")
@@ -236,17 +244,18 @@ class TeamEnv(gymnasium.Env):
         if seed is None:
             # Every episode gets a seed, so nothing depends on a task's own random streams.
             seed = int(self.np_random.integers(2**31))
-        self._steps = 0
-        self._episode += 1
-        self._seed = seed
-        try:
+        self.__steps = 0
+        self.__episode += 1
+        self.__seed = seed
+        self.__success = {}
+        with self._located("reset"):
+            first = self.__episode == 1
+            if first:
+                self.check_attributes()
             observation = self._made_by_observe(self.start(seed), "start")
-            if self._episode == 1:
-                self._check_names()
-            return observation, {}
-        except Exception as error:
-            self._locate(error, "reset")
-            raise
+            if first:
+                self.check_attributes()
+        return observation, {}
 
     def step(self, actions: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
         """Take actions, integers [n_agents].
@@ -256,11 +265,11 @@ class TeamEnv(gymnasium.Env):
             EnvFault: the task does not answer as it declares
         """
         actions = np.asarray(actions).tolist()
-        for agent, (action, available) in enumerate(zip(actions, self._available, strict=True)):
+        for agent, (action, available) in enumerate(zip(actions, self.__available, strict=True)):
             if not (0 <= action < self.n_actions and available[action]):
                 raise self._refusal(agent, action)
-        self._steps += 1
-        try:
+        self.__steps += 1
+        with self._located("step"):
             answer = self.advance(actions)
             if not isinstance(answer, tuple | list) or len(answer) != 5:
                 count = len(answer) if isinstance(answer, tuple | list) else shown(answer)
@@ -268,18 +277,17 @@ class TeamEnv(gymnasium.Env):
             observation, rewards, terminated, truncated, info = answer
             self._made_by_observe(observation, "advance")
             dict_of(info, "the info of advance()")
-            for name in ("is_success", "battle_won"):
+            for name in REPORTS:
                 if name in info:
-                    flag_of(info[name], name)
+                    self.__success[name] = flag_of(info[name], name)
             reward = self._team_reward(rewards)
             if not (terminated is False is truncated):
                 terminated = flag_of(terminated, "terminated")
                 truncated = flag_of(truncated, "truncated")
-        except Exception as error:
-            self._locate(error, "step")
-            raise
-        over_time = self._steps == self.time_limit
+        over_time = self.__steps == self.time_limit
         truncated = (truncated or over_time) and not terminated
+        if not self.__success.keys() <= info.keys():  # an earlier step has reported it
+            info = info | self.__success
         return observation, reward, terminated, truncated, info
 
     def _made_by_observe(self, observation, call: str) -> dict[str, np.ndarray]:
@@ -290,9 +298,15 @@ class TeamEnv(gymnasium.Env):
             raise EnvFault(f"{call}() must return what self.observe() makes, got {given}")
         return observation
 
-    def _check_names(self):
-        """Raise EnvFault if there are not as many names as agents, actions and entries."""
-        n_agents, obs_size = self._seen_shape
+    def check_attributes(self):
+        """Raise EnvFault if a subclass has changed what is TeamEnv's, or has too few names."""
+        for name, value in self.__own.items():
+            if getattr(self, name) is not value:
+                kind = type(self).__name__
+                raise EnvFault(f"{kind} has changed self.{name}, which TeamEnv sets: rename yours")
+        if not isinstance(self.notes, list):
+            raise EnvFault(f"notes must be a list of sentences, got {shown(self.notes)}")
+        n_agents, obs_size = self.__seen_shape
         if len(self.agent_names) != n_agents:
             raise EnvFault(f"agent_names must be a list of {n_agents} names")
         sizes = {"action_names": self.n_actions, "observation_names": obs_size}
@@ -304,11 +318,11 @@ class TeamEnv(gymnasium.Env):
 
     def _refusal(self, agent: int, action: int) -> ValueError:
         who, names = self.agent_names[agent], self.action_names[agent]
-        legal = np.flatnonzero(self._available[agent]).tolist()
+        legal = np.flatnonzero(self.__available[agent]).tolist()
         if not legal:
             remedy = "leave at least one, for example to do nothing"
             fault = EnvFault(f"avail_actions allows {who} no action: {remedy}")
-            self._locate(fault, "step" if self._steps else "reset")
+            self._locate(fault, "step" if self.__steps else "reset")
             return fault
         named = f" ({names[action]})" if 0 <= action < self.n_actions else ""
         return ValueError(f"{who} cannot do action {action}{named}, only {legal}")
@@ -324,16 +338,29 @@ class TeamEnv(gymnasium.Env):
             raise EnvFault(f"there are {len(rewards)} rewards, but there must be {wanted}")
         total = 0.0
         for agent, reward in enumerate(rewards):
-            if not (isinstance(reward, float | int) and isfinite(reward)):
+            if not (isinstance(reward, float | int) and abs(reward) < MOST):
                 reward = number_of(reward, f"{self.agent_names[agent]}'s reward")
             self.agent_rewards.append(reward)
             total += reward
-        return total / self._reward_divisor
+        return total / self.__reward_divisor
+
+    @contextmanager
+    def _located(self, call: str):
+        """Add to errors where they happened."""
+        try:
+            yield
+        except SystemExit as end:  # of a simulator whose window was closed, for example
+            fault = EnvFault(f"{call}() has called sys.exit({end.code!r})")
+            self._locate(fault, call)
+            raise fault from None
+        except Exception as error:
+            self._locate(error, call)
+            raise
 
     def _locate(self, error: Exception, call: str):
         """Add to an error where it happened."""
-        where = f"episode {self._episode} (seed {self._seed})"
-        where += f", step {self._steps}" if call == "step" else ", at its reset"
+        where = f"episode {self.__episode} (seed {self.__seed})"
+        where += f", step {self.__steps}" if call == "step" else ", at its reset"
         if isinstance(error, EnvFault):
             error.args = (f"{self.title}, {where}: {error}",)
         elif not is_ours(error):

@@ -4,7 +4,6 @@ Each returns the value as plain numbers, or raises `EnvFault` with what was give
 declared. `what` names the value, for example "red's observation".
 """
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,6 +12,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 from cleanmarl.errors import EnvFault
 
 DICT = (dict, Mapping)  # in this order, `isinstance` is fast
+MOST = 1e15  # the square of a larger reward is beyond single precision, or nearly
 READABLE = (Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple)
 
 
@@ -136,8 +136,8 @@ def number_of(value, what: str) -> float:
         if array.size != 1:
             raise EnvFault(f"{what} must be a number, got {shown(value)}")
         value = array.item()
-    if not math.isfinite(value):
-        raise EnvFault(f"{what} is {value}: it must be finite")
+    if not abs(value) < MOST:
+        raise EnvFault(f"{what} is {value}: it must be finite and below {MOST:.0e}")
     return float(value)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
+from cleanmarl.env.team import REPORTS
 from cleanmarl.errors import EnvFault, RunFailed
 
 PATIENCE = 3.0  # seconds in which a process may close its environment
@@ -71,6 +72,10 @@ class SeedsAll(gymnasium.Wrapper):
             if "torch" in sys.modules:
                 sys.modules["torch"].manual_seed(seed)
         return self.env.reset(seed=seed, options=options)
+
+    def step(self, actions):
+        *answer, info = self.env.step(actions)
+        return *answer, {name: info[name] for name in REPORTS if name in info}  # all that is read
 
 
 class NeverPlayed(gymnasium.Wrapper):

@@ -99,7 +99,11 @@ class Progress:
 
 
 def save_gif(path: Path, frames: list[np.ndarray], fps: int = 10):
-    """Save pictures, uint8 [height, width, 3], as a GIF. Raises OSError."""
+    """Save pictures, uint8 [height, width, 3], as a GIF. Raises OSError, ValueError."""
+    for frame in frames:
+        if not isinstance(frame, np.ndarray):
+            wanted = "an array [height, width, 3] if render_mode is 'rgb_array'"
+            raise ValueError(f"render() must return {wanted}, got {type(frame).__name__}")
     first, *others = [Image.fromarray(frame) for frame in frames]
     content = io.BytesIO()
     options = {"save_all": True, "append_images": others, "duration": 1000 // fps, "loop": 0}

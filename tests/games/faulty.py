@@ -1,6 +1,7 @@
 """A game that answers wrongly, if it is told to: for tests of what a training then does."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -49,6 +50,8 @@ class Faulty(ParallelEnv):
             time.sleep(0.02)
         if self.due("crash"):
             raise IndexError("list index out of range")
+        if self.due("exit"):
+            sys.exit()  # as pygame's examples do when the window is closed
         if self.due("memory"):
             raise MemoryError("Unable to allocate 5.49 MiB")
         over = self.steps == 3 and not self.endless
