@@ -529,7 +529,7 @@ class Deadly(faulty.Faulty):
             if self.ends == "abort":
                 os.abort()
             if self.ends == "exit":
-                raise SystemExit(3)
+                os._exit(3)
             if self.ends == "missing":
                 open("no_file")
             if self.ends == "hang":
