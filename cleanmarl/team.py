@@ -30,6 +30,7 @@ from cleanmarl.training.checkpoint import (
     write_output,
 )
 from cleanmarl.training.errors import Refused, refuse_on_error, warn
+from cleanmarl.training.session import warn_if_changed
 
 OWN = Path(__file__).parent  # folder of the project's own scripts
 
@@ -60,8 +61,8 @@ class Team:
         self._agent = agent
         self._act = script.act
         self._remembers = "memory" in inspect.signature(script.act).parameters
-        ids = self.n_agents if getattr(args, "agent_ids", True) else 0
-        self._ids = np.eye(self.n_agents, ids, dtype=np.float32)
+        begin, end = about["inputs"]["agent_id"]
+        self._ids = np.eye(self.n_agents, end - begin, dtype=np.float32)
         begin, end = about["inputs"].get("time_left", (0, 0))
         self._time_limit = about["time_limit"] if end > begin else None  # None: agents see no clock
         own = np.array(about["own_actions"] or [self.n_actions] * self.n_agents)
@@ -147,7 +148,8 @@ class Team:
         def kept(*inputs):
             answer = values(*inputs)
             scores = answer[0] if isinstance(answer, tuple) else answer
-            self.q_values = scores.reshape(shape)
+            is_value = np.size(scores) == np.prod(shape)  # not a distribution, for example
+            self.q_values = scores.reshape(shape) if is_value else None
             return answer
 
         observation = {"obs": obs, "avail_actions": available.astype(np.int8)}
@@ -207,12 +209,15 @@ def load_team(
     module = load_script(path, ("Args", "Networks", "act"))
     args = read_args(module, folder)
     check(args)
+    if path.parent != OWN:
+        warn_if_changed(about, path)
     sizes = SimpleNamespace(**about)
     # As networks see it, with ids and clock
     sizes.obs_size = max(about["inputs"].get(name, [0, 0])[1] for name in ("agent_id", "time_left"))
     try:
         # Initial weights draw from the user's stream
         with refuse_on_error(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(getattr(args, "seed", 0))  # for what is not saved
             networks = module.Networks(args, sizes)
     except AttributeError as error:
         raise Refused(f"the networks of {module.__file__} need the environment: {error}") from None

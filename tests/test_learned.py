@@ -508,7 +508,7 @@ def test_a_mixer_that_is_not_monotonic_is_told_once(tmp_path, edited, capsys, sc
 
 def test_a_mixer_that_training_makes_non_monotonic_is_told(tmp_path, edited, capsys, monkeypatch):
     monkeypatch.setattr("cleanmarl.training.learned.ENOUGH", 5)
-    sign = "        self.num_calls += 1\n        sign = 1 if self.num_calls < 5 else -1\n"
+    sign = "        self.num_calls += 1\n        sign = 1 if self.num_calls < 8 else -1\n"
     module = edited(
         "qmix",
         ("        self.b2 = hyper", "        self.num_calls = 0\n        self.b2 = hyper"),

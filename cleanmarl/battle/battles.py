@@ -68,6 +68,7 @@ class Battles:
         self.obs_size = int(rules["obs_size"])
         self.state_size = int(rules["state_size"])
         self.num_envs = num_envs
+        self.agent_ids = agent_ids
         self.clock = clock
         self.num_threads = min(num_envs, num_threads)
         self.units = np.repeat(self.start.units[None], num_envs, axis=0)

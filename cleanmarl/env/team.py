@@ -18,7 +18,7 @@ from cleanmarl.errors import EnvFault
 FULL = {np.float32: 1, np.uint8: 255}
 KEYS = {"obs", "state", "avail_actions"}
 # Attributes that a subclass must leave as they are
-OWN = ("n_agents", "n_actions", "obs_size", "state_size", "clock")
+OWN = ("n_agents", "n_actions", "obs_size", "state_size", "agent_ids", "clock")
 OWN += ("observation_space", "action_space")
 REPORTS = ("is_success", "battle_won")
 FIVE = "observation, rewards, terminated, truncated, info"
@@ -115,6 +115,7 @@ class TeamEnv(gymnasium.Env):
         self.observation_names: list[list[str]] | None = None
 
         self._obs_dtype, self._state_dtype = dtypes
+        self.agent_ids = agent_ids
         self.clock = clock and time_limit is not None
         ids = np.eye(n_agents, n_agents if agent_ids else 0)
         # What follows an agent's observation: its id, and the time left, which `observe` writes

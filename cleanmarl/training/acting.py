@@ -6,6 +6,7 @@ called as they are. Which way a network goes is found by trying: both ways must 
 """
 
 import math
+import operator
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
@@ -29,17 +30,27 @@ def acting(network: nn.Module) -> Callable:
     """`network` as a function of arrays, with its current weights and without gradients.
 
     Arguments and results are what `forward` takes and returns, with float32 arrays in place of
-    tensors, also inside tuples. (Observations may be bytes.) Use the function until the weights
-    change, then make a new one.
+    tensors, also inside tuples. (Observations may be bytes.)
     """
-    parts, in_numpy = [], None
     in_torch = cache(lambda: in_pytorch(network))  # making it takes long, and few need it
-    with suppress(Unknown, TypeError, RuntimeError):  # NumPy has no bfloat16, for example
-        in_numpy = as_function(network, parts)
-    # Another part, or another mode, needs another check
-    may_act = checked.setdefault(network, {}).setdefault(tuple(parts[1:]), {})
+    buffers = [module._buffers for module in network.modules() if module._buffers]
+    weights = list(network.parameters())
+    in_numpy, may_act, made_of = None, {}, None
+
+    def contents() -> tuple[list, int]:
+        """The buffers, which may be replaced, and how often a tensor was changed."""
+        tensors = [tensor for some in buffers for tensor in some.values() if tensor is not None]
+        return tensors, sum([one._version for one in weights + tensors])
 
     def values(*inputs):
+        nonlocal in_numpy, may_act, made_of
+        now = contents()
+        if not same_contents(now, made_of):
+            made_of, parts, in_numpy = now, [], None
+            with suppress(Unknown, TypeError, RuntimeError):  # NumPy has no bfloat16, for example
+                in_numpy = as_function(network, parts)
+            # Another part, or another mode, needs another check
+            may_act = checked.setdefault(network, {}).setdefault(tuple(parts[1:]), {})
         if inputs[0].dtype.kind == "u":
             inputs = (inputs[0].astype(np.float32), *inputs[1:])
         kind = (inputs[0].shape, inputs[-1] is None)  # the first step has no hidden state
@@ -54,6 +65,13 @@ def acting(network: nn.Module) -> Callable:
         return in_torch()(*inputs)
 
     return values
+
+
+def same_contents(now: tuple, before: tuple | None) -> bool:
+    """Whether the buffers are the same, and no tensor was changed."""
+    if before is None or now[1] != before[1]:
+        return False
+    return all(map(operator.is_, now[0], before[0]))
 
 
 def in_pytorch(network: nn.Module) -> Callable:
@@ -71,7 +89,9 @@ def in_pytorch(network: nn.Module) -> Callable:
 
 
 def each(value, function: Callable):
-    """Apply a function to an array or tensor, or to each one in a tuple; None stays None."""
+    """Apply a function to an array or tensor, or to each one in a container; None stays None."""
+    if isinstance(value, dict):
+        return {name: each(part, function) for name, part in value.items()}
     if isinstance(value, tuple | list):
         return tuple(each(part, function) for part in value)
     return value if value is None else function(value)
@@ -95,9 +115,9 @@ def computes_the_same(network: nn.Module, inputs: tuple) -> bool:
         return False
 
 
-def with_random_weights(network: nn.Module) -> nn.Module:
+def with_random_weights(network: nn.Module, seed: int = 0) -> nn.Module:
     """A copy on the CPU."""
-    stream = torch.Generator().manual_seed(0)
+    stream = torch.Generator().manual_seed(seed)
     copy = deepcopy(network).cpu()
     for weights in copy.parameters():
         noise = torch.randn(weights.shape, generator=stream)
@@ -112,37 +132,53 @@ def random_like(inputs: tuple, rng: np.random.Generator) -> tuple:
 def refuse_mixing(network: nn.Module, inputs: tuple):
     """Raise Refused if the values of one step depend on the other steps of a batch.
 
-    Then agents would be taught other values than those by which they act.
+    Then agents would be taught other values than those by which they act. Raises Refused, too, if
+    a copy of the network does not compute with its own weights: it would be no target network.
     """
+    one = random_like(inputs, np.random.default_rng(0))
+    other = random_like(inputs, np.random.default_rng(1))
     try:
-        function = in_pytorch(with_random_weights(network).eval())
-        one = random_like(inputs, np.random.default_rng(0))
-        other = random_like(inputs, np.random.default_rng(1))
-        alone = function(*one)
-        again = function(*one)
-        together = function(*joined(one, other))
-        if len(inputs) > 1:  # recurrent, [steps, rows, inputs]: take the values, not the state
-            alone, again = alone[0], again[0]
-            together = together[0][:, : one[0].shape[1]]
-        elif one[0].ndim == 2:
-            together = together[0]
-        else:
-            together = together[: len(one[0])]
+        function, another = [
+            in_pytorch(with_random_weights(network, seed).eval()) for seed in (0, 1)
+        ]
+        alone, again, together = in_a_batch(function, one, other)
+        same = values_in(another(*other)), values_in(function(*other))
     except Exception:  # it does something else
         return
+    if any(weights.requires_grad for weights in network.parameters()) and np.array_equal(*same):
+        remedy = "call layers in forward() itself, and nothing that was made of them in __init__"
+        raise Refused(f"a copy of the agent network computes with the original's weights: {remedy}")
     mixes = alone.shape != together.shape or not near(alone, together)
     if mixes and near(alone, again):
-        shapes = "[rows, inputs]" if len(inputs) > 1 else "[..., n_agents, inputs]"
+        shapes = "[..., n_agents, inputs]"
+        if inputs[0].ndim == 3 and len(inputs) > 1:
+            shapes = "[steps, rows, inputs], and a step sees no later ones"
         reason = f"the values of a step depend on the other steps of a batch: inputs are {shapes}"
         raise Refused(f"{reason}, so let agents mix over dimension -2 of the same step only")
 
 
-def joined(one: tuple, other: tuple) -> tuple:
-    """Inputs of two steps, as they come in a batch."""
-    if len(one) == 1:
-        join = np.stack if one[0].ndim == 2 else np.concatenate
-        return (join((one[0], other[0])),)
-    return tuple(along_rows(*pair) for pair in zip(one, other, strict=True))
+def in_a_batch(function: Callable, one: tuple, other: tuple) -> tuple:
+    """The values of the inputs `other`: alone, once more, and as a part of larger inputs."""
+    alone, again = function(*other), function(*other)
+    if len(other) == 1 or not isinstance(alone, tuple):  # [..., n_agents, inputs]
+        join = np.stack if other[0].ndim == 2 else np.concatenate
+        together = values_in(function(*map(join, zip(one, other, strict=True))))
+        together = together[-1] if other[0].ndim == 2 else together[-len(other[0]) :]
+        return values_in(alone), values_in(again), together
+    # Recurrent, [steps, rows, inputs]: beside other rows, and before other steps
+    rows, steps = other[0].shape[1], len(other[0])
+    beside = function(*map(along_rows, one, other))[0][:, -rows:]
+    first, hidden = alone
+    later = function(one[0], hidden)[0]
+    in_order = function(np.concatenate((other[0], one[0])), *other[1:])[0]
+    alone = np.concatenate((first, first, later))
+    again = np.concatenate((again[0], again[0], later))
+    return alone, again, np.concatenate((beside, in_order[:steps], in_order[steps:]))
+
+
+def values_in(answer) -> np.ndarray:
+    """What a network returns, or the first part of it."""
+    return answer[0] if isinstance(answer, tuple) else answer
 
 
 def along_rows(one, other):

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import zipfile
+from collections.abc import Iterable
 from dataclasses import asdict, is_dataclass
 from hashlib import sha256
 from numbers import Integral
@@ -219,6 +220,15 @@ def pack(episodes: list[dict[str, np.ndarray]]) -> bytes:
         parts.append(compressor.compress(json.dumps(layout).encode() + b"\n"))
         parts += [compressor.compress(array.tobytes()) for array in episode.values()]
     return b"".join([*parts, compressor.flush()])
+
+
+def check_episodes(episodes: Iterable[dict]):
+    """Raise Refused if an episode holds something else than arrays: it could not be saved."""
+    for episode in episodes:
+        for name, value in episode.items():
+            if not isinstance(value, np.ndarray):
+                given = f"the {name} of an episode is a {type(value).__name__}"
+                raise Refused(f"{given}: make it an array with a row for each step")
 
 
 def unpack(content: bytes) -> list[dict[str, np.ndarray]]:

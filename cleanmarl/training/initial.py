@@ -1,9 +1,11 @@
 """With what a run begins: warnings, networks of another run, changed arguments of a resumed one."""
 
+import ast
 import re
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from cleanmarl.training.errors import Refused, warn
 from cleanmarl.training.memory import notes_on
 from cleanmarl.training.scaling import keep_scales, with_scales
 from cleanmarl.training.session import file_of as file_of_script
+from cleanmarl.training.session import warn_if_changed
 
 AGENTS = ("agent", "target_agent")  # networks of the agents in `Networks`
 APPLIED = ("env_name", "resume", "seed")  # arguments that work whatever a script does
@@ -38,6 +41,9 @@ def warn_about(args, env):
     """Warn of what may go wrong in this environment, before training in it."""
     if run := args.resume or args.evaluate or getattr(args, "init_from", ""):
         check_order(path_of(run), env.unwrapped)
+    if args.evaluate:
+        with suppress(Refused):  # some runs have no team.json
+            warn_if_changed(read_team(path_of(run)), file_of_script(type(args)))
     if args.evaluate or args.resume:
         return  # it was said when the training began
     for note in notes_on(env, args.buffer_size) + unread(type(args)) + idle(args):
@@ -63,11 +69,36 @@ def idle(args) -> list[str]:
     return found
 
 
+def check_definitions(Args: type):
+    """Raise Refused if a network of the script, or its `act`, was replaced from outside.
+
+    Teams of the run would act by the script's own. Warns of a network that has the name of the
+    script's, but is not used.
+    """
+    script, own, main = file_of_script(Args), sys.modules[Args.__module__], sys.modules["__main__"]
+    defined = set()
+    with suppress(OSError, SyntaxError):
+        tree = ast.parse(script.read_bytes()).body
+        defined = {one.name for one in tree if isinstance(one, ast.ClassDef | ast.FunctionDef)}
+    for name in defined & vars(own).keys():
+        value = getattr(own, name)
+        is_network = isinstance(value, type) and issubclass(value, nn.Module)
+        if not (is_network or name == "act"):
+            continue
+        remedy = f"copy {script.name} and edit the copy"
+        if getattr(value, "__module__", own.__name__) != own.__name__:
+            raise Refused(f"{name} of {script.name} was replaced, but teams act by it: {remedy}")
+        other = vars(main).get(name, value)
+        if other is not value and main is not own and other.__module__ == "__main__":
+            warn(f"{name} of your program is not used: {remedy}")
+
+
 def unread(Args: type) -> list[str]:
     """Arguments that a copy of a script has, but does not read, in sentences."""
     script = file_of_script(Args)
+    bases = [file_of_script(kind) for kind in Args.__mro__ if is_dataclass(kind)]
     with suppress(OSError):
-        own = text_of([script, *own_modules(script).values()])
+        own = text_of([*bases, *own_modules(script).values()])
         names = [one.name for one in fields(Args) if not is_read(one.name, own)]
         return [f"{script.name} does not read args.{name}" for name in names]
     return []

@@ -11,6 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cleanmarl.training.errors import Refused, warn
 from cleanmarl.training.mixing import check_mixer
@@ -42,11 +43,14 @@ class GradientCheck:
         self.watched: set[Optimizer] = set()
         tensors = tensors_of(self.networks)
         self.before = {name: one.detach().clone() for name, one in tensors.items()}
+        self.plain = plain_arrays(self.networks)
         self.has_loss = False  # whether a loss was logged
         self.called: set[nn.Module] = set()  # layers that were called before the first step
         self.mixed: tuple = ()  # what the mixer was called with
         self.thread = threading.get_ident()
         self.listening = register_module_forward_pre_hook(self.hear)
+        self.told_of_stranger = False
+        self.watching = register_optimizer_step_post_hook(self.warn_of_stranger)
         for optimizer in self.optimizers:
             optimizer.register_step_post_hook(self.count)  # LBFGS has no gradients before
 
@@ -61,6 +65,21 @@ class GradientCheck:
             self.called.add(layer)
             if layer is getattr(self.networks, "mixer", None):
                 self.mixed = inputs
+
+    def warn_of_stranger(self, optimizer: Optimizer, *_):
+        """Warn once of an optimizer that is not in `state`."""
+        is_strange = optimizer not in self.num_steps and threading.get_ident() == self.thread
+        if is_strange and not self.told_of_stranger:
+            self.told_of_stranger = True
+            kind = type(optimizer).__name__
+            warn(
+                f"`state` lacks the optimizer {kind}, which makes steps: in a resumed run, it begins anew"
+            )
+
+    def stop(self):
+        """Listen no longer."""
+        self.listening.remove()
+        self.watching.remove()
 
     def look(self, scalars: dict[str, float]):
         """Look at metrics with a loss. Raises Refused if many updates have made no step."""
@@ -109,7 +128,7 @@ class GradientCheck:
                 continue
             if parameter.requires_grad:
                 idle.append(name)
-            else:
+            elif not name.startswith("target_"):
                 frozen.append(name)
         forgotten = self.forgotten()
         if len(idle) == len(learned):
@@ -121,7 +140,7 @@ class GradientCheck:
         if frozen:
             warn(f"an optimizer has {', '.join(frozen)}, but requires_grad is False: not learned")
         for name, target in targets_of(self.networks).items():
-            if not learned.isdisjoint(target.parameters()):
+            if any(one.requires_grad and one in learned for one in target.parameters()):
                 raise Refused(f"{name} is no copy, but is learned itself: make it by deepcopy")
         if forgotten:
             wanted = "add them to learned(), or their optimizer to the state of the run"
@@ -130,6 +149,7 @@ class GradientCheck:
             wanted = "PyTorch finds weights only in nn.Module, nn.ModuleList and nn.Parameter"
             raise Refused(f"no optimizer learns {', '.join(hidden)}: {wanted}")
         self.warn_of_strangers()
+        self.warn_of_plain_tensors()
         self.warn_of_mode()
         self.look_at_mixer()
 
@@ -157,6 +177,15 @@ class GradientCheck:
         if found:
             wanted = "hold them in an nn.Module of the networks, or add their optimizer to `state`"
             warn(f"no optimizer learns {', '.join(found)}: {wanted}")
+
+    def warn_of_plain_tensors(self):
+        """Warn of tensors that are neither weights nor buffers: they are not saved."""
+        for path, module in self.networks.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, torch.Tensor) and value.is_floating_point():
+                    place = f"{path}.{name}".removeprefix(".")
+                    warn(f"{place} is a plain tensor, which is not saved: use register_buffer")
+                    return
 
     def warn_of_mode(self):
         """Warn if agents or targets, which play evaluations, are in train mode and it matters."""
@@ -206,6 +235,7 @@ class GradientCheck:
             if named and all(self.is_same(f"{name}.{part}", one) for part, one in named.items()):
                 warn(f"the {name} did not change in {most} updates")
         self.warn_of_buffers()
+        self.warn_of_arrays()
         self.look_at_mixer()
 
     def warn_of_buffers(self):
@@ -218,6 +248,14 @@ class GradientCheck:
             if changed and self.is_same(target, now[target]) and not buffer.equal(now[target]):
                 wanted = "copy it in update_targets, since evaluations use it"
                 warn(f"{name} has changed, but {target} has not: {wanted}")
+
+    def warn_of_arrays(self):
+        """Warn of arrays of NumPy in networks that have changed, such as running means."""
+        for name, array in plain_arrays(self.networks).items():
+            if not np.array_equal(array, self.plain.get(name)):
+                wanted = "make it a buffer, which is saved, and copy it in update_targets"
+                warn(f"{name} has changed, but is an array of NumPy: {wanted}")
+                return
 
     def is_same(self, name: str, tensor: torch.Tensor) -> bool:
         """Whether a tensor of the networks is as at the start, if it is still there."""
@@ -240,6 +278,20 @@ def parameters_of(optimizer: Optimizer) -> set[nn.Parameter]:
     return {parameter for group in optimizer.param_groups for parameter in group["params"]}
 
 
+def plain_arrays(networks: nn.Module) -> dict[str, np.ndarray]:
+    """Copies of the arrays of NumPy in networks, and in the objects that they hold."""
+    found = {}
+    for path, module in networks.named_modules():
+        for name, value in vars(module).items():
+            held = {name: value}
+            if hasattr(value, "__dict__") and not isinstance(value, nn.Module | type):
+                held |= {f"{name}.{part}": one for part, one in vars(value).items()}
+            for part, one in held.items():
+                if isinstance(one, np.ndarray):
+                    found[f"{path}.{part}".removeprefix(".")] = one.copy()
+    return found
+
+
 def hidden_weights(networks: nn.Module) -> list[str]:
     """Attributes whose weights PyTorch does not find: layers in a list, tensors with gradients."""
     known = set(networks.parameters())
@@ -254,7 +306,7 @@ def hidden_weights(networks: nn.Module) -> list[str]:
 def weights_in(value) -> list[torch.Tensor]:
     """The tensors with gradients that are or are in a module, a tensor, or a container of these."""
     if isinstance(value, nn.Module):
-        return list(value.parameters())
+        return [one for one in value.parameters() if one.requires_grad]
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):

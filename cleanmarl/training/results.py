@@ -1,7 +1,7 @@
 """Results of episodes: progress, means, confidence intervals, evaluation.json, GIFs."""
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,11 @@ class Progress:
             raise ValueError("results are not those of episodes")
         if not are_metrics(self.learning):
             raise ValueError("learning holds no metrics")
+
+    def state_dict(self) -> dict:
+        """For checkpoints; a copy's `update` may return tensors."""
+        self.learning = {name: float(value) for name, value in self.learning.items()}
+        return asdict(self)
 
     def metrics(self, **others: float) -> dict[str, float]:
         """Metrics of the training since the last call, and other values for `rollout/`."""

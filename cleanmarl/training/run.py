@@ -34,6 +34,7 @@ from cleanmarl.training import errors, stopping
 from cleanmarl.training.arguments import script_of, title_of
 from cleanmarl.training.checkpoint import (
     FORMAT,
+    check_episodes,
     check_state,
     load_checkpoint,
     load_state,
@@ -49,7 +50,7 @@ from cleanmarl.training.checkpoint import (
 from cleanmarl.training.errors import in_one_line, refuse_on_error, say, warn
 from cleanmarl.training.exploring import ExplorationCheck
 from cleanmarl.training.hparams import hyperparameters
-from cleanmarl.training.initial import apply_changes
+from cleanmarl.training.initial import apply_changes, check_definitions
 from cleanmarl.training.kept import name_of, steps_to_keep
 from cleanmarl.training.learned import GradientCheck, make_read_only
 from cleanmarl.training.memory import is_out_of_memory, out_of_memory
@@ -101,6 +102,7 @@ class Run:
         self.changed: dict[str, list] = {}  # arguments that this session has changed
         with refuse_on_error():
             check_state(state)
+            check_definitions(type(args))
             self.folder = self.open_folder(folder)
             self.keep_old = False  # whether checkpoint.pt is whole
             if args.resume:
@@ -217,6 +219,8 @@ class Run:
     def advance(self, step: int):
         """Set the current environment step, move the progress bar, and keep networks if due."""
         due = [one for one in self.to_keep if self.step < one <= step]
+        if not self.step:
+            check_episodes(self.episodes)
         self.step = step
         make_read_only(self.episodes)
         self.bar.update(min(step, self.args.total_timesteps) - self.bar.n)
@@ -391,7 +395,7 @@ class Run:
         if isinstance(error, Stopped):
             error = None
         self.bar.close()
-        self.gradients.listening.remove()
+        self.gradients.stop()
         if not error:
             least = getattr(self.args, "batch_size", 0)
             if len(self.episodes) >= least or not self.stopped:

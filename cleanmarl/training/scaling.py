@@ -29,6 +29,10 @@ class ScaledLinear(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.weight / self.scale, self.bias)
 
+    def _load_from_state_dict(self, *arguments):
+        super()._load_from_state_dict(*arguments)
+        self.keeps_scale |= bool((self.scale != 1).any())
+
 
 @torch.no_grad()
 def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
@@ -82,10 +86,13 @@ def scaled_layers(network: nn.Module) -> dict[str, ScaledLinear]:
 
 
 def what_it_sees(name: str, layer: ScaledLinear, batch: dict[str, torch.Tensor]) -> str:
-    """A layer outside of mixers that has as many inputs as the state, but not as obs, sees it."""
-    known = [batch["obs"].shape[-1], batch["obs"].shape[-1] + batch["avail_actions"].shape[-1]]
-    is_state = layer.in_features == batch["state"].shape[-1] and layer.in_features not in known
-    return "state" if "mixer" in name or is_state else "obs"
+    """A layer with as many inputs as the state sees it; if obs has as many, too, a mixer's does."""
+    size = batch["obs"].shape[-1]
+    fits_obs = layer.in_features in (size, size + batch["avail_actions"].shape[-1])
+    fits_state = layer.in_features == batch["state"].shape[-1]
+    if fits_obs != fits_state:
+        return "state" if fits_state else "obs"
+    return "state" if "mixer" in name else "obs"
 
 
 def keep_scales(networks: nn.Module):

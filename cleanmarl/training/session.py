@@ -10,10 +10,12 @@ import sys
 import time
 from contextlib import suppress
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
-from cleanmarl.training.arguments import script_of
+from cleanmarl.training.arguments import own_modules, script_of
+from cleanmarl.training.errors import Refused, warn
 from cleanmarl.training.sources import digest_of, scenario_of
 
 PACKAGE = "cleanmarl-qmix"
@@ -29,15 +31,16 @@ def description(args, env) -> dict:
     `inputs` says where the parts of an agent network's input stand.
     """
     env = env.unwrapped
-    ids = env.n_agents if getattr(args, "agent_ids", True) else 0
+    has_ids = getattr(env, "agent_ids", getattr(args, "agent_ids", True))
+    ids = env.n_agents if has_ids else 0
     clock = int(getattr(env, "clock", False))
     obs_size = env.obs_size - ids - clock
     inputs = {"obs": [0, obs_size], "agent_id": [obs_size, obs_size + ids]}
     inputs["time_left"] = [obs_size + ids, env.obs_size]
     if getattr(args, "last_action", False):
         inputs["last_action"] = [env.obs_size, env.obs_size + env.n_actions]
-    about = {"package": version(PACKAGE), "script": script_of(type(args))}
-    about |= {"script_file": str(file_of(type(args))), "commit": commit()}
+    about = {"package": version(PACKAGE)}
+    about |= script_now(type(args)) | {"commit": commit()}
     about |= {"n_agents": env.n_agents, "n_actions": env.n_actions, "obs_size": obs_size}
     about["obs_dtype"] = env.observation_space["obs"].dtype.name
     about |= {"state_size": env.state_size, "time_limit": env.time_limit, "inputs": inputs}
@@ -51,16 +54,32 @@ def description(args, env) -> dict:
 
 
 def file_of(Args: type) -> Path:
-    """The script that has these arguments."""
-    return Path(inspect.getfile(Args)).resolve()
+    """The script that has these arguments. Raises Refused if it is no file."""
+    try:
+        return Path(inspect.getfile(Args)).resolve()
+    except (OSError, TypeError):  # a cell of a notebook
+        raise Refused("Args is in no file: save the script as one, and import it") from None
 
 
 def script_now(Args: type) -> dict:
     """A run's script as it is now, for run.json; without its file, it has no digest."""
     about = {"script": script_of(Args), "script_file": str(file_of(Args)), "script_sha256": None}
     with suppress(OSError):
-        about["script_sha256"] = digest_of(file_of(Args))
+        about["script_sha256"] = digest_of_script(file_of(Args))
     return about
+
+
+def digest_of_script(script: Path) -> str:
+    """Of its file and, if it imports files beside it, of these. Raises OSError."""
+    digests = [digest_of(file) for file in (script, *own_modules(script).values())]
+    return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
+
+
+def warn_if_changed(about: dict, script: Path):
+    """Warn if a script is no longer that of a run; `about` is its team.json."""
+    with suppress(OSError):
+        if about.get("script_sha256") not in (None, digest_of_script(script)):
+            warn(f"{script.name} has changed since the run was trained with it")
 
 
 @cache
