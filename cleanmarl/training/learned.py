@@ -72,9 +72,8 @@ class GradientCheck:
         if is_strange and not self.told_of_stranger:
             self.told_of_stranger = True
             kind = type(optimizer).__name__
-            warn(
-                f"`state` lacks the optimizer {kind}, which makes steps: in a resumed run, it begins anew"
-            )
+            what = f"`state` lacks an optimizer ({kind}) that makes steps"
+            warn(f"{what}: in a resumed run, it begins anew")
 
     def stop(self):
         """Listen no longer."""
