@@ -756,3 +756,188 @@ def test_targets_in_train_mode_are_told_if_it_matters(tmp_path, edited, capsys):
     assert "target_agent has a Dropout in train mode" in capsys.readouterr().err
     losses_of(edited("qmix", (STEP, mode + STEP)), "qmix", tmp_path / "b")
     assert "warning" not in capsys.readouterr().err
+
+
+# Copies that would learn, and then act in another way
+
+OVER_TIME = {
+    "later steps": "outputs = outputs + outputs.flip(0)",
+    "earlier rows": "outputs = outputs.cumsum(1)",
+    "all steps": "outputs = outputs - outputs.mean(0)",
+}
+
+
+def test_a_target_that_computes_with_the_agents_weights_is_refused(tmp_path, edited):
+    last, line = LAST_LINE["qmix"], "        self.run = lambda x: self.layers(x)\n"
+    module = edited("qmix", (last, last + line), (RETURN["qmix"], "        return self.run(obs)\n"))
+    with pytest.raises(Refused, match="computes with the original's weights"):
+        losses_of(module, "qmix", tmp_path / "run")
+
+
+@pytest.mark.parametrize("line", OVER_TIME.values(), ids=OVER_TIME)
+def test_recurrent_agents_that_mix_over_time_or_rows_are_refused(tmp_path, edited, line):
+    back = RETURN["qmix_lstm"]
+    module = edited("qmix_lstm", (back, f"        {line}\n{back}"))
+    with pytest.raises(Refused, match="depend on the other steps of a batch"):
+        losses_of(module, "qmix_lstm", tmp_path / "run")
+
+
+def test_a_mixer_of_earlier_transitions_is_refused(tmp_path, edited):
+    module = edited("qmix", (HIDDEN, HIDDEN + "        hidden = hidden.cumsum(0)\n"))
+    with pytest.raises(Refused, match="depends on the other transitions of the batch"):
+        losses_of(module, "qmix", tmp_path / "run")
+
+
+def test_agents_may_take_and_return_more(tmp_path, edited):
+    more = "        return self.layers(obs), {'more': obs.sum(-1), 'none': None}\n"
+    module = edited(
+        "qmix",
+        (RETURN["qmix"], more),
+        ('    q = networks.agent(batch["obs"])  #', '    q, _ = networks.agent(batch["obs"])  #'),
+        (
+            'target_q = networks.target_agent(batch["obs"])',
+            'target_q = networks.target_agent(batch["obs"])[0]',
+        ),
+        ('scores = values(observation["obs"])', 'scores = values(observation["obs"])[0]'),
+    )
+    losses_of(module, "qmix", tmp_path / "run")
+
+
+def test_acting_follows_weights_and_buffers_that_change():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    network.register_buffer("unused", torch.zeros(1))
+    obs = np.ones((2, 3), np.float32)
+    values = acting(network)
+    before = values(obs)
+    optimizer = torch.optim.Adam(network.parameters(), 0.1, fused=True)
+    network(torch.from_numpy(obs)).sum().backward()
+    optimizer.step()
+    after = values(obs)
+    assert not np.allclose(before, after)
+    np.testing.assert_allclose(after, network(torch.from_numpy(obs)).detach(), rtol=1e-5)
+
+
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.register_buffer("noise", torch.zeros(2))
+
+    def forward(self, x):
+        return self.layer(x) + self.noise
+
+
+def test_acting_follows_a_buffer_that_is_replaced():
+    network, obs = Noisy(), np.ones((2, 3), np.float32)
+    values = acting(network)
+    before = values(obs)
+    network.noise = torch.ones(2)
+    np.testing.assert_allclose(values(obs), before + 1, rtol=1e-5)
+
+
+def test_running_means_in_numpy_and_plain_tensors_are_told(tmp_path, edited, capsys, monkeypatch):
+    monkeypatch.setattr("cleanmarl.training.learned.ENOUGH", 5)
+    begin, last, back = "class AgentNetwork(nn.Module):\n", LAST_LINE["qmix"], RETURN["qmix"]
+    means = "class Means:\n    mean = None\n\n    def __init__(self, size):\n"
+    means += "        self.mean = np.zeros(size)\n\n\n"
+    layers = "        self.rms = Means(env.obs_size)\n        self.plain = torch.ones(1)\n"
+    count = "        self.rms.mean = self.rms.mean + 1\n"
+    module = edited("qmix", (begin, means + begin), (last, last + layers), (back, count + back))
+    losses_of(module, "qmix", tmp_path / "run")
+    told = capsys.readouterr().err
+    assert "agent.rms.mean has changed, but is an array of NumPy" in told
+    assert "agent.plain is a plain tensor, which is not saved: use register_buffer" in told
+
+
+def test_an_optimizer_outside_of_state_is_told(tmp_path, edited, capsys):
+    line = "    progress.num_updates += 1\n"
+    more = "    for one in (1, 2):\n        MORE.step()\n"
+    made = "\n\nMORE = torch.optim.SGD([torch.zeros(1, requires_grad=True)])\n"
+    main = "\n\ndef main():\n"
+    module = edited("qmix", (line, line + more), (main, made + main))
+    losses_of(module, "qmix", tmp_path / "run")
+    assert capsys.readouterr().err.count("`state` lacks an optimizer (SGD) that makes steps") == 1
+
+
+@every_script
+def test_an_optimizer_of_all_parameters_is_fine(tmp_path, edited, capsys, script):
+    old = "optimizer = kind(networks.learned(), "
+    module = edited(script, (old, "optimizer = kind(networks.parameters(), "))
+    losses_of(module, script, tmp_path / "run")
+    assert "warning" not in capsys.readouterr().err.replace("warning: the mixer", "")
+
+
+def test_frozen_networks_in_a_list_are_fine(tmp_path, edited):
+    frozen = "        self.teacher = [nn.Linear(2, 2).requires_grad_(False)]\n"
+    module = edited("qmix", (LAST_LINE["qmix"], LAST_LINE["qmix"] + frozen))
+    losses_of(module, "qmix", tmp_path / "run")
+
+
+def test_a_number_in_an_episode_is_refused_before_it_is_trained(tmp_path, edited):
+    line = '    episode["actions"] = np.array(actions)\n'
+    module = edited("qmix", (line, line + '    episode["score"] = 1.5\n'))
+    with pytest.raises(Refused, match="the score of an episode is a float: make it an array"):
+        losses_of(module, "qmix", tmp_path / "run")
+
+
+def test_tensors_among_metrics_are_saved_as_numbers(tmp_path, edited):
+    line = '    learning["train/q_tot"] = q_tot.mean().item()\n'
+    module = edited("qmix", (line, line + '    learning["train/std"] = q_tot.std()\n'))
+    losses_of(module, "qmix", tmp_path / "run")
+    module.train(args_of(module, "qmix", resume=str(tmp_path / "run"), **TWO_STEPS, log_every=1))
+
+
+# Scripts that are not what they seem
+
+
+def test_a_network_that_was_replaced_from_outside_is_refused(tmp_path, edited, monkeypatch):
+    module = edited("qmix")
+    monkeypatch.setattr(module, "AgentNetwork", type("Mine", (qmix.AgentNetwork,), {}))
+    with pytest.raises(Refused, match=r"AgentNetwork of edited_qmix\.py was replaced"):
+        losses_of(module, "qmix", tmp_path / "run")
+
+
+def test_a_network_that_is_not_used_is_told(tmp_path, edited, monkeypatch, capsys):
+    mine = type("AgentNetwork", (nn.Module,), {"__module__": "__main__"})
+    monkeypatch.setattr(sys.modules["__main__"], "AgentNetwork", mine, raising=False)
+    losses_of(edited("qmix"), "qmix", tmp_path / "run")
+    assert (
+        "AgentNetwork of your program is not used: copy edited_qmix.py" in capsys.readouterr().err
+    )
+
+
+def test_a_script_that_has_changed_is_told_when_its_team_acts(tmp_path, edited, capsys):
+    module, run = edited("qmix"), tmp_path / "run"
+    losses_of(module, "qmix", run)
+    load_team(run, script=module.__file__)
+    assert "has changed" not in capsys.readouterr().err
+    with Path(module.__file__).open("a") as file:
+        file.write("# a change\n")
+    load_team(run, script=module.__file__)
+    assert "edited_qmix.py has changed since the run was trained" in capsys.readouterr().err
+    module.evaluate_run(args_of(module, "qmix", evaluate=str(run), **TWO_STEPS))
+    assert "edited_qmix.py has changed since the run was trained" in capsys.readouterr().err
+
+
+def test_a_helper_file_that_has_changed_is_told(tmp_path, edited, capsys):
+    (tmp_path / "my_own_layers.py").write_text("SIZE = 1\n")
+    begin = "import numpy as np\n"
+    module, run = edited("qmix", (begin, f"import my_own_layers\n{begin}")), tmp_path / "run"
+    losses_of(module, "qmix", run)
+    (tmp_path / "my_own_layers.py").write_text("SIZE = 1  # as before\n")
+    module.train(args_of(module, "qmix", resume=str(run), **TWO_STEPS, log_every=1))
+    assert "edited_qmix.py has changed since the run was trained" in capsys.readouterr().err
+
+
+def test_a_copy_without_ids_is_a_team(tmp_path, edited):
+    ids = '    agent_ids: bool = True\n    """append a one-hot agent id to each observation"""\n'
+    old = "make_env(**env_arguments(args), render"
+    module = edited(
+        "qmix", (ids, ""), (old, "make_env(**env_arguments(args), agent_ids=False, render")
+    )
+    for name, task in {"battle": {"env_name": "3m"}, "game": TWO_STEPS}.items():
+        run = tmp_path / name
+        module.train(args_of(module, "qmix", **task), folder=run)
+        team = load_team(run, script=module.__file__)
+        assert team.act(np.zeros((team.n_agents, team.obs_size))).shape == (team.n_agents,)

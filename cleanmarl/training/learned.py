@@ -245,7 +245,7 @@ class GradientCheck:
             counts = name.endswith("num_batches_tracked")  # evaluations do not use it
             changed = target in now and not (counts or self.is_same(name, buffer))
             if changed and self.is_same(target, now[target]) and not buffer.equal(now[target]):
-                wanted = "copy it in update_targets, since evaluations use it"
+                wanted = "copy it in update_targets, if evaluations use it"
                 warn(f"{name} has changed, but {target} has not: {wanted}")
 
     def warn_of_arrays(self):
