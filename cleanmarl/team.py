@@ -209,8 +209,6 @@ def load_team(
     module = load_script(path, ("Args", "Networks", "act"))
     args = read_args(module, folder)
     check(args)
-    if path.parent != OWN:
-        warn_if_changed(about, path)
     sizes = SimpleNamespace(**about)
     # As networks see it, with ids and clock
     sizes.obs_size = max(about["inputs"].get(name, [0, 0])[1] for name in ("agent_id", "time_left"))
@@ -251,6 +249,8 @@ def find_script(about: dict, script: Path | None, folder: Path, trust: bool) -> 
         raise Refused(f"there is no script {path}: give its place (--script FILE)")
     if not (script or trust or is_own_work(path, folder)):
         raise Refused(f"the folder wants to run {path}: if you trust it, give --script {path}")
+    if path.resolve().parent != OWN:
+        warn_if_changed(about, path)
     return path
 
 

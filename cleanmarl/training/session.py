@@ -77,6 +77,8 @@ def digest_of_script(script: Path) -> str:
 
 def warn_if_changed(about: dict, script: Path):
     """Warn if a script is no longer that of a run; `about` is its team.json."""
+    if about.get("script") != script.stem:
+        return  # another one was asked for
     with suppress(OSError):
         if about.get("script_sha256") not in (None, digest_of_script(script)):
             warn(f"{script.name} has changed since the run was trained with it")
