@@ -61,7 +61,7 @@ class Team:
         self._agent = agent
         self._act = script.act
         self._remembers = "memory" in inspect.signature(script.act).parameters
-        begin, end = about["inputs"]["agent_id"]
+        begin, end = about["inputs"].get("agent_id", (0, 0))
         self._ids = np.eye(self.n_agents, end - begin, dtype=np.float32)
         begin, end = about["inputs"].get("time_left", (0, 0))
         self._time_limit = about["time_limit"] if end > begin else None  # None: agents see no clock

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from cleanmarl.errors import EnvFault
 
-SCRIPTS = str(Path(__file__).parents[1])
+SCRIPTS = Path(__file__).resolve().parents[1]
 LISTED = "(python -m cleanmarl.env list prints all)"
 
 
@@ -97,7 +97,7 @@ def module_here(name: str) -> ModuleType | None:
         return None
     # The path begins with the script's folder, in which a user's `env` would be the project's, and
     # lacks the working directory
-    sys.path[:] = [folder for folder in sys.path if folder != SCRIPTS]
+    sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != SCRIPTS]
     if "" not in sys.path:
         sys.path.append("")
     try:

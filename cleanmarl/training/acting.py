@@ -165,15 +165,13 @@ def in_a_batch(function: Callable, one: tuple, other: tuple) -> tuple:
         together = values_in(function(*map(join, zip(one, other, strict=True))))
         together = together[-1] if other[0].ndim == 2 else together[-len(other[0]) :]
         return values_in(alone), values_in(again), together
-    # Recurrent, [steps, rows, inputs]: beside other rows, and before other steps
-    rows, steps = other[0].shape[1], len(other[0])
-    beside = function(*map(along_rows, one, other))[0][:, -rows:]
-    first, hidden = alone
+    # Recurrent, [steps, rows, inputs]: after other rows, and before a later step
+    (values, hidden), rows = alone, other[0].shape[1]
     later = function(one[0], hidden)[0]
-    in_order = function(np.concatenate((other[0], one[0])), *other[1:])[0]
-    alone = np.concatenate((first, first, later))
-    again = np.concatenate((again[0], again[0], later))
-    return alone, again, np.concatenate((beside, in_order[:steps], in_order[steps:]))
+    after = function(*map(along_rows, one, other))[0][:, -rows:]
+    before = function(np.concatenate((other[0], one[0])), *other[1:])[0]
+    alone, again = [np.concatenate((part, part, later)) for part in (values, again[0])]
+    return alone, again, np.concatenate((after, before))
 
 
 def values_in(answer) -> np.ndarray:

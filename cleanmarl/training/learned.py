@@ -283,7 +283,8 @@ def plain_arrays(networks: nn.Module) -> dict[str, np.ndarray]:
     for path, module in networks.named_modules():
         for name, value in vars(module).items():
             held = {name: value}
-            if hasattr(value, "__dict__") and not isinstance(value, nn.Module | type):
+            is_env = hasattr(value, "reset")  # its arrays may change
+            if hasattr(value, "__dict__") and not (is_env or isinstance(value, nn.Module | type)):
                 held |= {f"{name}.{part}": one for part, one in vars(value).items()}
             for part, one in held.items():
                 if isinstance(one, np.ndarray):
