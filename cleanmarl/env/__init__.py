@@ -140,6 +140,7 @@ def make_vector_env(
 
     Other arguments and errors are those of `make_env`. SMAClite's battles step in one compiled
     call. Other environments run in one process each: call this under `if __name__ == "__main__":`.
+    Of their infos, `is_success` and `battle_won` come back.
     """
     check_gymnasium()
     team = {"agent_ids": agent_ids, "clock": clock, "time_limit": time_limit}

@@ -88,8 +88,9 @@ def check_definitions(Args: type):
         remedy = f"copy {script.name} and edit the copy"
         if getattr(value, "__module__", own.__name__) != own.__name__:
             raise Refused(f"{name} of {script.name} was replaced, but teams act by it: {remedy}")
-        other = vars(main).get(name, value)
-        if other is not value and main is not own and other.__module__ == "__main__":
+        other = vars(main).get(name)
+        is_theirs = isinstance(other, type) and other.__module__ == "__main__"
+        if is_network and is_theirs and main is not own:
             warn(f"{name} of your program is not used: {remedy}")
 
 
