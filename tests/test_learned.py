@@ -537,6 +537,42 @@ def test_other_mixers_are_fine(tmp_path, edited, capsys, changes):
     assert "mixer is" not in capsys.readouterr().err
 
 
+LOSS = "    return F.mse_loss(q_tot, target), q_tot.detach()\n"
+COLUMN = "    q_tot = q_tot.unsqueeze(-1)\n"
+MEANS_OF_ALL = {
+    "Q_tot": COLUMN + "    return ((q_tot - target) ** 2).mean(), q_tot.detach()\n",
+    "targets": "    return ((q_tot - target.unsqueeze(-1)) ** 2).mean(), q_tot.detach()\n",
+    "weighted": f"{COLUMN}    error = (q_tot - target) ** 2\n"
+    "    weight = torch.where(q_tot < target, 1.0, 0.1)\n"
+    "    return (weight * error).mean(), q_tot.detach()\n",
+}
+OWN_TARGETS = {
+    "vectors": "    return ((q_tot - target) ** 2).mean(), q_tot.detach()\n",
+    "columns": f"{COLUMN}    target = target.unsqueeze(-1)\n{LOSS}",
+    "Huber": "    return F.huber_loss(q_tot, target), q_tot.detach()\n",
+}
+SPREAD = {"env_family": "mpe", "env_name": "simple_spread_v3", "total_timesteps": 1500}
+OF_ALL = "each Q_tot learns the average of all targets"
+
+
+@pytest.mark.parametrize("lines", MEANS_OF_ALL.values(), ids=MEANS_OF_ALL)
+def test_a_loss_of_a_column_and_a_vector_is_told_once(tmp_path, edited, capsys, lines):
+    losses_of(edited("qmix", (LOSS, lines)), "qmix", tmp_path / "run", **SPREAD)
+    assert capsys.readouterr().err.count(OF_ALL) == 1
+
+
+@pytest.mark.parametrize("lines", OWN_TARGETS.values(), ids=OWN_TARGETS)
+def test_a_loss_of_each_transitions_own_target_is_fine(tmp_path, edited, capsys, lines):
+    losses_of(edited("qmix", (LOSS, lines)), "qmix", tmp_path / "run", **SPREAD)
+    assert OF_ALL not in capsys.readouterr().err
+
+
+@every_script
+def test_few_different_values_show_nothing_of_the_targets(tmp_path, capsys, script):
+    losses_of(MODULES[script], script, tmp_path / "run", total_timesteps=400)
+    assert OF_ALL not in capsys.readouterr().err
+
+
 STATE = '"progress": progress}'
 NOT_SAVED = {
     "a number": ('"progress": progress, "mine": 0.5}', "a dataclass, or an object with state_dict"),

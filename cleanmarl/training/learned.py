@@ -14,9 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cleanmarl.training.errors import Refused, warn
-from cleanmarl.training.mixing import check_mixer
+from cleanmarl.training.mixing import check_mixer, watch_targets
 
 ENOUGH = 100  # updates after which every weight should have changed
+EARLY = 50  # updates after which targets differ
 STEPLESS = 100  # updates whose gradients may be accumulated before a step
 STORED = ("obs", "state", "avail_actions", "actions", "reward", "terminated")
 NO_STEP = "there is a loss, but no optimizer.step(): nothing is learned"
@@ -100,6 +101,8 @@ class GradientCheck:
         self.num_steps[optimizer] += 1
         if self.num_steps[optimizer] == 1:
             self.check(optimizer)
+        if self.num_steps[optimizer] == EARLY and hasattr(self.networks, "mixer"):
+            watch_targets(self.networks.mixer)
         if optimizer not in self.watched:
             self.watch_zero_grad(optimizer)
 

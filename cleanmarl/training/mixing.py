@@ -1,7 +1,8 @@
-"""Whether a mixer mixes the agents of one transition, and is monotonic."""
+"""Whether a mixer mixes the agents of one transition, is monotonic, and learns their targets."""
 
 from copy import deepcopy
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -9,6 +10,9 @@ from cleanmarl.training.acting import with_random_weights
 from cleanmarl.training.errors import Refused, warn
 
 ROWS = 8  # transitions to try
+PLACES = 10_000  # between the smallest and the largest Q_tot
+FEW = 30  # places that a batch should have
+SMOOTH = 0.01  # so little, in proportion, do neighbours on a curve differ
 
 
 def check_mixer(mixer: nn.Module, inputs: tuple) -> tuple:
@@ -69,3 +73,33 @@ def decreases(mixer: nn.Module, q: torch.Tensor, others: list) -> bool:
     copy = deepcopy(mixer).eval()
     (slope,) = torch.autograd.grad(copy(q, *others).sum(), q)
     return bool(slope.min() < -1e-4 * slope.abs().max())
+
+
+def watch_targets(mixer: nn.Module):
+    """Warn at the next update if each Q_tot is compared with the targets of all transitions.
+
+    Then its gradient is a function of Q_tot: the transition's own target is not in it.
+    """
+
+    def look(_, inputs: tuple, q_tot: torch.Tensor):
+        if not (isinstance(q_tot, torch.Tensor) and q_tot.requires_grad):
+            return
+        handle.remove()
+        before = as_array(q_tot)
+        q_tot.register_hook(lambda gradient: warn_of_curve(before, as_array(gradient)))
+
+    handle = mixer.register_forward_hook(look)
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.flatten().double().numpy(force=True)  # NumPy has no bfloat16
+
+
+def warn_of_curve(q_tot: np.ndarray, gradient: np.ndarray):
+    """Warn if similar values of Q_tot have similar gradients. Few values show nothing."""
+    places = np.round(PLACES * (q_tot - q_tot.min()) / (np.ptp(q_tot) + 1e-30))
+    _, different = np.unique(places, return_index=True)
+    ordered = gradient[different]
+    if len(ordered) >= FEW and np.diff(ordered).var() < SMOOTH * ordered.var():
+        remedy = "[N, 1] minus [N] is [N, N], so give both the same shape"
+        warn(f"each Q_tot learns the average of all targets, not its own: {remedy}")

@@ -400,6 +400,7 @@ class Run:
             least = getattr(self.args, "batch_size", 0)
             if len(self.episodes) >= least or not self.stopped:
                 self.gradients.warn_at_end(len(self.episodes), least)
+            self.exploration.warn_at_end()
         ending = f"failed: {error!r}" if error else "stopped" if self.stopped else "done"
         self.wandb.finish(self.step, ending)
         self.sessions[-1] |= {"ended": now(), "ending": ending}
