@@ -1,6 +1,7 @@
 """What a training does in the user's environment: options, warnings, faults, a stop."""
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -122,6 +123,32 @@ def test_a_module_that_ends_the_program_is_refused(command, tmp_path, line):
     status, _, err = command("qmix", *words)
     assert status == 2
     assert "importing ends:at_once has called sys.exit(" in err.splitlines()[-1]
+
+
+LEAVES = """
+import multiprocessing, time
+from tests.games.faulty import parallel_env as faulty
+
+def parallel_env(**options):
+    multiprocessing.get_context("fork").Process(target=time.sleep, args=(1e4,)).start()
+    return faulty(**options)
+"""
+
+
+@pytest.mark.parametrize("script", ["qmix", "qmix_multienvs"])
+def test_a_program_does_not_wait_for_processes_that_an_environment_has_left(
+    command, tmp_path, script
+):
+    (tmp_path / "games_of_mine").mkdir()
+    (tmp_path / "games_of_mine" / "leaves.py").write_text(LEAVES)
+    words = ("--env-type", "pz", "--env-family", "games_of_mine", "--env-name", "leaves", *SHORT)
+    own = multiprocessing.active_children()
+    status, _, err = command(script, *words)
+    # The processes of environments may not start others
+    assert status == 0 or "died while it was opened" in err
+    for process in multiprocessing.active_children():
+        process.join(timeout=60)
+    assert multiprocessing.active_children() == own
 
 
 @pytest.mark.parametrize("name", ["env", "battle"])

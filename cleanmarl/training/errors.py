@@ -1,5 +1,6 @@
 """Errors in one line, and warnings."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -99,10 +100,12 @@ def one_line_errors(script: str):
 
     An error of the user's own code keeps its traceback, below a line that says where it came from.
 
-    Ctrl-C ends the script at once; inside a `Run`, the run handles it.
+    Ctrl-C ends the script at once; inside a `Run`, the run handles it. Processes that an
+    environment has left are ended, too: Python would wait for them.
     """
     with suppress(ValueError):  # only the main thread can set handlers
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    own = multiprocessing.active_children()
     try:
         yield
     except KeyboardInterrupt:  # Ctrl-C while the processes of environments started
@@ -115,3 +118,7 @@ def one_line_errors(script: str):
             print(f"{Path(script).name}: error: {note}:", file=sys.stderr)
         error.__notes__ = []
         raise
+    finally:
+        for process in multiprocessing.active_children():
+            if process not in own:
+                process.terminate()
