@@ -164,7 +164,7 @@ def check(script: str, kills: int, seed: int, parent: Path) -> list[str]:
         over = False
         while not over:
             kind = ("any", "writing")[killed % 2]
-            moment = rng.randint(1, events[kind] // 2) if killed < kills else 0
+            moment = 1 + int(rng.random() * events[kind]) if killed < kills else 0
             over = not killed_at(script, folder, kind, moment)
             if not over:
                 killed += 1
