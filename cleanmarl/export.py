@@ -73,7 +73,7 @@ def program(
     batch = 2
     inputs = [torch.zeros(batch, n_agents, obs_size)]
     inputs.append(torch.ones(batch, n_agents, n_actions, dtype=torch.bool))
-    size = torch.export.Dim("batch", min=1)
+    size = torch.export.Dim("batch", min=1, max=2**31 - 1)  # PyTorch 2.6 wants a largest size
     shapes = [{0: size}, {0: size}]
     if clock:
         inputs.append(torch.ones(batch))
