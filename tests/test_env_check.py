@@ -178,7 +178,7 @@ def test_small_rewards_are_noted(program):
     matrix = "pz:cleanmarl.benchmark.games:matrix_game"
     told = report(program("check", matrix, "payoffs=[[0.01,0],[0,0.01]]")[1])
     assert told["note"] == "no reward above 0.01: multiply them, they are learned slowly"
-    assert "note" not in report(program("check", matrix, "payoffs=[[0.1,0],[0,0]]")[1])
+    assert "no reward above" not in program("check", matrix, "payoffs=[[0.1,0],[0,0]]")[1]
 
 
 def test_options_follow_the_task(program):
@@ -274,7 +274,7 @@ def test_a_slow_episode_without_an_end_is_not_played_for_long(program, monkeypat
     status, out, _ = program("check", TEAM, "fault=endless")
     assert status == 1
     (problem,) = problems(out)
-    assert problem.endswith("steps: add --time-limit")
+    assert problem.endswith("steps, in 0 s: add --time-limit")
     assert "10000" not in problem
 
 
@@ -297,6 +297,25 @@ def test_an_early_end_by_a_time_limit_of_the_environments_own_is_noted(program):
     assert "cut off" not in out  # its episodes terminate
     _, out, _ = program("check", "pz:tests:test_own_envs", "--time-limit", "9")
     assert "episodes are cut off after 3 steps, before the time limit of 9" in out
+
+
+def test_a_time_limit_that_only_the_environment_knows_is_noted(program):
+    _, out, _ = program("check", "pz:tests:test_own_envs")
+    assert "episodes are cut off after 3 steps: add --time-limit 3" in out
+
+
+def test_agents_that_see_no_change_are_noted(program):
+    said = "no agent sees anything change, except the time"
+    assert said in program("check", "pz:tests:test_own_envs", "--time-limit", "3")[1]
+    assert said not in program("check", TEAM, "--time-limit", "3")[1]
+    assert said not in program("check", "3m")[1]
+
+
+def test_a_gymnasium_that_lacks_names_is_refused_before_they_are_imported():
+    code = "import gymnasium.vector; gymnasium.__version__ = '0.28.1'\n"
+    code += "del gymnasium.vector.AutoresetMode; import cleanmarl.env"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("ImportError: gymnasium is too old, 0.28.1: pip")
 
 
 class Counts(Team):

@@ -424,7 +424,7 @@ def test_a_batch_that_is_larger_than_all_episodes_is_told(tmp_path, capsys):
     options = TWO_STEPS | {"total_timesteps": 200, "eval_steps": 5, "log_every": 1}
     qmix.train(qmix.Args(**options, batch_size=200), tmp_path / "run")
     said = capsys.readouterr().err
-    few = "100 episodes are stored, fewer than --batch-size 200, but no update was made"
+    few = "100 episodes are stored, fewer than --batch-size 200: no update was made"
     assert said.count("warning: ") == said.count(few) == 1
 
 

@@ -7,7 +7,7 @@ This file also serves as a user's own module: `parallel_env` opens `Robots`, and
 import sys
 from collections import defaultdict
 from functools import partial
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
 import gymnasium
@@ -1197,6 +1197,13 @@ def test_the_state_is_the_environments_own_if_it_has_one(given, expected):
         assert observation["state"].tolist() == expected
 
 
+def test_a_large_state_is_used_if_the_observations_are_larger():
+    views = {"observation_space": always(Box(0, 1, (60_000,))), "see": always(np.zeros(60_000))}
+    env = robots(state=lambda env: np.zeros(110_000), **views)
+    assert env.state_size == 110_000
+    assert env.notes == []
+
+
 @cases(
     a_picture=(np.zeros((400, 300, 3)), "state has 360,000 numbers, too many"),
     an_attribute=(np.zeros(3), "`state` is no method"),
@@ -1349,6 +1356,15 @@ def test_an_environment_of_gymnasium_may_know_its_own_time_limit(monkeypatch, ow
     assert (env.time_limit, env.clock) == (limit, limit is not None)
 
 
+def test_an_attribute_env_of_another_kind_does_not_hide_the_time_limit():
+    assert robots(max_cycles=7, env=object()).time_limit == 7
+    assert robots(env=SimpleNamespace(max_cycles=9)).time_limit == 9
+
+
+def test_an_environment_that_ends_the_program_when_it_is_closed_is_closed():
+    robots(close=lambda env: sys.exit()).close()
+
+
 MASK_METHODS = [
     "get_available_actions",
     "legal_moves",
@@ -1365,6 +1381,13 @@ MASK_METHODS = [
 @pytest.mark.parametrize("name", MASK_METHODS)
 def test_masks_in_a_method_are_refused(name):
     assert_refused(f"the environment has {name}, but its infos", robots, **{name: always(MASK)})
+
+
+def test_a_wrapper_may_say_that_a_method_is_no_mask():
+    wrapper = type("Wrapper", (gymnasium.Wrapper,), {"get_available_actions": None})
+    inside = type("Inside", (Pair,), {"get_available_actions": lambda env: [[0, 1], [2, 0]]})
+    gymnasium.register("Methods-v0", lambda: wrapper(inside()), max_episode_steps=3)
+    assert first(make_env("gym", "tests.test_own_envs:Methods-v0")) is not None
 
 
 def test_names_of_actions_are_no_masks():

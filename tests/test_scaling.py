@@ -53,11 +53,11 @@ def test_the_scale_of_a_large_entry_is_its_largest_size(script):
 
 def test_tiny_entries_have_a_scale_but_not_noise_and_what_is_always_0():
     networks = networks_of("qmix")
-    set_scales(networks, batch_of([[[0.002, 1e-9, 0.0], [-0.004, 0.0, 0.0]]], [[0.01, 0.009]]))
+    set_scales(networks, batch_of([[[0.002, 1e-7, 0.0], [-0.004, 0.0, 0.0]]], [[0.01, 1e-5]]))
     for name in of_obs("qmix"):
-        assert networks.get_buffer(name).tolist() == pytest.approx([0.004, 1e-6, 1])
+        assert networks.get_buffer(name).tolist() == pytest.approx([0.004, 1, 1])
     for name in of_state():
-        assert networks.get_buffer(name).tolist() == pytest.approx([1, 0.009])
+        assert networks.get_buffer(name).tolist() == pytest.approx([1, 0.001])  # not 1e-5
 
 
 def test_the_last_action_of_a_recurrent_agent_keeps_its_scale():

@@ -11,6 +11,9 @@ import sys
 import gymnasium
 from gymnasium.vector import VectorEnv
 
+from cleanmarl.env.version import check_gymnasium  # first: what follows needs a new one
+
+# isort: split
 from cleanmarl.env.team import TeamEnv
 from cleanmarl.env.vector import NeverPlayed, ProcessEnvs, RecordedEnvs, SeedsAll, ctrl_c_waits
 from cleanmarl.errors import EnvFault
@@ -189,11 +192,3 @@ def battle(env_name: str, env_state: bool, options: dict, known: tuple = ("walls
         here = " and ".join(known)
         raise ValueError(f"battles have the option {here} only, not {', '.join(sorted(strange))}")
     return {"map_file" if env_name.endswith(".toml") else "map_name": env_name} | options
-
-
-def check_gymnasium():
-    """Raise ImportError if another package has pulled in a Gymnasium that is too old."""
-    version = gymnasium.__version__
-    if tuple(map(int, version.split(".")[:2])) < (1, 1):
-        remedy = "pip install 'gymnasium>=1.1', in an environment of its own if need be"
-        raise ImportError(f"gymnasium is too old, {version}: {remedy}")

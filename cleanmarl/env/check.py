@@ -152,13 +152,14 @@ def play(make: Callable, env: gymnasium.Env, num_episodes: int, report: Report):
         if not episodes[-1].is_over or (took_long and len(episodes) >= 2):
             break
     seconds = time.perf_counter() - began
-    tell_entries(episodes, report)
+    tell_entries(episodes, env.unwrapped.clock, report)
     tell_masks(episodes, report)
     tell_episodes(episodes, env.unwrapped.time_limit, report)
     tell_opponents(episodes, agent_names(env.unwrapped), report)
     if not episodes[-1].is_over:
         length = len(episodes[-1].rewards)
-        report.problems.append(f"an episode has not ended after {length} steps: add --time-limit")
+        found = f"{length} steps" if length == most else f"{length} steps, in {PATIENCE:.0f} s"
+        report.problems.append(f"an episode has not ended after {found}: add --time-limit")
         return
     with closing(make()) as anew:
         for other in (env, anew):  # after other episodes, and in a new environment
@@ -175,7 +176,7 @@ def play(make: Callable, env: gymnasium.Env, num_episodes: int, report: Report):
         report.say("check_env", gymnasium_says(make(), report))
 
 
-def tell_entries(episodes: list[Episode], report: Report):
+def tell_entries(episodes: list[Episode], clock: bool, report: Report):
     """The range of what agents observe, and how many entries are always the same."""
     seen = np.concatenate([[step["obs"] for step in one.observations] for one in episodes])
     seen = seen.reshape(-1, seen.shape[-1])
@@ -189,6 +190,15 @@ def tell_entries(episodes: list[Episode], report: Report):
     report.say("entries", "; ".join(words))
     if reason := hard_to_learn(seen):
         report.say("note", reason)
+    if all(is_blind(one, clock) for one in episodes):
+        report.say("note", "no agent sees anything change, except the time")
+
+
+def is_blind(episode: Episode, clock: bool) -> bool:
+    """Whether all observations of an episode are the same, except for the clock at their end."""
+    obs = np.array([step["obs"] for step in episode.observations[:-1]])  # the last may be zeros
+    obs = obs[..., :-1] if clock else obs
+    return len(obs) > 1 and bool((obs == obs[0]).all())
 
 
 def tell_masks(episodes: list[Episode], report: Report):
@@ -227,8 +237,10 @@ def tell_episodes(episodes: list[Episode], limit: int | None, report: Report):
     truncated = sum(one.truncated for one in episodes)
     report.say("ends", f"{terminated} by the task, {truncated} by the time limit")
     cut_off = {len(one.rewards) for one in episodes if one.truncated}
-    if limit and len(cut_off) == 1 and (length := min(cut_off)) < limit:
-        early = f"episodes are cut off after {length} steps, before the time limit of {limit}"
+    length = min(cut_off, default=0)
+    if len(cut_off) == 1 and length != limit and truncated > 1:
+        before = f", before the time limit of {limit}" if limit else ""
+        early = f"episodes are cut off after {length} steps{before}"
         report.say("note", f"{early}: add --time-limit {length}, so that the clock is right")
     told = [name for name in ("is_success", "battle_won") if name in episodes[-1].info]
     report.say("success", " ".join(told) or "not reported: evaluations show rewards only")

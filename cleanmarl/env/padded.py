@@ -1,6 +1,7 @@
 """What PettingZoo's and Gymnasium's environments share: each agent has its own spaces."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from inspect import getattr_static, signature
 from types import FunctionType
 
@@ -223,7 +224,8 @@ class PaddedTeam(TeamEnv):
             if METHOD.fullmatch(name) and isinstance(found[name], FunctionType | property):
                 answer = f"put its answer into the infos of reset() and step(), as {MASK!r}"
                 fault = f"the environment has {name}, but its infos have no mask: {answer}"
-                raise EnvFault(f"{fault}; rename what is no mask")
+                remedy = f"rename what is no mask, or let a wrapper say {name} = None"
+                raise EnvFault(f"{fault}; {remedy}")
 
     def render(self) -> np.ndarray | None:
         if not self.render_mode:
@@ -234,7 +236,8 @@ class PaddedTeam(TeamEnv):
         return self._env.render()
 
     def close(self):
-        self._env.close()
+        with suppress(SystemExit):  # as at the end of an example with pygame
+            self._env.close()
 
 
 def is_as_declared(value, view: Space) -> bool:

@@ -44,15 +44,21 @@ class PettingZooTeam(ParallelTeam):
         with calling("opening", title):
             env = parallel(opened(module, title, options, extra), title)
             if time_limit is None:
-                # Some environments of sisl and butterfly wrap the one that knows its limit.
-                core = getattr(env.unwrapped, "env", env.unwrapped)
-                known = getattr(core, "max_cycles", None)
-                time_limit = known if isinstance(known, int) and known > 0 else None
+                time_limit = limit_of(env.unwrapped)
             super().__init__(env, title, time_limit=time_limit, **team)
         self.notes += getattr(env, "notes", ())
         if env_family == "mpe" and env_name.startswith(OPPOSED):
             remedy = "let a fixed rule play the other side"
             self.notes.append(f"agents compete in {env_name}, but QMIX trains one team: {remedy}")
+
+
+def limit_of(env) -> int | None:
+    """The attribute `max_cycles`; some environments of sisl and butterfly wrap the one with it."""
+    for layer in (env, getattr(env, "env", None)):
+        known = getattr(layer, "max_cycles", None)
+        if isinstance(known, int) and known > 0:
+            return known
+    return None
 
 
 def opened(module: ModuleType, title: str, options: dict, extra: dict):

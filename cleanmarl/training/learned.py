@@ -211,8 +211,10 @@ class GradientCheck:
     def warn_at_end(self, num_episodes: int, batch_size: float):
         """Warn of what has not changed in a training that has stored so many episodes."""
         if num_episodes and self.no_update:
-            few = f", fewer than --batch-size {batch_size}" if num_episodes < batch_size else ""
-            warn(f"{num_episodes} episodes are stored{few}, but no update was made")
+            found = f"{num_episodes} episodes are stored, but"
+            if num_episodes < batch_size:
+                found = f"{num_episodes} episodes are stored, fewer than --batch-size {batch_size}:"
+            warn(f"{found} no update was made")
         if self.no_step:
             if self.has_loss:
                 warn(NO_STEP)

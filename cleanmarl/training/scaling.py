@@ -13,6 +13,7 @@ from cleanmarl.training.errors import Refused, warn
 EPISODE = 5  # rewards of an episode for which eps is whole, a quarter of a won battle
 TIMES = 20  # an entry may grow to so many times its scale
 NOISE = 1e-6  # of numbers around 1, in float32
+SMALLEST = 0.001  # scale: what is tiny in the first batch may be large later
 
 
 class ScaledLinear(nn.Linear):
@@ -41,8 +42,9 @@ def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
     Layers of another run keep theirs.
 
     A scale is the largest size of an entry in the batch's "obs" [..., obs_size] or "state"
-    [..., state_size], if that is above 1 or below `TINY`. So entries of any unit become numbers of
-    about 1. What agents see after their observation, such as their last action, keeps its scale.
+    [..., state_size], if that is above 1, or between rounding errors and `TINY`. So entries of any
+    unit become numbers of about 1. What agents see after their observation, such as their last
+    action, keeps its scale.
 
     Raises Refused if a layer has another number of inputs. Warns of what is hardly learned.
     """
@@ -61,8 +63,8 @@ def set_scales(networks: nn.Module, batch: dict[str, torch.Tensor]):
         if layer.in_features not in known:
             given = f"{name} is a ScaledLinear of {layer.in_features} inputs, but {what} has {size}"
             raise Refused(f"{given}: take nn.Linear for what is neither observation nor state")
-        tiny = (largest > 0) & (largest < TINY)
-        layer.scale[:size] = torch.where(tiny, largest.clamp(min=NOISE), largest.clamp(min=1))
+        tiny = (largest > NOISE) & (largest < TINY)
+        layer.scale[:size] = torch.where(tiny, largest.clamp(min=SMALLEST), largest.clamp(min=1))
 
 
 def scale_eps(optimizer: torch.optim.Optimizer, args, progress):
