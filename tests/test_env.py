@@ -858,6 +858,7 @@ def test_render_gives_an_image(task):
         (SPREAD, {"continuous_actions": True}, "Discrete.* agent_0 are Box"),
         (("gym", "tests.games.meeting:Meting-v0"), {}, "'Meting-v0'.* Meeting-v0"),
         (("gym", "3m"), {}, "'3m'; write MODULE:ID, for example rware:"),
+        (("gym", "json:CartPoles-v1"), {}, "json does not register it; perhaps a module inside"),
         (("gym", "rwar:rware-tiny-2ag-v2"), {}, "rwar:rware-.* no module 'rwar'"),
         (("gym", ".games:Meeting-v0"), {}, "no module '.games'"),
         (("gym", "CartPole-v1"), {}, "Tuple of observations.* CartPole-v1 has Box.* and Discrete"),

@@ -251,5 +251,17 @@ def registered(env_name: str) -> EnvSpec:
         if not module.replace(".", "").isidentifier():
             missing = f"{module!r} is no module: name it with letters, digits and _ only"
         raise ValueError(f"cannot open {env_name}: {missing}")
+    known = gymnasium.registry
     hint = "write MODULE:ID, for example rware:rware-tiny-2ag-v2, where MODULE registers ID"
-    return find("Gymnasium environment", name, gymnasium.registry, hint)
+    if module and name not in known:
+        package = module.partition(".")[0]
+        known = {one: spec for one, spec in known.items() if comes_from(spec, package)}
+        hint = f"{module} does not register it; perhaps a module inside it does"
+    return find("Gymnasium environment", name, known, hint)
+
+
+def comes_from(spec: EnvSpec, package: str) -> bool:
+    """Whether an environment is made by a function or class of a package."""
+    made_by = spec.entry_point
+    module = made_by if isinstance(made_by, str) else getattr(made_by, "__module__", "")
+    return f"{module}.".replace(":", ".").startswith(f"{package}.")

@@ -101,8 +101,9 @@ class GradientCheck:
         self.num_steps[optimizer] += 1
         if self.num_steps[optimizer] == 1:
             self.check(optimizer)
-        if self.num_steps[optimizer] == EARLY and hasattr(self.networks, "mixer"):
-            watch_targets(self.networks.mixer)
+        mixer = getattr(self.networks, "mixer", None)
+        if self.num_steps[optimizer] == EARLY and isinstance(mixer, nn.Module):
+            watch_targets(mixer)
         if optimizer not in self.watched:
             self.watch_zero_grad(optimizer)
 
