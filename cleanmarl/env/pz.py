@@ -94,7 +94,7 @@ def maker(module: ModuleType) -> Callable:
         if isinstance(kind, type) and kind.__module__ == module.__name__
     ]
     example = own[-1] if own else "MyEnvironment"
-    remedy = f"define it, for example def parallel_env(): return {example}()"
+    remedy = f"define it, there or in a module of your own: def parallel_env(): return {example}()"
     raise ValueError(f"the module {module.__name__} has no function parallel_env: {remedy}")
 
 
