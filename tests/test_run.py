@@ -829,8 +829,8 @@ def test_a_training_in_which_no_action_matters_says_so(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("rates", "says"),
     [
-        ({"eval/battle_won": [0.0] * 20}, "none of 20 evaluations was won or a success: explore l"),
-        ({"eval/success": [0.0] * 25}, "none of 25 evaluations was won or a success: explore long"),
+        ({"eval/battle_won": [0.0] * 20}, "none of 20 evaluations was won or a success: train lon"),
+        ({"eval/success": [0.0] * 25}, "none of 25 evaluations was won or a success: train longer"),
         ({"eval/battle_won": [0.0] * 19}, ""),
         ({"eval/battle_won": [0.0] * 19 + [0.1]}, ""),
         ({}, ""),
@@ -851,7 +851,8 @@ def test_a_run_without_a_won_battle_ends_with_advice(tmp_path, capsys):
     options = {"total_timesteps": 2000, "exploration_fraction": 0.0, "start_e": 0.0}
     options |= {"time_limit": 5, "eval_steps": 2, "num_eval_ep": 1, "greedy_episodes": 1.0}
     trained("qmix", tmp_path / "run", **options)
-    assert "evaluations was won or a success: explore longer" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "evaluations was won or a success: train longer, explore longer" in said
 
 
 # Values that cannot be

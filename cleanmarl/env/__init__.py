@@ -11,7 +11,7 @@ import sys
 import gymnasium
 from gymnasium.vector import VectorEnv
 
-from cleanmarl.env.version import check_gymnasium  # first: what follows needs a new one
+from cleanmarl.env import version  # noqa: F401  # first: it refuses an old Gymnasium
 
 # isort: split
 from cleanmarl.env.team import TeamEnv
@@ -66,7 +66,6 @@ def make_env(
             environment
         ImportError: a package is missing; the message says how to install it
     """
-    check_gymnasium()
     if time_limit is not None and time_limit < 1:
         raise ValueError(f"time_limit must be at least 1 step, got {time_limit}")
     team = {"agent_ids": agent_ids, "clock": clock, "time_limit": time_limit}
@@ -145,7 +144,6 @@ def make_vector_env(
     call. Other environments run in one process each: call this under `if __name__ == "__main__":`.
     Of their infos, `is_success` and `battle_won` come back.
     """
-    check_gymnasium()
     team = {"agent_ids": agent_ids, "clock": clock, "time_limit": time_limit}
     team |= {"render_mode": render_mode}
     if env_type == "smaclite":

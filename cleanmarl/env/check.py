@@ -191,11 +191,11 @@ def tell_entries(episodes: list[Episode], clock: bool, report: Report):
     if reason := hard_to_learn(seen):
         report.say("note", reason)
     if all(is_blind(one, clock) for one in episodes):
-        report.say("note", "no agent sees anything change, except the time")
+        report.say("note", "the task's observations never change during an episode")
 
 
 def is_blind(episode: Episode, clock: bool) -> bool:
-    """Whether all observations of an episode are the same, except for the clock at their end."""
+    """Whether all observations of several steps are the same, except for the clock at their end."""
     obs = np.array([step["obs"] for step in episode.observations[:-1]])  # the last may be zeros
     obs = obs[..., :-1] if clock else obs
     return len(obs) > 1 and bool((obs == obs[0]).all())

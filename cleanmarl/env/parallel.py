@@ -47,7 +47,7 @@ class ParallelTeam(PaddedTeam):
         choices = {agent: space_of(env, "action_space", agent) for agent in agents}
         self._state_space = state_space_of(env) if env_state else None
         notes = []
-        size = flatdim(self._state_space) if self._state_space else 0
+        size = 0 if self._state_space is None else flatdim(self._state_space)
         if size > MOST_STATE and size > sum(map(flatdim, views.values())):
             what = f"the environment's own state has {size:,} numbers, too many for a mixer"
             notes = [f"{what}: the state is the agents' observations"]

@@ -37,7 +37,8 @@ class ExplorationCheck:
     def warn_at_end(self):
         """Warn if many evaluations had a win or success rate, and it was always 0."""
         if len(self.rates) >= MANY and not any(self.rates):
-            warn(f"none of {len(self.rates)} evaluations was won or a success: {ADVICE}")
+            found = f"none of {len(self.rates)} evaluations was won or a success"
+            warn(f"{found}: train longer, {ADVICE}")
 
     def compare(self):
         first, after = sum(self.first) / len(self.first), sum(self.after) / ENOUGH

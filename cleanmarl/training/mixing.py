@@ -10,9 +10,9 @@ from cleanmarl.training.acting import with_random_weights
 from cleanmarl.training.errors import Refused, warn
 
 ROWS = 8  # transitions to try
-PLACES = 10_000  # between the smallest and the largest Q_tot
-FEW = 30  # places that a batch should have
-SMOOTH = 0.01  # so little, in proportion, do neighbours on a curve differ
+PLACES = 10_000  # values of Q_tot that are told apart
+FEW = 30  # different values that a batch should have
+SMOOTH = 0.01  # on a curve, neighbours differ by less than this share of the variance
 
 
 def check_mixer(mixer: nn.Module, inputs: tuple) -> tuple:
@@ -98,8 +98,8 @@ def as_array(tensor: torch.Tensor) -> np.ndarray:
 def warn_of_curve(q_tot: np.ndarray, gradient: np.ndarray):
     """Warn if similar values of Q_tot have similar gradients. Few values show nothing."""
     places = np.round(PLACES * (q_tot - q_tot.min()) / (np.ptp(q_tot) + 1e-30))
-    _, different = np.unique(places, return_index=True)
-    ordered = gradient[different]
+    _, rows = np.unique(places, return_index=True)  # a row of each place, in order
+    ordered = gradient[rows]
     if len(ordered) >= FEW and np.diff(ordered).var() < SMOOTH * ordered.var():
         remedy = "[N, 1] minus [N] is [N, N], so give both the same shape"
         warn(f"each Q_tot learns the average of all targets, not its own: {remedy}")
